@@ -1,0 +1,2 @@
+//! The contract between pathflow's kernel program and its user-space part.
+#![no_std]

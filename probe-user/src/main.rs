@@ -1,0 +1,3 @@
+//! pathflow.
+
+fn main() {}
