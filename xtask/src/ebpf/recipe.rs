@@ -1,0 +1,253 @@
+//! How the kernel program is compiled: two recipes, the first one that works wins.
+//!
+//! The build scripts of `probe-user` and `perf` include this file, so that the knowledge exists once.
+//! It therefore uses nothing but `std`.
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Flags for every eBPF compilation, whichever recipe runs it. The linker generates the code.
+const CODEGEN_FLAGS: &[&str] = &[
+    // BTF is derived from full debug information, and maps of maps need BTF.
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    "-Clinker=bpf-linker",
+];
+
+/// The only crate that may use unstable features with a stable compiler: it enables inline assembly for BPF.
+/// Any wider value would make the build scripts of other crates take the compiler for a nightly one.
+const UNSTABLE_CRATE: &str = "aya_ebpf";
+
+/// Debian's compiler. Its package is apart from rustup, and its sysroot has `core` for BPF.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+/// Path of an object that a packager has built elsewhere; no compiler for BPF is needed then.
+pub(crate) const PREBUILT_OBJECT: &str = "PATHFLOW_EBPF_OBJECT";
+
+/// The binary target that is embedded in the probe, and that [`PREBUILT_OBJECT`] stands for.
+pub(crate) const PROBE_BIN: &str = "pathflow-ebpf";
+
+/// One object to build.
+pub(crate) struct Request<'a> {
+    /// Root of the workspace.
+    pub(crate) workspace: &'a Path,
+    /// Target directory for BPF alone: a build script must not wait for the lock its own build holds.
+    pub(crate) target_dir: &'a Path,
+    /// Name of the binary target in package `pathflow-ebpf`.
+    pub(crate) bin: &'a str,
+    /// Cargo features of package `pathflow-ebpf`.
+    pub(crate) features: &'a [&'a str],
+    /// Machine that will load the object.
+    pub(crate) machine: Machine<'a>,
+}
+
+/// The machine that loads the object: the kernel's own structures differ between machines.
+#[derive(Clone, Copy)]
+pub(crate) struct Machine<'a> {
+    /// Architecture, as Rust names it.
+    pub(crate) arch: &'a str,
+    /// Whether the architecture is big-endian: BPF follows it.
+    pub(crate) big_endian: bool,
+}
+
+/// A finished object.
+pub(crate) struct Object {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// How it came to be, for people.
+    pub(crate) origin: String,
+}
+
+/// Why no recipe worked, one line per recipe.
+#[derive(Debug)]
+pub(crate) struct Failure(Vec<String>);
+
+/// A way to get an eBPF object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recipe {
+    /// rustup's nightly compiler, which builds `core` from source.
+    Nightly,
+    /// Debian's `rustc-web`, which brings a compiled `core` for BPF.
+    Debian,
+}
+
+impl Recipe {
+    /// All recipes, in the order of preference.
+    const ALL: [Self; 2] = [Self::Nightly, Self::Debian];
+
+    /// What this recipe still needs on this machine; empty when it can run.
+    pub(crate) fn missing(self, machine: Machine<'_>) -> Vec<String> {
+        let mut missing = Vec::new();
+        match self {
+            Self::Nightly => match sysroot(Command::new("rustup").args(["run", "nightly", "rustc"])) {
+                None => missing.push("rustup's toolchain nightly".to_owned()),
+                Some(sysroot) if !sysroot.join("lib/rustlib/src/rust/library/core").is_dir() => {
+                    missing.push("component rust-src of toolchain nightly".to_owned());
+                }
+                Some(_) => {}
+            },
+            Self::Debian => match sysroot(&mut Command::new(DEBIAN_RUSTC)) {
+                None => missing.push(format!("{DEBIAN_RUSTC} (package rustc-web)")),
+                Some(sysroot) if !sysroot.join("lib/rustlib").join(machine.target()).is_dir() => {
+                    missing.push(format!("core for {} (package libstd-rust-web-dev-bpf)", machine.target()));
+                }
+                Some(_) => {}
+            },
+        }
+        if !on_path("bpf-linker") {
+            missing.push("bpf-linker".to_owned());
+        }
+        missing
+    }
+
+    /// The cargo invocation without the arguments that recipes share.
+    fn cargo(self) -> Command {
+        match self {
+            Self::Nightly => {
+                let mut command = Command::new("rustup");
+                isolate(&mut command);
+                command.args(["run", "nightly", "cargo", "build", "-Zbuild-std=core"]);
+                command
+            }
+            Self::Debian => {
+                let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                isolate(&mut command);
+                command.arg("build").env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", UNSTABLE_CRATE);
+                command
+            }
+        }
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nightly => "nightly with rust-src",
+            Self::Debian => "Debian's rustc-web",
+        })
+    }
+}
+
+impl Machine<'_> {
+    /// The compiler's name for BPF on this machine.
+    fn target(self) -> &'static str {
+        if self.big_endian { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "The eBPF object was not built.")?;
+        for line in &self.0 {
+            writeln!(f, "  {line}")?;
+        }
+        write!(f, "  `cargo xtask setup` installs what is missing on Debian.")
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Builds one object with the first recipe that works, or takes the prebuilt one.
+pub(crate) fn build(request: &Request<'_>) -> Result<Object, Failure> {
+    if let Some(path) = env::var_os(PREBUILT_OBJECT).filter(|_| request.bin == PROBE_BIN) {
+        let path = PathBuf::from(path);
+        if !path.is_file() {
+            return Err(Failure(vec![format!("{PREBUILT_OBJECT}: no file {}.", path.display())]));
+        }
+        return Ok(Object { path, origin: format!("prebuilt, from {PREBUILT_OBJECT}") });
+    }
+    let mut reasons = Vec::new();
+    for recipe in Recipe::ALL {
+        let missing = recipe.missing(request.machine);
+        if !missing.is_empty() {
+            reasons.push(format!("{recipe}: missing {}.", missing.join(", ")));
+            continue;
+        }
+        match run(recipe, request) {
+            Ok(path) => return Ok(Object { path, origin: recipe.to_string() }),
+            Err(reason) => {
+                let reason = format!("{recipe}: {reason}");
+                eprintln!("{reason}");
+                reasons.push(reason);
+            }
+        }
+    }
+    Err(Failure(reasons))
+}
+
+fn run(recipe: Recipe, request: &Request<'_>) -> Result<PathBuf, String> {
+    let target = request.machine.target();
+    let mut command = recipe.cargo();
+    command
+        .args(["--profile", "ebpf", "--package", "pathflow-ebpf", "--bin", request.bin])
+        .args(["--target", target, "--target-dir"])
+        .arg(request.target_dir)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(request.machine))
+        .current_dir(request.workspace)
+        .stdin(Stdio::null())
+        // A build script's standard output is read by cargo; nothing from here belongs there.
+        .stdout(Stdio::null());
+    if !request.features.is_empty() {
+        command.arg("--features").arg(request.features.join(","));
+    }
+    if request.workspace.join("Cargo.lock").is_file() {
+        command.arg("--locked");
+    }
+    let status = command.status().map_err(|error| format!("cargo did not start: {error}."))?;
+    if !status.success() {
+        return Err(format!("cargo ended with {status}; its messages are above."));
+    }
+    let path = request.target_dir.join(target).join("ebpf").join(request.bin);
+    if path.is_file() { Ok(path) } else { Err(format!("cargo left no {}.", path.display())) }
+}
+
+fn rustflags(machine: Machine<'_>) -> String {
+    let mut flags = format!("--cfg=bpf_target_arch=\"{}\"", machine.arch);
+    for flag in CODEGEN_FLAGS {
+        flags.push('\x1f');
+        flags.push_str(flag);
+    }
+    flags
+}
+
+/// Removes what cargo, clippy and rustup have put into the environment for the build we run inside of:
+/// their compiler, wrappers and flags are for the host.
+fn isolate(command: &mut Command) {
+    // What a user sets to reach registries, and the job tokens shared with the outer build.
+    const KEPT: [&str; 8] = [
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_MAKEFLAGS",
+        "CARGO_NET_",
+        "CARGO_REGISTR",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+        "CARGO_BUILD_JOBS",
+    ];
+    for (name, _) in env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        let of_cargo = name.starts_with("CARGO") && !KEPT.iter().any(|kept| name.starts_with(kept));
+        let of_rustc = name.starts_with("RUSTC") || name.starts_with("RUSTDOC") || name == "RUSTFLAGS";
+        let of_tools =
+            matches!(name, "CLIPPY_ARGS" | "CLIPPY_CONF_DIR" | "RUSTUP_TOOLCHAIN" | "TARGET" | "HOST");
+        if of_cargo || of_rustc || of_tools {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// Asks a compiler for its sysroot; `None` when it does not run.
+fn sysroot(rustc: &mut Command) -> Option<PathBuf> {
+    isolate(rustc);
+    let output = rustc.args(["--print", "sysroot"]).stdin(Stdio::null()).output().ok()?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| PathBuf::from(path.trim_end()))
+}
+
+fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
