@@ -76,7 +76,7 @@ pub(crate) enum Recipe {
 
 impl Recipe {
     /// All recipes, in the order of preference.
-    const ALL: [Self; 2] = [Self::Nightly, Self::Debian];
+    pub(crate) const ALL: [Self; 2] = [Self::Nightly, Self::Debian];
 
     /// What this recipe still needs on this machine; empty when it can run.
     pub(crate) fn missing(self, machine: Machine<'_>) -> Vec<String> {
@@ -97,28 +97,44 @@ impl Recipe {
                 Some(_) => {}
             },
         }
-        if !on_path("bpf-linker") {
+        if !runs("bpf-linker") {
             missing.push("bpf-linker".to_owned());
         }
         missing
     }
 
-    /// The cargo invocation without the arguments that recipes share.
-    fn cargo(self) -> Command {
-        match self {
+    /// The cargo command that applies `subcommand` to the binary target of `request`.
+    pub(crate) fn cargo(self, subcommand: &str, request: &Request<'_>) -> Command {
+        let mut command = match self {
             Self::Nightly => {
                 let mut command = Command::new("rustup");
                 isolate(&mut command);
-                command.args(["run", "nightly", "cargo", "build", "-Zbuild-std=core"]);
+                command.args(["run", "nightly", "cargo", subcommand, "-Zbuild-std=core"]);
                 command
             }
             Self::Debian => {
                 let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
                 isolate(&mut command);
-                command.arg("build").env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", UNSTABLE_CRATE);
+                command.arg(subcommand).env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", UNSTABLE_CRATE);
                 command
             }
+        };
+        command
+            .args(["--profile", "ebpf", "--package", "pathflow-ebpf", "--bin", request.bin])
+            .args(["--target", request.machine.target(), "--target-dir"])
+            .arg(request.target_dir)
+            .env("CARGO_ENCODED_RUSTFLAGS", rustflags(request.machine))
+            .current_dir(request.workspace)
+            .stdin(Stdio::null())
+            // A build script's standard output is read by cargo; nothing from here belongs there.
+            .stdout(Stdio::null());
+        if !request.features.is_empty() {
+            command.arg("--features").arg(request.features.join(","));
         }
+        if request.workspace.join("Cargo.lock").is_file() {
+            command.arg("--locked");
+        }
+        command
     }
 }
 
@@ -179,28 +195,12 @@ pub(crate) fn build(request: &Request<'_>) -> Result<Object, Failure> {
 }
 
 fn run(recipe: Recipe, request: &Request<'_>) -> Result<PathBuf, String> {
-    let target = request.machine.target();
-    let mut command = recipe.cargo();
-    command
-        .args(["--profile", "ebpf", "--package", "pathflow-ebpf", "--bin", request.bin])
-        .args(["--target", target, "--target-dir"])
-        .arg(request.target_dir)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(request.machine))
-        .current_dir(request.workspace)
-        .stdin(Stdio::null())
-        // A build script's standard output is read by cargo; nothing from here belongs there.
-        .stdout(Stdio::null());
-    if !request.features.is_empty() {
-        command.arg("--features").arg(request.features.join(","));
-    }
-    if request.workspace.join("Cargo.lock").is_file() {
-        command.arg("--locked");
-    }
-    let status = command.status().map_err(|error| format!("cargo did not start: {error}."))?;
+    let status =
+        recipe.cargo("build", request).status().map_err(|error| format!("cargo did not start: {error}."))?;
     if !status.success() {
         return Err(format!("cargo ended with {status}; its messages are above."));
     }
-    let path = request.target_dir.join(target).join("ebpf").join(request.bin);
+    let path = request.target_dir.join(request.machine.target()).join("ebpf").join(request.bin);
     if path.is_file() { Ok(path) } else { Err(format!("cargo left no {}.", path.display())) }
 }
 
@@ -247,7 +247,13 @@ fn sysroot(rustc: &mut Command) -> Option<PathBuf> {
     output.status.success().then(|| PathBuf::from(path.trim_end()))
 }
 
-fn on_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+/// Whether a program runs here: a file on PATH is not enough, since its libraries may be gone.
+fn runs(program: &str) -> bool {
+    let status = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
 }
