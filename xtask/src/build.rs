@@ -1,6 +1,6 @@
 //! `build`, `run` and `bench`: one command from a fresh checkout to the running program.
 
-use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
+use std::{ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -10,20 +10,15 @@ use crate::{
     workspace,
 };
 
-/// Builds the probe into `target/release`, or into `target/debug`.
+/// Builds the probe into `target/release`, or into `target/debug`, and says where it is.
 pub(crate) fn build(debug: bool) -> Result<()> {
-    setup::run(Purpose::Build)?;
-    let profile: &[&str] = if debug { &[] } else { &["--release"] };
-    process::run(process::cargo(["build", "--package", "pathflow"]).args(profile))?;
-    let folder = if debug { "debug" } else { "release" };
-    println!("{}", workspace::target_dir()?.join(folder).join("pathflow").display());
+    println!("{}", build_probe(debug)?.display());
     Ok(())
 }
 
 /// Builds the probe and becomes it.
 pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
-    build(false)?;
-    become_program(Command::new(workspace::target_dir()?.join("release/pathflow")).arg("run").args(arguments))
+    become_program(Command::new(build_probe(false)?).arg("run").args(arguments))
 }
 
 /// Builds the benchmarks and becomes their program.
@@ -31,6 +26,13 @@ pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
     setup::run(Purpose::Build)?;
     let run = ["run", "--release", "--package", "pathflow-perf", "--bin", "pathflow-bench", "--"];
     become_program(process::cargo(run).args(arguments))
+}
+
+fn build_probe(debug: bool) -> Result<PathBuf> {
+    setup::run(Purpose::Build)?;
+    let (profile, folder): (&[&str], _) = if debug { (&[], "debug") } else { (&["--release"], "release") };
+    process::run(process::cargo(["build", "--package", "pathflow"]).args(profile))?;
+    Ok(workspace::target_dir()?.join(folder).join("pathflow"))
 }
 
 /// Replaces this process, so that signals and the exit status need no forwarding.
