@@ -1,1 +1,36 @@
-//! pathflow-exporter
+//! The exporting side of pathflow: expired flows to a collector, or to a terminal.
+//!
+//! [`ExportingProcess`] sends IPFIX or NetFlow v9 messages over UDP; [`FlowPrinter`] writes JSON or text lines
+//! to standard output. Both take [`FlowRecord`]s and account for every one of them ([`ExportAccount`]).
+//!
+//! The crate starts no thread, reads no clock ([`ExportTime`] is an argument) and logs nothing
+//! ([`ExportEvent`] is kept for the caller). Sending allocates nothing once buffers have their size.
+//!
+//! Standards: RFC 7011 (IPFIX protocol), RFC 7012 and the IANA "IPFIX Entities" registry (Information
+//! Elements), RFC 3954 (NetFlow v9), RFC 5655 (IPFIX Files, by way of standard output), RFC 8259 (JSON),
+//! RFC 3339 (times), RFC 5952 (IPv6 addresses).
+
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod encode;
+pub mod information_element;
+pub mod sequence;
+pub mod template;
+pub mod transport;
+
+mod exporting_process;
+mod flow_printer;
+mod interface_names;
+mod record;
+mod template_schedule;
+mod time;
+
+pub use account::{ExportAccount, ExportCounts, LossReason, SendErrorKind};
+pub use encode::Format;
+pub use exporting_process::{ExportEvent, ExportSettings, ExportSettingsError, ExportingProcess};
+pub use flow_printer::{FlowPrinter, LineStyle};
+pub use interface_names::InterfaceNames;
+pub use record::{FlowDirection, FlowEndReason, FlowRecord, Tally};
+pub use time::ExportTime;
+pub use transport::{Stdout, Transport, Udp, UdpError, UdpSettings};

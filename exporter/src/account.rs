@@ -1,0 +1,168 @@
+//! Double-entry account of every record given to an Exporting Process.
+
+use crate::record::Tally;
+
+/// Why records will not reach the collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum LossReason {
+    /// An ICMP error said that the datagram did not reach the collector, such as "port unreachable".
+    CollectorRefused = 0,
+    /// The socket took no more within the send timeout.
+    SendTimeout = 1,
+    /// The system refused to send.
+    SendFailed = 2,
+    /// The path carries less than one record needs, or a router dropped the datagram for its size.
+    MessageTooBig = 3,
+    /// The reader of standard output is gone.
+    OutputClosed = 4,
+}
+
+impl LossReason {
+    /// Number of reasons.
+    pub const COUNT: usize = 5;
+
+    /// Every reason, in index order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::CollectorRefused,
+        Self::SendTimeout,
+        Self::SendFailed,
+        Self::MessageTooBig,
+        Self::OutputClosed,
+    ];
+
+    /// Stable name for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CollectorRefused => "collector_refused",
+            Self::SendTimeout => "send_timeout",
+            Self::SendFailed => "send_failed",
+            Self::MessageTooBig => "message_too_big",
+            Self::OutputClosed => "output_closed",
+        }
+    }
+}
+
+/// Where every accepted record is now.
+///
+/// At any time `accepted == pending + in_flight + delivered + total_lost()`; `delivered` and `lost` only grow.
+///
+/// UDP confirms nothing: *delivered* means sent, with no error reported by the time the next datagram was sent
+/// or the account was settled. An ICMP error that comes later, or that a router did not send, goes unseen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExportAccount {
+    /// Given to `export`.
+    pub accepted: Tally,
+    /// In the message or buffer that is not sent yet.
+    pub pending: Tally,
+    /// In the last datagram sent, for which an ICMP error could still arrive.
+    pub in_flight: Tally,
+    /// Sent without a report of failure.
+    pub delivered: Tally,
+    /// Not delivered, by [`LossReason`].
+    pub lost: [Tally; LossReason::COUNT],
+}
+
+impl ExportAccount {
+    /// Records lost for `reason`.
+    #[must_use]
+    pub const fn lost(&self, reason: LossReason) -> Tally {
+        self.lost[reason as usize]
+    }
+
+    /// Records lost for any reason.
+    #[must_use]
+    pub fn total_lost(&self) -> Tally {
+        self.lost.iter().fold(Tally::ZERO, |sum, tally| sum + *tally)
+    }
+
+    /// Whether every accepted record is accounted for exactly once.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.accepted == self.pending + self.in_flight + self.delivered + self.total_lost()
+    }
+
+    pub(crate) fn accept(&mut self, tally: Tally) {
+        self.accepted += tally;
+        self.pending += tally;
+    }
+
+    /// Moves pending records to in-flight, whose previous content is settled as delivered.
+    pub(crate) fn send(&mut self, tally: Tally) {
+        self.settle_delivered();
+        self.pending -= tally;
+        self.in_flight += tally;
+    }
+
+    pub(crate) fn settle_delivered(&mut self) {
+        self.delivered += std::mem::take(&mut self.in_flight);
+    }
+
+    pub(crate) fn lose_in_flight(&mut self, reason: LossReason) {
+        self.lost[reason as usize] += std::mem::take(&mut self.in_flight);
+    }
+
+    pub(crate) fn lose_pending(&mut self, tally: Tally, reason: LossReason) {
+        self.pending -= tally;
+        self.lost[reason as usize] += tally;
+    }
+}
+
+/// Why a send did not succeed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum SendErrorKind {
+    /// An ICMP error about an earlier datagram.
+    Refused = 0,
+    /// The message is larger than the path MTU.
+    TooBig = 1,
+    /// The send timeout passed.
+    TimedOut = 2,
+    /// Any other error of the system.
+    Failed = 3,
+    /// The reader of standard output is gone.
+    Closed = 4,
+}
+
+impl SendErrorKind {
+    /// Number of kinds.
+    pub const COUNT: usize = 5;
+
+    /// Every kind, in index order.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Refused, Self::TooBig, Self::TimedOut, Self::Failed, Self::Closed];
+
+    /// Stable name for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TooBig => "too_big",
+            Self::TimedOut => "timed_out",
+            Self::Failed => "failed",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// What an Exporting Process has sent. All counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExportCounts {
+    /// Messages handed to the network or to the output.
+    pub messages: u64,
+    /// Octets of those messages, without IP and UDP headers.
+    pub octets: u64,
+    /// Template Records in those messages.
+    pub templates: u64,
+    /// Sends that failed, whether or not a second attempt succeeded, by [`SendErrorKind`].
+    pub send_errors: [u64; SendErrorKind::COUNT],
+}
+
+impl ExportCounts {
+    /// Failed sends of one kind.
+    #[must_use]
+    pub const fn send_errors(&self, kind: SendErrorKind) -> u64 {
+        self.send_errors[kind as usize]
+    }
+}

@@ -1,0 +1,113 @@
+//! One flow as one aligned line for a terminal.
+//!
+//! Columns: start (UTC), duration in seconds, protocol, source and destination, TCP control bits as letters,
+//! packets, octets, interface, end reason. IPv6 addresses are wider than their columns and move the rest of
+//! the line.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use super::json::append_address;
+use super::time;
+use crate::interface_names::InterfaceNames;
+use crate::record::{FlowDirection, FlowRecord};
+
+/// Width of `255.255.255.255:65535`.
+const ENDPOINT_WIDTH: usize = 21;
+
+const PROTOCOL_WIDTH: usize = 6;
+const INTERFACE_WIDTH: usize = 10;
+
+/// Header line for the columns, line feed included.
+pub const HEADER: &str = "\
+start (UTC)              duration s  proto  source                   destination           flags    \
+     packets          octets  interface  reason\n";
+
+/// Appends one line, line feed included, to `out`.
+pub fn append(out: &mut Vec<u8>, record: &FlowRecord, interface_names: &InterfaceNames) {
+    time::append(out, record.flow_start_milliseconds, b' ', b"");
+    let duration = record.flow_end_milliseconds.saturating_sub(record.flow_start_milliseconds);
+    // Writing to a vector can not fail; so in the rest of this file.
+    _ = write!(out, "  {:>6}.{:03}  ", duration / 1000, duration % 1000);
+    column(out, PROTOCOL_WIDTH, |out| append_protocol(out, record.protocol_identifier));
+    out.push(b' ');
+    column(out, ENDPOINT_WIDTH, |out| append_endpoint(out, record.source_address, record.source_port));
+    out.extend_from_slice(b" -> ");
+    column(out, ENDPOINT_WIDTH, |out| {
+        append_endpoint(out, record.destination_address, record.destination_port);
+    });
+    out.push(b' ');
+    append_tcp_control_bits(out, record.tcp_control_bits);
+    _ = write!(out, "  {:>10}  {:>14}  ", record.packet_delta_count, record.octet_delta_count);
+    let interface = match record.flow_direction {
+        FlowDirection::Ingress => record.ingress_interface,
+        FlowDirection::Egress => record.egress_interface,
+    };
+    column(out, INTERFACE_WIDTH, |out| append_interface(out, interface, interface_names));
+    out.push(b' ');
+    out.extend_from_slice(record.flow_end_reason.as_str().as_bytes());
+    out.push(b'\n');
+}
+
+/// Pads what `append` wrote to at least `width` octets.
+fn column(out: &mut Vec<u8>, width: usize, append: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    append(out);
+    out.resize(out.len().max(start + width), b' ');
+}
+
+/// Names of IANA "Protocol Numbers" that a router sees every day; others as numbers.
+fn append_protocol(out: &mut Vec<u8>, protocol_identifier: u8) {
+    let name = match protocol_identifier {
+        1 => "icmp",
+        2 => "igmp",
+        4 => "ipip",
+        6 => "tcp",
+        17 => "udp",
+        41 => "ipv6",
+        47 => "gre",
+        50 => "esp",
+        51 => "ah",
+        58 => "icmp6",
+        89 => "ospf",
+        103 => "pim",
+        112 => "vrrp",
+        132 => "sctp",
+        other => {
+            _ = write!(out, "{other}");
+            return;
+        }
+    };
+    out.extend_from_slice(name.as_bytes());
+}
+
+/// `192.0.2.1:443` or `[2001:db8::1]:443`.
+fn append_endpoint(out: &mut Vec<u8>, address: IpAddr, port: u16) {
+    if address.is_ipv6() {
+        out.push(b'[');
+        append_address(out, address);
+        out.push(b']');
+    } else {
+        append_address(out, address);
+    }
+    _ = write!(out, ":{port}");
+}
+
+/// Letters of CWR, ECE, URG, ACK, PSH, RST, SYN, FIN (RFC 9293, section 3.1); a dot where the bit is 0.
+fn append_tcp_control_bits(out: &mut Vec<u8>, tcp_control_bits: u16) {
+    for (letter, bit) in b"CEUAPRSF".iter().zip((0..8).rev()) {
+        out.push(if tcp_control_bits & (1 << bit) == 0 { b'.' } else { *letter });
+    }
+}
+
+fn append_interface(out: &mut Vec<u8>, interface: u32, interface_names: &InterfaceNames) {
+    match interface_names.get(interface) {
+        // A name must not be able to command the terminal.
+        Some(name) => {
+            let visible = name.chars().map(|c| if c.is_control() { '?' } else { c });
+            visible.for_each(|c| out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()));
+        }
+        None if interface == 0 => out.push(b'-'),
+        None => _ = write!(out, "{interface}"),
+    }
+}

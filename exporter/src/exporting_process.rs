@@ -1,0 +1,449 @@
+//! The Exporting Process (RFC 7011, section 2): one encoder and one transport.
+//!
+//! It batches records into messages, repeats templates, copes with a path MTU that shrinks and with a collector
+//! that is down, and accounts for every record. It has no thread, clock or log of its own: time is an argument
+//! and what an operator may want to know is kept as an [`ExportEvent`].
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use crate::account::{ExportAccount, ExportCounts, LossReason, SendErrorKind};
+use crate::encode::{Encoder, Format, Message, Templates};
+use crate::record::{FlowRecord, Tally};
+use crate::template_schedule::TemplateSchedule;
+use crate::time::ExportTime;
+use crate::transport::{Report, SendOutcome, Transport};
+
+/// How to export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportSettings {
+    /// Message format.
+    pub format: Format,
+    /// Observation Domain ID of IPFIX, Source ID of NetFlow v9.
+    pub observation_domain_id: u32,
+    /// Templates are in one of this many messages; 0 and 1 both mean every message.
+    pub template_messages: u32,
+    /// Longest time between messages with templates.
+    pub template_interval: Duration,
+    /// Largest IP packet to send in octets, even if the path carries more; [`ExportSettings::MIN_MTU`] or more.
+    pub mtu: u16,
+}
+
+impl ExportSettings {
+    /// Smallest `mtu`, in octets: templates and one record fit into it in every format.
+    pub const MIN_MTU: u16 = 576;
+}
+
+impl Default for ExportSettings {
+    fn default() -> Self {
+        Self {
+            format: Format::Ipfix,
+            observation_domain_id: 0,
+            template_messages: 1000,
+            template_interval: Duration::from_mins(1),
+            mtu: 1500,
+        }
+    }
+}
+
+/// Settings that can not work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExportSettingsError {
+    /// `mtu` is too small.
+    #[error("mtu {mtu} is below the minimum of {minimum}")]
+    MtuTooSmall {
+        /// As configured.
+        mtu: u16,
+        /// [`ExportSettings::MIN_MTU`].
+        minimum: u16,
+    },
+}
+
+/// Something an operator may want to know. Kept only when the state changes, not for each message.
+#[derive(Debug)]
+pub enum ExportEvent {
+    /// The collector's host refuses datagrams, or can not be reached.
+    Refused {
+        /// The first error.
+        error: io::Error,
+    },
+    /// The socket takes no more: a message was given up after the send timeout.
+    TimedOut,
+    /// The system refuses to send.
+    Failed {
+        /// The first error.
+        error: io::Error,
+    },
+    /// The reader of standard output is gone.
+    Closed,
+    /// Messages leave without error again.
+    Recovered,
+    /// The path MTU changed; in octets.
+    PathMtuChanged {
+        /// Before.
+        from: u32,
+        /// Now.
+        to: u32,
+    },
+}
+
+/// Events kept until the caller takes them; the oldest go first.
+const MAX_EVENTS: usize = 16;
+
+/// Sends of one message before it is given up. Each failed one uses up a pending error of the socket, which can
+/// hold one of each kind, or makes the message smaller.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// The system learns of a larger path MTU without telling, so it is asked.
+const PATH_MTU_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Exports flow records to one collector.
+#[derive(Debug)]
+pub struct ExportingProcess {
+    encoder: Encoder,
+    transport: Transport,
+    schedule: TemplateSchedule,
+    mtu: u32,
+
+    message: Message,
+    /// Whether `message` has begun and is not sent yet.
+    is_open: bool,
+    /// Records that are not sent, oldest first; the first of them, as many as it has Data Records, are in
+    /// `message`. Kept until the message is sent because it may have to be encoded again, smaller.
+    unsent: Vec<FlowRecord>,
+    /// The last message had room for templates only, so the next must not begin with them again.
+    only_templates_fit: bool,
+
+    path_mtu: Option<u32>,
+    path_mtu_read_at: Option<Duration>,
+    /// Largest message, in octets.
+    budget: usize,
+
+    account: ExportAccount,
+    counts: ExportCounts,
+    events: VecDeque<ExportEvent>,
+    /// What the last event was about, until recovery.
+    failure: Option<SendErrorKind>,
+}
+
+impl ExportingProcess {
+    /// An Exporting Process that has sent nothing yet.
+    ///
+    /// # Errors
+    /// [`ExportSettingsError`] if the settings can not work.
+    pub fn new(settings: &ExportSettings, transport: Transport) -> Result<Self, ExportSettingsError> {
+        if settings.mtu < ExportSettings::MIN_MTU {
+            return Err(ExportSettingsError::MtuTooSmall {
+                mtu: settings.mtu,
+                minimum: ExportSettings::MIN_MTU,
+            });
+        }
+        let mut process = Self {
+            encoder: Encoder::new(settings.format, settings.observation_domain_id),
+            transport,
+            schedule: TemplateSchedule::new(settings.template_messages, settings.template_interval),
+            mtu: u32::from(settings.mtu),
+            message: Message::new(),
+            is_open: false,
+            unsent: Vec::new(),
+            only_templates_fit: false,
+            path_mtu: None,
+            path_mtu_read_at: None,
+            budget: 0,
+            account: ExportAccount::default(),
+            counts: ExportCounts::default(),
+            events: VecDeque::with_capacity(MAX_EVENTS),
+            failure: None,
+        };
+        process.read_path_mtu();
+        Ok(process)
+    }
+
+    /// Accepts `records` and sends every message they fill. The rest stays pending until more records, a
+    /// [`flush`](Self::flush) or a [`tick`](Self::tick) come.
+    ///
+    /// Blocks no longer than the transport's send timeout for each message. What can not be sent is counted in
+    /// [`account`](Self::account).
+    pub fn export(&mut self, now: ExportTime, records: &[FlowRecord]) {
+        self.account.accept(Tally::of(records));
+        for record in records {
+            self.unsent.push(record.clone());
+            while !self.encode_unsent(now) {
+                self.send_message(now);
+            }
+        }
+    }
+
+    /// Sends what is pending.
+    pub fn flush(&mut self, now: ExportTime) {
+        while !self.unsent.is_empty() {
+            self.encode_unsent(now);
+            self.send_message(now);
+        }
+    }
+
+    /// To be called about once a second, with or without data: sends what is pending, resends templates when it
+    /// is time to, settles the datagram in flight and follows the path MTU.
+    pub fn tick(&mut self, now: ExportTime) {
+        self.settle(now);
+        if self.path_mtu_read_at.is_none_or(|at| now.monotonic.saturating_sub(at) >= PATH_MTU_INTERVAL) {
+            self.path_mtu_read_at = Some(now.monotonic);
+            self.read_path_mtu();
+        }
+        self.flush(now);
+        if self.schedule.is_due_without_data(now.monotonic) {
+            // An error means that the path does not carry the templates: records will be counted as lost.
+            if self.encoder.begin(&mut self.message, self.budget, Templates::Include).is_ok() {
+                self.is_open = true;
+                self.send_message(now);
+            }
+        }
+    }
+
+    /// Asks for errors about the datagram in flight, and counts it as delivered or lost.
+    pub fn settle(&mut self, now: ExportTime) {
+        match self.transport.report() {
+            Report::Nothing => self.account.settle_delivered(),
+            Report::Refused(error) => self.in_flight_refused(now, error),
+            Report::TooBig => {
+                self.in_flight_too_big(now);
+                self.read_path_mtu();
+            }
+        }
+    }
+
+    /// Sends what is pending and settles the account: nothing is pending or in flight afterwards.
+    pub fn close(&mut self, now: ExportTime) {
+        self.flush(now);
+        self.settle(now);
+    }
+
+    /// Where every accepted record is now.
+    #[must_use]
+    pub const fn account(&self) -> &ExportAccount {
+        &self.account
+    }
+
+    /// What was sent.
+    #[must_use]
+    pub const fn counts(&self) -> &ExportCounts {
+        &self.counts
+    }
+
+    /// Largest message that is sent now, in octets of UDP payload.
+    #[must_use]
+    pub const fn message_budget(&self) -> usize {
+        self.budget
+    }
+
+    /// Takes the oldest event.
+    pub fn next_event(&mut self) -> Option<ExportEvent> {
+        self.events.pop_front()
+    }
+
+    /// Puts the unsent records into the message; `false` if not all fit.
+    fn encode_unsent(&mut self, now: ExportTime) -> bool {
+        if !self.is_open {
+            let omit = std::mem::take(&mut self.only_templates_fit);
+            let templates = if self.schedule.is_due(now.monotonic) && !omit {
+                Templates::Include
+            } else {
+                Templates::Omit
+            };
+            self.is_open = true;
+            if self.encoder.begin(&mut self.message, self.budget, templates).is_err() {
+                return false;
+            }
+        }
+        self.fill_message()
+    }
+
+    fn fill_message(&mut self) -> bool {
+        let encoded = self.message.data_records() as usize;
+        self.unsent
+            .get(encoded..)
+            .unwrap_or_default()
+            .iter()
+            .all(|record| self.encoder.push(&mut self.message, record).is_ok())
+    }
+
+    /// Sends the open message. Its records leave `unsent`; at least one does, or templates are sent.
+    fn send_message(&mut self, now: ExportTime) {
+        self.is_open = false;
+        if self.message.is_empty() {
+            let first = self.unsent.first().map(Tally::from).unwrap_or_default();
+            self.account.lose_pending(first, LossReason::MessageTooBig);
+            self.unsent.drain(..self.unsent.len().min(1));
+            return;
+        }
+        let result = self.transmit(now);
+        // After a smaller budget even the templates may not fit; then nothing was sent and nothing is lost yet.
+        if self.message.is_empty() {
+            return;
+        }
+        self.encoder.commit(&self.message);
+        self.only_templates_fit = self.message.data_records() == 0;
+        let records = (self.message.data_records() as usize).min(self.unsent.len());
+        let tally = Tally::of(self.unsent.get(..records).unwrap_or_default());
+        self.unsent.drain(..records);
+        match result {
+            Ok(()) => {
+                self.account.send(tally);
+                if !self.transport.reports_later() {
+                    self.account.settle_delivered();
+                }
+                self.counts.messages += 1;
+                self.counts.octets += self.message.octets().len() as u64;
+                self.counts.templates += u64::from(self.message.template_records());
+                let with_templates = self.message.template_records() > 0;
+                if self.schedule.sent(now.monotonic, with_templates) && self.failure.take().is_some() {
+                    self.keep_event(ExportEvent::Recovered);
+                }
+            }
+            Err(reason) => {
+                self.account.lose_pending(tally, reason);
+                self.schedule.failed(now.monotonic);
+            }
+        }
+    }
+
+    /// Finishes the message and sends it, again if need be; it may get smaller on the way.
+    fn transmit(&mut self, now: ExportTime) -> Result<(), LossReason> {
+        let mut reason = LossReason::SendFailed;
+        let mut unreachable = None;
+        let mut too_big_although_it_fits = false;
+        for _ in 0..MAX_ATTEMPTS {
+            if self.message.is_empty() {
+                return Err(LossReason::MessageTooBig);
+            }
+            self.encoder.finish(&mut self.message, now);
+            match self.transport.send(self.message.octets()) {
+                SendOutcome::Sent => {
+                    if let Some(error) = unreachable {
+                        self.in_flight_refused(now, error);
+                    }
+                    return Ok(());
+                }
+                SendOutcome::Refused(error) => {
+                    self.count_error(SendErrorKind::Refused);
+                    self.in_flight_refused(now, error);
+                    self.encode_again_with_templates();
+                    reason = LossReason::CollectorRefused;
+                }
+                SendOutcome::TooBig => {
+                    self.count_error(SendErrorKind::TooBig);
+                    too_big_although_it_fits |= self.cut_message(now, too_big_although_it_fits);
+                    reason = LossReason::MessageTooBig;
+                }
+                SendOutcome::TimedOut => {
+                    self.count_error(SendErrorKind::TimedOut);
+                    self.failure_event(SendErrorKind::TimedOut, ExportEvent::TimedOut);
+                    return Err(LossReason::SendTimeout);
+                }
+                SendOutcome::Closed => {
+                    self.count_error(SendErrorKind::Closed);
+                    self.failure_event(SendErrorKind::Closed, ExportEvent::Closed);
+                    return Err(LossReason::OutputClosed);
+                }
+                SendOutcome::Unreachable(error) if unreachable.is_none() => {
+                    self.count_error(SendErrorKind::Failed);
+                    // Only a second attempt tells an ICMP error about the last datagram from a missing route.
+                    unreachable = Some(error);
+                }
+                SendOutcome::Unreachable(error) | SendOutcome::Failed(error) => {
+                    self.count_error(SendErrorKind::Failed);
+                    self.failure_event(SendErrorKind::Failed, ExportEvent::Failed { error });
+                    return Err(LossReason::SendFailed);
+                }
+            }
+        }
+        Err(reason)
+    }
+
+    /// The collector may start any moment now, so the message that failed carries templates when it is sent
+    /// again, unless it has them already or they would leave no room for a record.
+    fn encode_again_with_templates(&mut self) {
+        if self.message.template_records() > 0 {
+            return;
+        }
+        self.encode_again(Templates::Include);
+        if self.message.data_records() == 0 {
+            self.encode_again(Templates::Omit);
+        }
+    }
+
+    /// After "too big": encodes the message again within what the path carries now.
+    ///
+    /// Returns whether it fits already, so that the error was a router's report about an earlier message. The
+    /// second time that is no longer believed, and the message is cut to what every path carries.
+    fn cut_message(&mut self, now: ExportTime, fitted_before: bool) -> bool {
+        let budget = self.budget;
+        self.read_path_mtu();
+        self.budget = self.budget.min(budget);
+        let fits = self.message.octets().len() <= self.budget;
+        if fits {
+            self.in_flight_too_big(now);
+            if !fitted_before {
+                return true;
+            }
+            self.budget = self.budget.min(self.transport.safe_message_size());
+        }
+        let templates =
+            if self.message.template_records() > 0 { Templates::Include } else { Templates::Omit };
+        self.encode_again(templates);
+        fits
+    }
+
+    /// The Sequence Number was not committed, so the message can be begun again.
+    fn encode_again(&mut self, templates: Templates) {
+        if self.encoder.begin(&mut self.message, self.budget, templates).is_ok() {
+            self.fill_message();
+        }
+    }
+
+    fn in_flight_refused(&mut self, now: ExportTime, error: io::Error) {
+        self.account.lose_in_flight(LossReason::CollectorRefused);
+        self.schedule.failed(now.monotonic);
+        self.failure_event(SendErrorKind::Refused, ExportEvent::Refused { error });
+    }
+
+    fn in_flight_too_big(&mut self, now: ExportTime) {
+        self.account.lose_in_flight(LossReason::MessageTooBig);
+        // The lost message may have carried the templates.
+        self.schedule.failed(now.monotonic);
+    }
+
+    fn read_path_mtu(&mut self) {
+        let path_mtu = self.transport.path_mtu();
+        if let (Some(from), Some(to)) = (self.path_mtu, path_mtu)
+            && from != to
+        {
+            self.keep_event(ExportEvent::PathMtuChanged { from, to });
+        }
+        self.path_mtu = path_mtu;
+        let mtu = path_mtu.unwrap_or(self.mtu).min(self.mtu) as usize;
+        self.budget = mtu.saturating_sub(self.transport.header_overhead());
+    }
+
+    const fn count_error(&mut self, kind: SendErrorKind) {
+        self.counts.send_errors[kind as usize] += 1;
+    }
+
+    fn failure_event(&mut self, kind: SendErrorKind, event: ExportEvent) {
+        if self.failure != Some(kind) {
+            self.failure = Some(kind);
+            self.keep_event(event);
+        }
+    }
+
+    fn keep_event(&mut self, event: ExportEvent) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! The Information Elements this crate exports, from the IANA "IPFIX Entities" registry
+//! (<https://www.iana.org/assignments/ipfix/>, RFC 7012). NetFlow v9 field types 1 to 127 have the same
+//! numbers (RFC 7012, section 4).
+
+/// Abstract Data Types of RFC 7012, section 3.1, as far as exported elements use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbstractDataType {
+    /// One octet.
+    Unsigned8,
+    /// Two octets.
+    Unsigned16,
+    /// Four octets.
+    Unsigned32,
+    /// Eight octets.
+    Unsigned64,
+    /// Milliseconds since the Unix epoch, eight octets.
+    DateTimeMilliseconds,
+    /// IPv4 address.
+    Ipv4Address,
+    /// IPv6 address.
+    Ipv6Address,
+}
+
+impl AbstractDataType {
+    /// Length on the wire in octets (RFC 7011, section 6.1).
+    #[must_use]
+    pub const fn length(self) -> u16 {
+        match self {
+            Self::Unsigned8 => 1,
+            Self::Unsigned16 => 2,
+            Self::Unsigned32 | Self::Ipv4Address => 4,
+            Self::Unsigned64 | Self::DateTimeMilliseconds => 8,
+            Self::Ipv6Address => 16,
+        }
+    }
+
+    /// Whether reduced-size encoding (RFC 7011, section 6.2) is allowed.
+    #[must_use]
+    pub const fn is_reducible(self) -> bool {
+        matches!(self, Self::Unsigned16 | Self::Unsigned32 | Self::Unsigned64)
+    }
+}
+
+macro_rules! information_elements {
+    ($($variant:ident = $id:literal, $name:literal, $type:ident;)*) => {
+        /// An Information Element by its registry name; all of the IANA number space (no enterprise number).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum InformationElement {
+            $(
+                #[doc = concat!("`", $name, "` (", stringify!($id), ").")]
+                $variant = $id,
+            )*
+        }
+
+        impl InformationElement {
+            /// All elements this crate can export.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Element ID in the registry.
+            #[must_use]
+            pub const fn id(self) -> u16 {
+                self as u16
+            }
+
+            /// Name in the registry.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Abstract Data Type in the registry.
+            #[must_use]
+            pub const fn abstract_data_type(self) -> AbstractDataType {
+                match self {
+                    $(Self::$variant => AbstractDataType::$type,)*
+                }
+            }
+        }
+    };
+}
+
+information_elements! {
+    OctetDeltaCount = 1, "octetDeltaCount", Unsigned64;
+    PacketDeltaCount = 2, "packetDeltaCount", Unsigned64;
+    ProtocolIdentifier = 4, "protocolIdentifier", Unsigned8;
+    IpClassOfService = 5, "ipClassOfService", Unsigned8;
+    TcpControlBits = 6, "tcpControlBits", Unsigned16;
+    SourceTransportPort = 7, "sourceTransportPort", Unsigned16;
+    SourceIpv4Address = 8, "sourceIPv4Address", Ipv4Address;
+    IngressInterface = 10, "ingressInterface", Unsigned32;
+    DestinationTransportPort = 11, "destinationTransportPort", Unsigned16;
+    DestinationIpv4Address = 12, "destinationIPv4Address", Ipv4Address;
+    EgressInterface = 14, "egressInterface", Unsigned32;
+    BgpSourceAsNumber = 16, "bgpSourceAsNumber", Unsigned32;
+    BgpDestinationAsNumber = 17, "bgpDestinationAsNumber", Unsigned32;
+    SourceIpv6Address = 27, "sourceIPv6Address", Ipv6Address;
+    DestinationIpv6Address = 28, "destinationIPv6Address", Ipv6Address;
+    IcmpTypeCodeIpv4 = 32, "icmpTypeCodeIPv4", Unsigned16;
+    VlanId = 58, "vlanId", Unsigned16;
+    IpVersion = 60, "ipVersion", Unsigned8;
+    FlowDirection = 61, "flowDirection", Unsigned8;
+    FlowEndReason = 136, "flowEndReason", Unsigned8;
+    IcmpTypeCodeIpv6 = 139, "icmpTypeCodeIPv6", Unsigned16;
+    FlowStartMilliseconds = 152, "flowStartMilliseconds", DateTimeMilliseconds;
+    FlowEndMilliseconds = 153, "flowEndMilliseconds", DateTimeMilliseconds;
+    Dot1qCustomerVlanId = 245, "dot1qCustomerVlanId", Unsigned16;
+}

@@ -1,0 +1,116 @@
+//! Where finished messages go.
+
+mod stdout;
+mod udp;
+
+#[cfg(test)]
+pub(crate) mod scripted;
+
+use std::io;
+
+pub use stdout::Stdout;
+pub use udp::{Udp, UdpError, UdpSettings};
+
+/// What became of one send.
+#[derive(Debug)]
+pub enum SendOutcome {
+    /// Handed to the network. On a datagram transport an error may still be reported later.
+    Sent,
+    /// Not sent: the call reported an ICMP error that an *earlier* datagram had caused. Send again.
+    Refused(io::Error),
+    /// Not sent: larger than the path MTU, or the call reported that an earlier datagram was.
+    TooBig,
+    /// Not sent within the send timeout.
+    TimedOut,
+    /// Not sent: the reader is gone, and every later send will fail.
+    Closed,
+    /// Not sent: no way to the collector. Either there is none now, or the call reported an ICMP error that an
+    /// earlier datagram had caused; if sending again succeeds it was the latter.
+    Unreachable(io::Error),
+    /// Not sent for another reason.
+    Failed(io::Error),
+}
+
+/// A report about the last datagram that was sent, taken without sending.
+#[derive(Debug)]
+pub enum Report {
+    /// No error is known.
+    Nothing,
+    /// An ICMP error: it did not reach the collector.
+    Refused(io::Error),
+    /// A router on the path dropped it for its size.
+    TooBig,
+}
+
+/// The transports an Exporting Process can use.
+#[derive(Debug)]
+pub enum Transport {
+    /// UDP datagrams (RFC 7011, section 10.3).
+    Udp(Udp),
+    /// Messages one after another on standard output; for IPFIX this is an IPFIX File (RFC 5655).
+    Stdout(Stdout),
+    #[cfg(test)]
+    #[doc(hidden)]
+    Scripted(scripted::Scripted),
+}
+
+impl Transport {
+    /// Sends one message.
+    pub fn send(&mut self, octets: &[u8]) -> SendOutcome {
+        match self {
+            Self::Udp(udp) => udp.send(octets),
+            Self::Stdout(stdout) => stdout.send(octets),
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.send(octets),
+        }
+    }
+
+    /// Asks for an error report about the last datagram sent, which it consumes.
+    pub fn report(&mut self) -> Report {
+        match self {
+            Self::Udp(udp) => udp.report(),
+            Self::Stdout(_) => Report::Nothing,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.report(),
+        }
+    }
+
+    /// The path MTU as the system knows it now, in octets with IP header; `None` if the transport has none or
+    /// the system does not say.
+    #[must_use]
+    pub fn path_mtu(&self) -> Option<u32> {
+        match self {
+            Self::Udp(udp) => udp.path_mtu(),
+            Self::Stdout(_) => None,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.path_mtu(),
+        }
+    }
+
+    /// Octets of the headers below the message: IP without options, and UDP.
+    #[must_use]
+    pub fn header_overhead(&self) -> usize {
+        match self {
+            Self::Udp(udp) => udp.header_overhead(),
+            Self::Stdout(_) => 0,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.header_overhead(),
+        }
+    }
+
+    /// Whether an error about a datagram can still come after it was sent.
+    pub(crate) const fn reports_later(&self) -> bool {
+        !matches!(self, Self::Stdout(_))
+    }
+
+    /// The message size every path must carry, in octets: what a datagram is cut to when the system says "too
+    /// big" without saying what would fit.
+    pub(crate) fn safe_message_size(&self) -> usize {
+        match self {
+            Self::Udp(udp) => udp.safe_message_size(),
+            Self::Stdout(_) => usize::MAX,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.safe_message_size(),
+        }
+    }
+}
