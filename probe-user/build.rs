@@ -3,6 +3,6 @@
 #[path = "../xtask/src/ebpf/build_script.rs"]
 mod build_script;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> std::process::ExitCode {
     build_script::embed("pathflow-ebpf", "PATHFLOW_EBPF")
 }

@@ -106,7 +106,25 @@ impl Package {
 
 /// Installs what is missing for `purpose`; does and says nothing about what is present.
 pub(crate) fn run(purpose: Purpose) -> Result<()> {
-    let recipe = ebpf::usable_recipe();
+    install(purpose, ebpf::usable_recipe())
+}
+
+/// `cargo xtask setup`: as [`run`], but trusts a recipe only after it has built the object.
+pub(crate) fn command(purpose: Purpose) -> Result<()> {
+    if ebpf::is_prebuilt() {
+        install(purpose, None)?;
+        println!("Ready: the eBPF object is a prebuilt one.");
+        return Ok(());
+    }
+    install(purpose, ebpf::working_recipe()?)?;
+    let Some(recipe) = ebpf::working_recipe()? else {
+        bail!("the eBPF object still cannot be built; `cargo xtask build-ebpf` tells why");
+    };
+    println!("Ready: the eBPF object is built with {recipe}.");
+    Ok(())
+}
+
+fn install(purpose: Purpose, recipe: Option<Recipe>) -> Result<()> {
     let needs_recipe = recipe.is_none() && !ebpf::is_prebuilt();
     let linker_missing = needs_recipe && !has_linker();
     let mut wanted: Vec<&Package> = Vec::new();
@@ -129,19 +147,6 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
     }
     if purpose == Purpose::Test {
         install_components()?;
-    }
-    Ok(())
-}
-
-/// `cargo xtask setup`: as [`run`], and tells the outcome.
-pub(crate) fn command(purpose: Purpose) -> Result<()> {
-    run(purpose)?;
-    match ebpf::usable_recipe() {
-        _ if ebpf::is_prebuilt() => println!("Ready: the eBPF object is a prebuilt one."),
-        Some(recipe) => println!("Ready: the eBPF object is built with {recipe}."),
-        None => {
-            bail!("the eBPF object still cannot be built; `cargo xtask build-ebpf` tells what is missing")
-        }
     }
     Ok(())
 }

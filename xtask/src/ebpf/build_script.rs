@@ -10,6 +10,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 /// Files that the objects are made from, relative to the workspace.
@@ -23,7 +24,16 @@ const SOURCES: [&str; 6] = [
 ];
 
 /// Builds binary target `bin` of `probe-ebpf` and sets `variable` to its path for the crate being compiled.
-pub(crate) fn embed(bin: &str, variable: &str) -> Result<(), Box<dyn Error>> {
+pub(crate) fn embed(bin: &str, variable: &str) -> ExitCode {
+    let Err(error) = try_embed(bin, variable) else { return ExitCode::SUCCESS };
+    // Cargo shows these lines as errors of the package, apart from the messages of the inner build.
+    for line in error.to_string().lines() {
+        println!("cargo::error={line}");
+    }
+    ExitCode::FAILURE
+}
+
+fn try_embed(bin: &str, variable: &str) -> Result<(), Box<dyn Error>> {
     let manifest_dir = PathBuf::from(required("CARGO_MANIFEST_DIR")?);
     let out_dir = PathBuf::from(required("OUT_DIR")?);
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;

@@ -12,6 +12,9 @@ pub(crate) use recipe::Recipe;
 
 use crate::{process, workspace};
 
+/// The member that is compiled for BPF.
+const PACKAGE: &str = "pathflow-ebpf";
+
 /// Debian's linter for Debian's compiler: rustup's cannot read the `core` of another version.
 pub(crate) const DEBIAN_CLIPPY: &str = "/usr/bin/clippy-driver";
 
@@ -19,31 +22,42 @@ pub(crate) const DEBIAN_CLIPPY: &str = "/usr/bin/clippy-driver";
 pub(crate) fn run() -> Result<()> {
     let object = recipe::build(&request(&workspace::root(), &target_dir()?))?;
     let size = fs::metadata(&object.path).with_context(|| object.path.display().to_string())?.len();
-    println!("{}: {size} bytes, built with {}", object.path.display(), object.origin);
+    println!("{}: {size} bytes, {}", object.path.display(), object.origin);
     Ok(())
 }
 
-/// Lints the kernel program for its own target; warnings are errors.
+/// Lints the kernel programs for their own target; warnings are errors.
 pub(crate) fn lint() -> Result<()> {
-    let (root, target_dir) = (workspace::root(), target_dir()?);
-    let request = request(&root, &target_dir);
     let Some(recipe) = usable_recipe() else {
         bail!("no compiler for BPF; run `cargo xtask setup`");
     };
-    match recipe {
-        Recipe::Nightly => process::run(recipe.cargo("clippy", &request).args(["--", "-Dwarnings"])),
-        Recipe::Debian => process::run(
-            recipe
-                .cargo("check", &request)
-                .env("RUSTC_WORKSPACE_WRAPPER", DEBIAN_CLIPPY)
-                .env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__"),
-        ),
+    let (root, target_dir) = (workspace::root(), target_dir()?);
+    for bin in bins()? {
+        let request = recipe::Request { bin: &bin, ..request(&root, &target_dir) };
+        match recipe {
+            Recipe::Nightly => process::run(recipe.cargo("clippy", &request).args(["--", "-Dwarnings"]))?,
+            Recipe::Debian => process::run(
+                recipe
+                    .cargo("check", &request)
+                    .env("RUSTC_WORKSPACE_WRAPPER", DEBIAN_CLIPPY)
+                    .env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__"),
+            )?,
+        }
     }
+    Ok(())
 }
 
 /// The first recipe that lacks nothing on this machine.
 pub(crate) fn usable_recipe() -> Option<Recipe> {
     Recipe::ALL.into_iter().find(|recipe| recipe.missing(host()).is_empty())
+}
+
+/// The first recipe that does build the object: a nightly may be too new for the linker.
+pub(crate) fn working_recipe() -> Result<Option<Recipe>> {
+    let (root, target_dir) = (workspace::root(), target_dir()?);
+    let request = request(&root, &target_dir);
+    let works = |recipe: &Recipe| recipe.missing(host()).is_empty() && recipe::run(*recipe, &request).is_ok();
+    Ok(Recipe::ALL.into_iter().find(works))
 }
 
 /// Whether a packager has provided the object.
@@ -58,6 +72,17 @@ fn host() -> recipe::Machine<'static> {
 
 fn request<'a>(workspace: &'a Path, target_dir: &'a Path) -> recipe::Request<'a> {
     recipe::Request { workspace, target_dir, bin: recipe::PROBE_BIN, features: &[], machine: host() }
+}
+
+/// Names of the kernel-side binary targets.
+fn bins() -> Result<Vec<String>> {
+    let metadata = workspace::metadata()?;
+    let targets = metadata
+        .packages
+        .iter()
+        .filter(|package| package.name == PACKAGE)
+        .flat_map(|package| &package.targets);
+    Ok(targets.filter(|target| target.is_bin()).map(|target| target.name.clone()).collect())
 }
 
 fn target_dir() -> Result<PathBuf> {

@@ -61,9 +61,14 @@ pub(crate) struct Object {
     pub(crate) origin: String,
 }
 
-/// Why no recipe worked, one line per recipe.
+/// Why there is no object.
 #[derive(Debug)]
-pub(crate) struct Failure(Vec<String>);
+pub(crate) enum Failure {
+    /// [`PREBUILT_OBJECT`] names this path, where no file is.
+    Prebuilt(PathBuf),
+    /// No recipe worked, with one reason for each.
+    Recipes(Vec<String>),
+}
 
 /// A way to get an eBPF object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,11 +161,16 @@ impl Machine<'_> {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "The eBPF object was not built.")?;
-        for line in &self.0 {
-            writeln!(f, "  {line}")?;
+        match self {
+            Self::Prebuilt(path) => write!(f, "{PREBUILT_OBJECT}: no file {}", path.display()),
+            Self::Recipes(reasons) => {
+                writeln!(f, "no recipe built the eBPF object")?;
+                for reason in reasons {
+                    writeln!(f, "  {reason}")?;
+                }
+                write!(f, "  `cargo xtask setup` installs what is missing on Debian")
+            }
         }
-        write!(f, "  `cargo xtask setup` installs what is missing on Debian.")
     }
 }
 
@@ -171,19 +181,19 @@ pub(crate) fn build(request: &Request<'_>) -> Result<Object, Failure> {
     if let Some(path) = env::var_os(PREBUILT_OBJECT).filter(|_| request.bin == PROBE_BIN) {
         let path = PathBuf::from(path);
         if !path.is_file() {
-            return Err(Failure(vec![format!("{PREBUILT_OBJECT}: no file {}.", path.display())]));
+            return Err(Failure::Prebuilt(path));
         }
-        return Ok(Object { path, origin: format!("prebuilt, from {PREBUILT_OBJECT}") });
+        return Ok(Object { path, origin: format!("the file that {PREBUILT_OBJECT} names") });
     }
     let mut reasons = Vec::new();
     for recipe in Recipe::ALL {
         let missing = recipe.missing(request.machine);
         if !missing.is_empty() {
-            reasons.push(format!("{recipe}: missing {}.", missing.join(", ")));
+            reasons.push(format!("{recipe}: missing {}", missing.join(", ")));
             continue;
         }
         match run(recipe, request) {
-            Ok(path) => return Ok(Object { path, origin: recipe.to_string() }),
+            Ok(path) => return Ok(Object { path, origin: format!("built with {recipe}") }),
             Err(reason) => {
                 let reason = format!("{recipe}: {reason}");
                 eprintln!("{reason}");
@@ -191,17 +201,18 @@ pub(crate) fn build(request: &Request<'_>) -> Result<Object, Failure> {
             }
         }
     }
-    Err(Failure(reasons))
+    Err(Failure::Recipes(reasons))
 }
 
-fn run(recipe: Recipe, request: &Request<'_>) -> Result<PathBuf, String> {
+/// Builds one object with one recipe.
+pub(crate) fn run(recipe: Recipe, request: &Request<'_>) -> Result<PathBuf, String> {
     let status =
-        recipe.cargo("build", request).status().map_err(|error| format!("cargo did not start: {error}."))?;
+        recipe.cargo("build", request).status().map_err(|error| format!("cargo did not start: {error}"))?;
     if !status.success() {
-        return Err(format!("cargo ended with {status}; its messages are above."));
+        return Err(format!("cargo ended with {status}; its messages are above"));
     }
     let path = request.target_dir.join(request.machine.target()).join("ebpf").join(request.bin);
-    if path.is_file() { Ok(path) } else { Err(format!("cargo left no {}.", path.display())) }
+    if path.is_file() { Ok(path) } else { Err(format!("cargo left no {}", path.display())) }
 }
 
 fn rustflags(machine: Machine<'_>) -> String {
@@ -213,9 +224,19 @@ fn rustflags(machine: Machine<'_>) -> String {
     flags
 }
 
-/// Removes what cargo, clippy and rustup have put into the environment for the build we run inside of:
-/// their compiler, wrappers and flags are for the host.
+/// Removes what cargo, clippy and rustup have put into the environment for the build we run inside of.
 fn isolate(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(is_of_outer_build) {
+            command.env_remove(name);
+        }
+    }
+    // Asking for a toolchain must not download it.
+    command.env("RUSTUP_AUTO_INSTALL", "0");
+}
+
+/// Whether a variable is about the compiler, wrappers and flags of the host build.
+fn is_of_outer_build(name: &str) -> bool {
     // What a user sets to reach registries, and the job tokens shared with the outer build.
     const KEPT: [&str; 8] = [
         "CARGO_HOME",
@@ -227,15 +248,11 @@ fn isolate(command: &mut Command) {
         "CARGO_TERM_",
         "CARGO_BUILD_JOBS",
     ];
-    for (name, _) in env::vars_os() {
-        let Some(name) = name.to_str() else { continue };
-        let of_cargo = name.starts_with("CARGO") && !KEPT.iter().any(|kept| name.starts_with(kept));
-        let of_rustc = name.starts_with("RUSTC") || name.starts_with("RUSTDOC") || name == "RUSTFLAGS";
-        let of_tools =
-            matches!(name, "CLIPPY_ARGS" | "CLIPPY_CONF_DIR" | "RUSTUP_TOOLCHAIN" | "TARGET" | "HOST");
-        if of_cargo || of_rustc || of_tools {
-            command.env_remove(name);
-        }
+    const REMOVED: [&str; 4] = ["CARGO", "RUSTC", "RUSTDOC", "CLIPPY_"];
+    match name {
+        "RUSTFLAGS" | "RUSTUP_TOOLCHAIN" | "TARGET" | "HOST" => true,
+        _ if KEPT.iter().any(|prefix| name.starts_with(prefix)) => false,
+        _ => REMOVED.iter().any(|prefix| name.starts_with(prefix)),
     }
 }
 
@@ -256,4 +273,54 @@ fn runs(program: &str) -> bool {
         .stderr(Stdio::null())
         .status();
     status.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_name_the_machine_and_ask_for_btf() {
+        let flags = rustflags(Machine { arch: "aarch64", big_endian: false });
+        let flags: Vec<&str> = flags.split('\x1f').collect();
+        assert_eq!(flags[0], "--cfg=bpf_target_arch=\"aarch64\"");
+        assert_eq!(&flags[1..], CODEGEN_FLAGS);
+        assert!(CODEGEN_FLAGS.contains(&"-Clink-arg=--btf"));
+    }
+
+    #[test]
+    fn byte_order_selects_the_target() {
+        assert_eq!(Machine { arch: "s390x", big_endian: true }.target(), "bpfeb-unknown-none");
+        assert_eq!(Machine { arch: "x86_64", big_endian: false }.target(), "bpfel-unknown-none");
+    }
+
+    #[test]
+    fn the_outer_build_does_not_leak_in_and_the_network_settings_stay() {
+        for name in [
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTC_WRAPPER",
+            "RUSTC_BOOTSTRAP",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET",
+            "CARGO_FEATURE_KERNEL_LOG",
+            "CLIPPY_ARGS",
+            "RUSTFLAGS",
+            "RUSTUP_TOOLCHAIN",
+        ] {
+            assert!(is_of_outer_build(name), "{name}");
+        }
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_REGISTRIES_X_INDEX", "RUSTUP_HOME", "PATH"] {
+            assert!(!is_of_outer_build(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_failure_names_each_recipe_and_the_way_out() {
+        let text =
+            Failure::Recipes(vec!["one: missing x".to_owned(), "two: missing y".to_owned()]).to_string();
+        for part in ["one: missing x", "two: missing y", "cargo xtask setup"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 }
