@@ -112,6 +112,7 @@ impl Member {
             let line = line.trim_start();
             line.strip_prefix(word).is_some_and(|rest| rest.starts_with([' ', '=', '.']))
                 || line.contains(&format!("\"{word}\""))
+                || line.starts_with('[') && line.ends_with(&format!(".{word}]"))
         };
         let line = self.manifest_text.lines().position(names).map_or(1, |index| index + 1);
         Finding::new(&self.manifest, line, message)

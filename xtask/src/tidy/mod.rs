@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<()> {
         println!("{finding}");
     }
     if !findings.is_empty() {
-        bail!("tidy: {} broken rules in {} files", findings.len(), files.len());
+        bail!("tidy: {} findings in {} files", findings.len(), files.len());
     }
     println!("tidy: {} files, {} members, nothing to say", files.len(), members.len());
     Ok(())
