@@ -1,1 +1,5 @@
-//! pathflow.
+//! pathflow's daemon.
+#![warn(missing_docs)]
+
+pub mod capture;
+pub mod netlink;

@@ -1,0 +1,115 @@
+//! Capture: the kernel program, its flow tables, and what they need from this machine.
+
+pub mod flow_table;
+mod mapping;
+mod object;
+pub mod program;
+mod support;
+
+pub use flow_table::{Drained, Epochs, FlowTables};
+pub use program::{KernelProgram, LoadSettings, TableSizes};
+pub use support::receiving_cpus;
+
+/// Why packets cannot be captured here. Each message is one line that an operator can act on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// A capability is missing.
+    #[error(
+        "missing capability {capability}: run as root, or grant it with setcap or systemd's AmbientCapabilities"
+    )]
+    Capability {
+        /// `CAP_...`.
+        capability: &'static str,
+    },
+    /// The kernel lacks something.
+    #[error("kernel {release} has no {feature}; the first kernel that has it is {since}")]
+    KernelTooOld {
+        /// As of `uname -r`.
+        release: String,
+        /// What is missing.
+        feature: &'static str,
+        /// First kernel version that has it.
+        since: &'static str,
+    },
+    /// The kernel is real-time: two programs may interleave on one CPU there, so counts would not be exact.
+    #[error("this kernel is PREEMPT_RT: packets could not be counted exactly on it")]
+    RealTimeKernel,
+    /// There is no such interface.
+    #[error("interface {interface}: no such interface")]
+    NoInterface {
+        /// Name as given.
+        interface: String,
+    },
+    /// Another XDP program is attached.
+    #[error(
+        "interface {interface}: {program} is attached already and stays untouched; detach it to capture here"
+    )]
+    Busy {
+        /// Interface name.
+        interface: String,
+        /// Name and id of the program present, as far as the kernel tells.
+        program: String,
+    },
+    /// The driver has no native XDP.
+    #[error(
+        "interface {interface}: its driver has no native XDP; generic XDP is not used because it miscounts merged packets"
+    )]
+    NoNativeXdp {
+        /// Interface name.
+        interface: String,
+    },
+    /// Attaching failed for another reason.
+    #[error("interface {interface}: the kernel program cannot be attached: {reason}")]
+    Attach {
+        /// Interface name.
+        interface: String,
+        /// The kernel's words.
+        reason: String,
+    },
+    /// More interfaces than there are counters for.
+    #[error("more than {limit} interfaces")]
+    TooManyInterfaces {
+        /// How many are possible.
+        limit: u32,
+    },
+    /// The verifier or the kernel refused the program.
+    #[error("the kernel refuses the program: {reason}{}", last_line(log))]
+    Refused {
+        /// Error of the system call.
+        reason: String,
+        /// The verifier's log.
+        log: String,
+    },
+    /// The object could not be loaded.
+    #[error("cannot {step}: {reason}")]
+    Load {
+        /// What was being done.
+        step: &'static str,
+        /// Why it failed.
+        reason: String,
+    },
+    /// A map could not be made or mapped.
+    #[error("map {name}: {reason}")]
+    Map {
+        /// Which one.
+        name: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The embedded object does not fit this program: a fault of the build.
+    #[error("the embedded kernel object is damaged: {0}")]
+    Object(String),
+    /// The CPUs could not be listed.
+    #[error("/sys/devices/system/cpu: the CPUs cannot be listed")]
+    NoCpu,
+    /// A worker thread could not be started or has ended.
+    #[error("cannot start {0}")]
+    Thread(String),
+}
+
+fn last_line(log: &str) -> String {
+    log.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .map_or_else(String::new, |line| format!(": {line}"))
+}
