@@ -26,6 +26,23 @@ pub(super) struct CpuTables {
     pub(super) spill: Mapping<Ipv6Slot>,
 }
 
+/// What one epoch added to a flow, or one spilled packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// Key in the common form, without epoch.
+    pub key: Ipv6Key,
+    /// Layer 3 octets.
+    pub octets: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Time of the first packet, monotonic nanoseconds.
+    pub first: u64,
+    /// Time of the last packet, monotonic nanoseconds.
+    pub last: u64,
+    /// TCP control bits of all packets, or-ed.
+    pub tcp_control_bits: u16,
+}
+
 /// What is needed to wait for a grace period: updating an array of maps makes the kernel wait until no
 /// program can use the element's former value (`maybe_wait_bpf_programs`). The element is set to the
 /// value it has.
@@ -53,6 +70,8 @@ pub struct FlowTables {
     cpus: Vec<(u32, [CpuTables; 2])>,
     /// Possible CPUs, the stride between the generations.
     stride: u32,
+    /// Nanoseconds from one jiffy to the next.
+    tick: u64,
 }
 
 impl FlowTables {
@@ -62,10 +81,11 @@ impl FlowTables {
         points: Mapping<PointCounters>,
         cpus: Vec<(u32, [CpuTables; 2])>,
         rcu: RcuWait,
+        tick: u64,
     ) -> (Self, Epochs) {
         let stride = (headers.length() / 2) as u32;
         let epoch = control.first_word(0);
-        (Self { control, headers, points, cpus, stride }, Epochs { epoch, rcu })
+        (Self { control, headers, points, cpus, stride, tick }, Epochs { epoch, rcu })
     }
 
     /// Number of CPUs that have tables or a spill log; positions below are indices into them.
@@ -137,24 +157,25 @@ impl FlowTables {
 
     /// Hands every flow and every spilled packet of a finished epoch on one CPU to `sink`, and clears the
     /// header for the epoch after next. The slots need no clearing: their epoch will be over.
-    pub fn drain(&self, epoch: u64, position: usize, mut sink: impl FnMut(Ipv6Key, FlowCounters)) -> Drained {
+    pub fn drain(&self, epoch: u64, position: usize, mut sink: impl FnMut(Delta)) -> Drained {
         let mut drained = Drained::default();
         let Some(tables) = self.tables(epoch, position) else { return drained };
         let Some(header) = self.headers.read(tables.index as usize) else { return drained };
         let stamp = epoch as u32;
+        let time = TickTime { header, tick: self.tick };
         if let Some(table) = &tables.ipv4 {
             drained.slots_scanned += scan(table, stamp, header.ipv4_used, |slot| {
-                sink(slot.key.without_epoch().widen(), slot.counters)
+                sink(time.delta(slot.key.without_epoch().widen(), &slot.counters));
             });
         }
         if let Some(table) = &tables.ipv6 {
             drained.slots_scanned += scan(table, stamp, header.ipv6_used, |Ipv6Slot { slot, .. }| {
-                sink(slot.key.without_epoch(), slot.counters);
+                sink(time.delta(slot.key.without_epoch(), &slot.counters));
             });
         }
         for position in 0..header.spilled as usize {
             if let Some(Ipv6Slot { slot: Slot { key, counters }, .. }) = tables.spill.read(position) {
-                sink(key.without_epoch(), counters);
+                sink(time.delta(key.without_epoch(), &counters));
             }
         }
         drained.flows = u64::from(header.ipv4_used) + u64::from(header.ipv6_used);
@@ -165,6 +186,33 @@ impl FlowTables {
 
     fn tables(&self, epoch: u64, position: usize) -> Option<&CpuTables> {
         self.cpus.get(position).map(|(_, generations)| &generations[(epoch & 1) as usize])
+    }
+}
+
+/// Turns the tick counts of an epoch into time.
+#[derive(Clone, Copy)]
+struct TickTime {
+    header: TableHeader,
+    tick: u64,
+}
+
+impl TickTime {
+    /// The time at which the tick counter showed `jiffies`, in monotonic nanoseconds. Both counts are of
+    /// one epoch, so their difference is small, whichever of them has wrapped.
+    fn nanoseconds(&self, jiffies: u32) -> u64 {
+        let ticks = i64::from(jiffies.wrapping_sub(self.header.jiffies) as i32);
+        self.header.coarse_nanoseconds.saturating_add_signed(ticks.saturating_mul(self.tick as i64))
+    }
+
+    fn delta(&self, key: Ipv6Key, counters: &FlowCounters) -> Delta {
+        Delta {
+            key,
+            octets: counters.octets,
+            packets: u64::from(counters.packets),
+            first: self.nanoseconds(counters.first),
+            last: self.nanoseconds(counters.last),
+            tcp_control_bits: counters.tcp_control_bits,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ mod object;
 pub mod program;
 mod support;
 
-pub use flow_table::{Drained, Epochs, FlowTables};
+pub use flow_table::{Delta, Drained, Epochs, FlowTables};
 pub use program::{KernelProgram, LoadSettings, TableSizes};
 pub use support::receiving_cpus;
 

@@ -16,6 +16,7 @@ use pathflow_common::layout::{
 use super::flow_table::{CpuTables, Epochs, FlowTables, RcuWait};
 use super::mapping::{Element, Mapping};
 use super::{CaptureError, object, support};
+use crate::clock::Clock;
 
 /// `BPF_MAP_TYPE_ARRAY`.
 const MAP_TYPE_ARRAY: u32 = 2;
@@ -122,17 +123,15 @@ impl KernelProgram {
                 }
                 generations.push(CpuTables { index, ipv4: table4, ipv6: table6, spill: log });
             }
-            if let [even, odd] = <[CpuTables; 2]>::try_from(generations)
-                .map_err(|_| CaptureError::Object("two generations".to_owned()))?
-            {
-                tables.push((cpu, [even, odd]));
-            }
+            let generations = <[CpuTables; 2]>::try_from(generations).map_err(|_| CaptureError::NoCpu)?;
+            tables.push((cpu, generations));
         }
         let (rcu_index, rcu_map) = rcu_table.ok_or(CaptureError::NoCpu)?;
 
         let name = load_program(&mut ebpf)?;
         let rcu = RcuWait { outer: spill, index: rcu_index, inner: rcu_map };
-        let (tables, epochs) = FlowTables::new(control, headers, points, tables, rcu);
+        let (tables, epochs) =
+            FlowTables::new(control, headers, points, tables, rcu, Clock::tick_nanoseconds());
         Ok((Self { ebpf, name, interfaces, links: BTreeMap::new() }, tables, epochs))
     }
 

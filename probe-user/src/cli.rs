@@ -1,0 +1,79 @@
+//! The command line, as typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::raw::FormatName;
+use crate::config::{self, Overrides};
+
+/// Counts every packet that a Linux router receives, and exports the flows.
+#[derive(Debug, Parser)]
+#[command(name = "pathflow", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Capture and export until SIGINT or SIGTERM
+    Run(Box<Run>),
+    /// Say whether a configuration file is right
+    Check {
+        /// Configuration file (TOML)
+        file: PathBuf,
+    },
+}
+
+/// Flags of `pathflow run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Configuration file (TOML); flags override it
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Interfaces to capture on
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub interface: Vec<String>,
+    /// Collector to export to; may be given several times
+    #[arg(long, value_name = "HOST:PORT")]
+    pub collector: Vec<String>,
+    /// Export format
+    #[arg(long, value_enum)]
+    pub format: Option<FormatName>,
+    /// Report flows that go on in parts this long [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
+    pub active_timeout: Option<Duration>,
+    /// A flow is over after this long without packets [default: 15s]
+    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
+    pub idle_timeout: Option<Duration>,
+    /// Drain the kernel's tables this often, 100ms to 5s [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
+    pub drain_interval: Option<Duration>,
+    /// Address of /metrics and /healthz; empty for none [default: 127.0.0.1:9590]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Write flows to standard output, a JSON object on each line
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Run {
+    /// What the flags say over the file.
+    #[must_use]
+    pub fn overrides(self) -> Overrides {
+        Overrides {
+            interfaces: self.interface,
+            collectors: self.collector,
+            format: self.format,
+            active_timeout: self.active_timeout,
+            idle_timeout: self.idle_timeout,
+            drain_interval: self.drain_interval,
+            listen: self.listen,
+            json: self.json,
+        }
+    }
+}

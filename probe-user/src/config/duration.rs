@@ -1,0 +1,28 @@
+//! Durations in the file and on the command line: `60s`, `100ms`, `1m 30s`.
+
+use std::time::Duration;
+
+use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+/// Reads a duration.
+///
+/// # Errors
+/// With a message that says what is expected.
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| {
+        format!("{text:?} is not a duration: write a number with a unit, such as 500ms, 60s or 5m")
+    })
+}
+
+/// Writes a duration.
+pub(super) fn text(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&text(*duration))
+}

@@ -1,0 +1,255 @@
+//! Settings: what the operator wants, from the configuration file and the command line.
+//!
+//! The file's shape is in [`raw`]; every key has a default, and `pathflow.example.toml` shows them all.
+//! [`Config`] is what the daemon uses: checked, with flags applied over the file.
+
+mod duration;
+mod error;
+pub mod raw;
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
+use std::time::Duration;
+
+use pathflow_exporter::{ExportSettings, Format};
+
+pub use error::ConfigError;
+use raw::{FormatName, Raw, StdoutStyle};
+
+use crate::capture::TableSizes;
+use crate::metering::Timeouts;
+
+/// Checked settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Interfaces to capture on.
+    pub interfaces: Vec<String>,
+    /// Length of an epoch: how often the kernel's tables are drained.
+    pub drain_interval: Duration,
+    /// Drain workers; `None` = one for every eight CPUs that have tables.
+    pub drain_workers: Option<usize>,
+    /// Sizes of the kernel's tables.
+    pub sizes: TableSizes,
+    /// When flows end.
+    pub timeouts: Timeouts,
+    /// Flows that the cache holds at most, all shards together.
+    pub max_flows: u32,
+    /// Shards of the flow cache; `None` = one for every four CPUs.
+    pub shards: Option<usize>,
+    /// Collectors.
+    pub collectors: Vec<SocketAddr>,
+    /// Source address of messages.
+    pub source_address: Option<IpAddr>,
+    /// Format, templates and so on.
+    pub export: ExportSettings,
+    /// Records that wait for each sink at most.
+    pub queue_records: usize,
+    /// What is written to standard output.
+    pub stdout: StdoutStyle,
+    /// Address of the metrics page; `None` = no page.
+    pub listen: Option<SocketAddr>,
+    /// Log filter.
+    pub log: String,
+}
+
+/// What the command line says over the file. Fields as the flags of `pathflow run`.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--interface`, in place of the file's list.
+    pub interfaces: Vec<String>,
+    /// `--collector`, in place of the file's list.
+    pub collectors: Vec<String>,
+    /// `--format`.
+    pub format: Option<FormatName>,
+    /// `--active-timeout`.
+    pub active_timeout: Option<Duration>,
+    /// `--idle-timeout`.
+    pub idle_timeout: Option<Duration>,
+    /// `--drain-interval`.
+    pub drain_interval: Option<Duration>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--json`.
+    pub json: bool,
+}
+
+/// Reads a duration such as `500ms`, `60s` or `1m 30s`.
+///
+/// # Errors
+/// With a message that says what is expected.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text)
+}
+
+/// Reads the file as it is written.
+///
+/// # Errors
+/// [`ConfigError`] with file, line and column.
+pub fn read(path: &Path) -> Result<Raw, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| ConfigError::Read { file: path.to_owned(), reason: error.to_string() })?;
+    toml::from_str(&text).map_err(|error| error::syntax(path, &text, &error))
+}
+
+impl Config {
+    /// Checks the settings of a file (or the defaults), with the command line over them.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] naming the key or flag.
+    pub fn resolve(mut raw: Raw, overrides: Overrides) -> Result<Self, ConfigError> {
+        if !overrides.interfaces.is_empty() {
+            raw.capture.interfaces = overrides.interfaces;
+        }
+        if !overrides.collectors.is_empty() {
+            raw.export.collectors = overrides.collectors;
+        }
+        raw.export.format = overrides.format.unwrap_or(raw.export.format);
+        raw.flow.active_timeout = overrides.active_timeout.unwrap_or(raw.flow.active_timeout);
+        raw.flow.idle_timeout = overrides.idle_timeout.unwrap_or(raw.flow.idle_timeout);
+        raw.capture.drain_interval = overrides.drain_interval.unwrap_or(raw.capture.drain_interval);
+        raw.http.listen = overrides.listen.unwrap_or(raw.http.listen);
+        if overrides.json {
+            raw.export.stdout = StdoutStyle::Json;
+        }
+        check(raw)
+    }
+}
+
+fn check(raw: Raw) -> Result<Config, ConfigError> {
+    let Raw { capture, flow, export, http, log } = raw;
+    let mut interfaces = Vec::new();
+    for name in capture.interfaces {
+        if name.is_empty() {
+            return Err(invalid("capture.interfaces", &name, "an interface name cannot be empty"));
+        }
+        if interfaces.contains(&name) {
+            return Err(invalid("capture.interfaces", &name, "it is named twice"));
+        }
+        interfaces.push(name);
+    }
+    between(
+        "capture.drain_interval",
+        capture.drain_interval,
+        Duration::from_millis(100),
+        Duration::from_secs(5),
+    )?;
+    for (key, timeout) in [
+        ("flow.active_timeout", flow.active_timeout),
+        ("flow.idle_timeout", flow.idle_timeout),
+        ("flow.tcp_end_timeout", flow.tcp_end_timeout),
+    ] {
+        between(key, timeout, Duration::from_millis(100), Duration::from_hours(24 * 7))?;
+    }
+    for (key, slots) in
+        [("capture.ipv4_slots", capture.ipv4_slots), ("capture.ipv6_slots", capture.ipv6_slots)]
+    {
+        if !slots.is_power_of_two() || !(64..=1 << 24).contains(&slots) {
+            return Err(invalid(key, &slots, "it must be a power of two from 64 to 16777216"));
+        }
+    }
+    if !(64..=1 << 20).contains(&capture.spill_slots) {
+        return Err(invalid("capture.spill_slots", &capture.spill_slots, "it must be from 64 to 1048576"));
+    }
+    if !(1..=1 << 28).contains(&flow.max_flows) {
+        return Err(invalid("flow.max_flows", &flow.max_flows, "it must be from 1 to 268435456"));
+    }
+    if flow.shards > 256 {
+        return Err(invalid("flow.shards", &flow.shards, "it must be at most 256"));
+    }
+    if capture.drain_workers > 256 {
+        return Err(invalid("capture.drain_workers", &capture.drain_workers, "it must be at most 256"));
+    }
+    if export.mtu < ExportSettings::MIN_MTU {
+        return Err(invalid("export.mtu", &export.mtu, "it must be 576 or more"));
+    }
+    between(
+        "export.template_interval",
+        export.template_interval,
+        Duration::from_secs(1),
+        Duration::from_hours(1),
+    )?;
+    if export.queue_records < 1024 {
+        return Err(invalid("export.queue_records", &export.queue_records, "it must be 1024 or more"));
+    }
+    let collectors = export
+        .collectors
+        .iter()
+        .map(|collector| address("export.collectors", collector))
+        .collect::<Result<_, _>>()?;
+    let source_address = match export.source_address.as_str() {
+        "" => None,
+        text => Some(
+            text.parse().map_err(|_| invalid("export.source_address", &text, "it is not an IP address"))?,
+        ),
+    };
+    let listen = match http.listen.as_str() {
+        "" => None,
+        text => Some(address("http.listen", text)?),
+    };
+    Ok(Config {
+        interfaces,
+        drain_interval: capture.drain_interval,
+        drain_workers: (capture.drain_workers > 0).then_some(capture.drain_workers as usize),
+        sizes: TableSizes {
+            ipv4_slots: capture.ipv4_slots,
+            ipv6_slots: capture.ipv6_slots,
+            spill_slots: capture.spill_slots,
+        },
+        timeouts: Timeouts {
+            active: flow.active_timeout,
+            idle: flow.idle_timeout,
+            tcp_end: flow.tcp_end_timeout,
+        },
+        max_flows: flow.max_flows,
+        shards: (flow.shards > 0).then_some(flow.shards as usize),
+        collectors,
+        source_address,
+        export: ExportSettings {
+            format: match export.format {
+                FormatName::Ipfix => Format::Ipfix,
+                FormatName::NetflowV9 => Format::NetflowV9,
+            },
+            observation_domain_id: export.observation_domain_id,
+            template_messages: export.template_messages,
+            template_interval: export.template_interval,
+            mtu: export.mtu,
+        },
+        queue_records: export.queue_records as usize,
+        stdout: export.stdout,
+        listen,
+        log: log.level,
+    })
+}
+
+fn between(key: &'static str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let (value, least, most) = (duration::text(value), duration::text(least), duration::text(most));
+    Err(invalid(key, &value, format!("it must be from {least} to {most}")))
+}
+
+/// An address with a port; a name is looked up.
+fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let Some((_, port)) = text.rsplit_once(':') else {
+        return Err(invalid(key, &text, "it needs a port: HOST:PORT"));
+    };
+    if port.parse::<u16>().is_err() {
+        return Err(invalid(key, &text, "its port is not a number from 0 to 65535"));
+    }
+    text.to_socket_addrs()
+        .ok()
+        .and_then(|mut addresses| addresses.next())
+        .ok_or_else(|| invalid(key, &text, "its host cannot be resolved"))
+}
+
+fn invalid(key: &'static str, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { file: None, key, value: value.to_string(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! Tests of the configuration: the example file, unknown keys, values out of range.
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../pathflow.example.toml");
+
+fn syntax_error(text: &str) -> String {
+    let error = toml::from_str::<Raw>(text).unwrap_err();
+    error::syntax(Path::new("probe.toml"), text, &error).to_string()
+}
+
+fn value_error(text: &str) -> String {
+    let raw = toml::from_str(text).unwrap();
+    Config::resolve(raw, Overrides::default()).unwrap_err().in_file(Path::new("probe.toml")).to_string()
+}
+
+#[test]
+fn the_example_is_complete_and_equal_to_the_defaults() {
+    let example: toml::Table = toml::from_str(EXAMPLE).unwrap();
+    let defaults: toml::Table = toml::Table::try_from(Raw::default()).unwrap();
+    let as_read: Raw = toml::from_str(EXAMPLE).unwrap();
+    assert_eq!(as_read, Raw::default());
+    for (section, keys) in &defaults {
+        for key in keys.as_table().unwrap().keys() {
+            assert!(example[section].as_table().unwrap().contains_key(key), "[{section}] {key} is missing");
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_example_has_a_comment_above_it() {
+    let lines: Vec<&str> = EXAMPLE.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        if line.contains('=') && !line.starts_with('#') {
+            assert!(number > 0 && lines[number - 1].starts_with('#'), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_defaults_are_accepted() {
+    let config = Config::resolve(Raw::default(), Overrides::default()).unwrap();
+    assert_eq!(config.timeouts.active, Duration::from_secs(60));
+    assert_eq!(config.listen, Some("127.0.0.1:9590".parse().unwrap()));
+    assert_eq!(config.shards, None);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
+    let text = "[capture]\ninterfaces = [\"eth0\"]\n\n[flow]\nidle_timout = \"15s\"\n";
+    assert_eq!(
+        syntax_error(text),
+        "probe.toml:5:1: unknown key \"idle_timout\"; did you mean \"idle_timeout\"?"
+    );
+    assert_eq!(
+        syntax_error("[exprot]\n"),
+        "probe.toml:1:2: unknown key \"exprot\"; did you mean \"export\"?"
+    );
+}
+
+#[test]
+fn wrong_types_and_durations_are_one_line_with_their_place() {
+    let text = syntax_error("[flow]\nactive_timeout = 60\n");
+    assert!(text.starts_with("probe.toml:2:18: ") && !text.contains('\n'), "{text}");
+    let text = syntax_error("[flow]\nactive_timeout = \"sixty\"\n");
+    assert!(text.starts_with("probe.toml:2:18: \"sixty\" is not a duration"), "{text}");
+    let text = syntax_error("[flow\n");
+    assert!(text.starts_with("probe.toml:1:6: ") && !text.contains('\n'), "{text}");
+}
+
+#[test]
+fn values_out_of_range_are_refused_by_key() {
+    for (text, expected) in [
+        (
+            "[capture]\ndrain_interval = \"99ms\"\n",
+            "capture.drain_interval: \"99ms\" cannot be used: it must be from 100ms to 5s",
+        ),
+        ("[capture]\ndrain_interval = \"6s\"\n", "capture.drain_interval"),
+        (
+            "[capture]\nipv4_slots = 1000\n",
+            "capture.ipv4_slots: \"1000\" cannot be used: it must be a power of two",
+        ),
+        ("[capture]\nspill_slots = 1\n", "capture.spill_slots"),
+        (
+            "[capture]\ninterfaces = [\"a\", \"a\"]\n",
+            "capture.interfaces: \"a\" cannot be used: it is named twice",
+        ),
+        ("[flow]\nmax_flows = 0\n", "flow.max_flows"),
+        ("[flow]\nidle_timeout = \"0s\"\n", "flow.idle_timeout"),
+        ("[export]\nmtu = 100\n", "export.mtu"),
+        (
+            "[export]\ncollectors = [\"192.0.2.1\"]\n",
+            "export.collectors: \"192.0.2.1\" cannot be used: it needs a port",
+        ),
+        ("[export]\ncollectors = [\"192.0.2.1:x\"]\n", "its port is not a number"),
+        ("[export]\nsource_address = \"nowhere\"\n", "export.source_address"),
+        ("[http]\nlisten = \"9590\"\n", "http.listen"),
+    ] {
+        let message = value_error(text);
+        assert!(message.starts_with("probe.toml: ") && message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn flags_override_the_file() {
+    let raw = toml::from_str("[capture]\ninterfaces = [\"a\"]\n[export]\nformat = \"ipfix\"\n").unwrap();
+    let overrides = Overrides {
+        interfaces: vec!["b".to_owned(), "c".to_owned()],
+        collectors: vec!["[2001:db8::1]:2055".to_owned()],
+        format: Some(FormatName::NetflowV9),
+        active_timeout: Some(Duration::from_secs(5)),
+        idle_timeout: Some(Duration::from_secs(2)),
+        drain_interval: Some(Duration::from_millis(200)),
+        listen: Some(String::new()),
+        json: true,
+    };
+    let config = Config::resolve(raw, overrides).unwrap();
+    assert_eq!(config.interfaces, ["b", "c"]);
+    assert_eq!(config.collectors, ["[2001:db8::1]:2055".parse().unwrap()]);
+    assert_eq!(config.export.format, Format::NetflowV9);
+    assert_eq!(config.timeouts.active, Duration::from_secs(5));
+    assert_eq!(config.timeouts.idle, Duration::from_secs(2));
+    assert_eq!(config.drain_interval, Duration::from_millis(200));
+    assert_eq!(config.listen, None);
+    assert_eq!(config.stdout, StdoutStyle::Json);
+}

@@ -1,0 +1,240 @@
+//! Sinks: one thread with one bounded queue for each collector, and for standard output.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use pathflow_exporter::{
+    ExportAccount, ExportCounts, ExportEvent, ExportTime, ExportingProcess, FlowPrinter, FlowRecord, Tally,
+};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::ledger::Ledger;
+use crate::metrics::Latencies;
+use crate::supervisor::Stop;
+
+/// How often a sink that has nothing to do resends templates, asks for errors and so on.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a sink is told.
+#[derive(Debug)]
+enum SinkMessage {
+    Records(Arc<Vec<FlowRecord>>),
+    Close,
+}
+
+/// The sending end of a sink's queue.
+#[derive(Clone, Debug)]
+pub struct SinkQueue(Sender<SinkMessage>);
+
+impl SinkQueue {
+    /// Puts a batch into the queue; false if it is full. Never waits.
+    #[must_use]
+    pub fn offer(&self, records: Arc<Vec<FlowRecord>>) -> bool {
+        self.0.try_send(SinkMessage::Records(records)).is_ok()
+    }
+
+    /// Asks the sink to send what it has and to end. Waits for room in the queue, until `deadline`.
+    pub fn close(&self, deadline: Instant) {
+        // A sink that is gone has nothing left to send.
+        let _ = self.0.send_deadline(SinkMessage::Close, deadline);
+    }
+}
+
+/// What records go to.
+#[derive(Debug)]
+pub enum Output {
+    /// A collector.
+    Collector(Box<ExportingProcess>),
+    /// Lines on standard output.
+    Lines(FlowPrinter),
+}
+
+impl Output {
+    fn export(&mut self, now: ExportTime, records: &[FlowRecord]) {
+        match self {
+            Self::Collector(process) => process.export(now, records),
+            Self::Lines(printer) => printer.export(records),
+        }
+    }
+
+    fn flush(&mut self, now: ExportTime) {
+        match self {
+            Self::Collector(process) => process.flush(now),
+            Self::Lines(printer) => printer.flush(),
+        }
+    }
+
+    fn tick(&mut self, now: ExportTime) {
+        match self {
+            Self::Collector(process) => process.tick(now),
+            Self::Lines(printer) => printer.flush(),
+        }
+    }
+
+    fn close(&mut self, now: ExportTime) {
+        match self {
+            Self::Collector(process) => process.close(now),
+            Self::Lines(printer) => printer.flush(),
+        }
+    }
+
+    fn account(&self) -> (&ExportAccount, &ExportCounts) {
+        match self {
+            Self::Collector(process) => (process.account(), process.counts()),
+            Self::Lines(printer) => (printer.account(), printer.counts()),
+        }
+    }
+
+    fn next_event(&mut self) -> Option<ExportEvent> {
+        match self {
+            Self::Collector(process) => process.next_event(),
+            Self::Lines(printer) => printer.next_event(),
+        }
+    }
+}
+
+/// A sink: takes records from its queue and exports them.
+#[derive(Debug)]
+pub struct Sink {
+    /// Number in the ledger.
+    pub number: usize,
+    /// For log messages.
+    pub destination: String,
+    /// Where records go.
+    pub output: Output,
+    /// Accounts.
+    pub ledger: Arc<Ledger>,
+    /// The clock.
+    pub clock: Clock,
+    /// How long exporting a batch takes.
+    pub latencies: Arc<Latencies>,
+    /// Pulled when standard output is closed, if nothing else is being exported to.
+    pub stop_when_closed: Option<Stop>,
+    messages: Receiver<SinkMessage>,
+}
+
+/// Everything a sink needs but its queue.
+#[derive(Debug)]
+pub struct SinkParts {
+    /// As in [`Sink`].
+    pub number: usize,
+    /// As in [`Sink`].
+    pub destination: String,
+    /// As in [`Sink`].
+    pub output: Output,
+    /// As in [`Sink`].
+    pub ledger: Arc<Ledger>,
+    /// As in [`Sink`].
+    pub clock: Clock,
+    /// As in [`Sink`].
+    pub latencies: Arc<Latencies>,
+    /// As in [`Sink`].
+    pub stop_when_closed: Option<Stop>,
+}
+
+impl Sink {
+    /// A sink and its queue of at most `batches` batches.
+    #[must_use]
+    pub fn new(parts: SinkParts, batches: usize) -> (Self, SinkQueue) {
+        let (sender, messages) = crossbeam_channel::bounded(batches.max(2));
+        let SinkParts { number, destination, output, ledger, clock, latencies, stop_when_closed } = parts;
+        let sink = Self { number, destination, output, ledger, clock, latencies, stop_when_closed, messages };
+        (sink, SinkQueue(sender))
+    }
+
+    /// Works until it is told to close, or every queue end is gone.
+    pub fn run(mut self) {
+        let mut last_tick = Instant::now();
+        loop {
+            match self.next() {
+                Next::Records(records) => self.export(&records),
+                Next::Idle => {}
+                Next::Close => break,
+            }
+            if last_tick.elapsed() >= TICK {
+                last_tick = Instant::now();
+                self.output.tick(self.now());
+                self.settle(Tally::ZERO);
+            }
+        }
+        self.output.close(self.now());
+        self.settle(Tally::ZERO);
+    }
+
+    /// The next message; sends what is pending before it waits for one.
+    fn next(&mut self) -> Next {
+        match self.messages.try_recv() {
+            Ok(message) => return message.into(),
+            Err(TryRecvError::Disconnected) => return Next::Close,
+            Err(TryRecvError::Empty) => {}
+        }
+        self.output.flush(self.now());
+        self.settle(Tally::ZERO);
+        match self.messages.recv_timeout(TICK) {
+            Ok(message) => message.into(),
+            Err(RecvTimeoutError::Timeout) => Next::Idle,
+            Err(RecvTimeoutError::Disconnected) => Next::Close,
+        }
+    }
+
+    fn export(&mut self, records: &[FlowRecord]) {
+        let start = Instant::now();
+        self.output.export(self.now(), records);
+        self.settle(Tally::of(records));
+        self.latencies.export(start.elapsed());
+    }
+
+    fn settle(&mut self, taken: Tally) {
+        let (account, counts) = self.output.account();
+        self.ledger.exported(self.number, taken, account, counts);
+        while let Some(event) = self.output.next_event() {
+            self.log(&event);
+        }
+    }
+
+    fn log(&self, event: &ExportEvent) {
+        let destination = &self.destination;
+        match event {
+            ExportEvent::Refused { error } => {
+                warn!("collector {destination} refuses messages: {error}; records are lost until it is back");
+            }
+            ExportEvent::TimedOut => warn!("collector {destination}: the socket takes no more messages"),
+            ExportEvent::Failed { error } => warn!("collector {destination}: sending fails: {error}"),
+            ExportEvent::Closed => {
+                warn!("the reader of standard output is gone");
+                if let Some(stop) = &self.stop_when_closed {
+                    stop.pull();
+                }
+            }
+            ExportEvent::Recovered => info!("collector {destination} takes messages again"),
+            ExportEvent::PathMtuChanged { from, to } => {
+                info!("collector {destination}: path MTU is now {to} octets, was {from}");
+            }
+        }
+    }
+
+    fn now(&self) -> ExportTime {
+        let reading = self.clock.read();
+        ExportTime {
+            unix_milliseconds: reading.wall / 1_000_000,
+            monotonic: Duration::from_nanos(reading.monotonic),
+        }
+    }
+}
+
+enum Next {
+    Records(Arc<Vec<FlowRecord>>),
+    Idle,
+    Close,
+}
+
+impl From<SinkMessage> for Next {
+    fn from(message: SinkMessage) -> Self {
+        match message {
+            SinkMessage::Records(records) => Self::Records(records),
+            SinkMessage::Close => Self::Close,
+        }
+    }
+}

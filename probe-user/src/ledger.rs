@@ -1,0 +1,350 @@
+//! The ledger: where every packet and every record is, at every moment.
+//!
+//! Double entry. What happens to packets is written as a transfer from one account to another, so that the
+//! accounts always add up to what was seen; nothing here is computed as the difference of other terms.
+//! What a drain finds in the tables is compared with what the kernel program counted: the account
+//! `in_kernel` is credited by the kernel's own counters and debited by what is found in the tables, and is
+//! empty again when both agree.
+//!
+//! Transfers are made per batch, never per packet, under one lock; a reader takes a copy under the same
+//! lock, and so every scrape sees identities that hold exactly:
+//!
+//! ```text
+//! seen          = dropped by reason + in_kernel + in_transit + in_cache + in_records   (per observation point)
+//! sum(in_records) = records made                                                       (packets and octets)
+//! records made  = queued + lost to a full queue + accepted                             (per sink)
+//! accepted      = pending + in flight + delivered + lost by reason                     (per sink)
+//! ```
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pathflow_common::DropReason;
+use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
+use pathflow_exporter::{ExportAccount, ExportCounts, FlowRecord, Tally};
+
+/// Packets and layer 3 octets; arithmetic is modulo 2^64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Packets.
+    pub packets: u64,
+    /// Octets, as in [`Count`].
+    pub octets: u64,
+}
+
+impl Amount {
+    /// Adds.
+    pub fn add(&mut self, other: Self) {
+        self.packets = self.packets.wrapping_add(other.packets);
+        self.octets = self.octets.wrapping_add(other.octets);
+    }
+
+    /// Subtracts.
+    pub fn subtract(&mut self, other: Self) {
+        self.packets = self.packets.wrapping_sub(other.packets);
+        self.octets = self.octets.wrapping_sub(other.octets);
+    }
+
+    /// True if there is nothing.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<Count> for Amount {
+    fn from(count: Count) -> Self {
+        Self { packets: count.packets, octets: count.octets }
+    }
+}
+
+/// Amounts by observation point; what a batch moves.
+#[derive(Clone, Debug)]
+pub struct PointAmounts(Vec<Amount>);
+
+impl PointAmounts {
+    /// Nothing anywhere.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(vec![Amount::default(); OBSERVATION_POINTS as usize])
+    }
+
+    /// Adds to one point.
+    pub fn add(&mut self, observation_point: u16, amount: Amount) {
+        if let Some(sum) = self.0.get_mut(observation_point as usize) {
+            sum.add(amount);
+        }
+    }
+
+    /// Empties all points.
+    pub fn clear(&mut self) {
+        self.0.fill(Amount::default());
+    }
+}
+
+impl Default for PointAmounts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Accounts of one observation point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PointAccounts {
+    /// Every packet the kernel program counted, in all epochs that have ended.
+    pub seen: Amount,
+    /// Not accounted to a flow, by [`DropReason`].
+    pub dropped: [Amount; DropReason::COUNT],
+    /// In an epoch that has ended and is being drained.
+    pub in_kernel: Amount,
+    /// Drained, not yet in the cache.
+    pub in_transit: Amount,
+    /// In flows in progress.
+    pub in_cache: Amount,
+    /// In records.
+    pub in_records: Amount,
+    /// How much of this came by way of a spill log. Not an account: it is in the others as well.
+    pub spilled: Amount,
+}
+
+impl PointAccounts {
+    /// Sum of every place a seen packet can be.
+    #[must_use]
+    pub fn accounted(&self) -> Amount {
+        let mut sum = Amount::default();
+        for amount in self.dropped {
+            sum.add(amount);
+        }
+        for amount in [self.in_kernel, self.in_transit, self.in_cache, self.in_records] {
+            sum.add(amount);
+        }
+        sum
+    }
+
+    /// Adds the accounts of another point.
+    pub fn add(&mut self, other: &Self) {
+        self.seen.add(other.seen);
+        for (sum, amount) in self.dropped.iter_mut().zip(other.dropped) {
+            sum.add(amount);
+        }
+        self.in_kernel.add(other.in_kernel);
+        self.in_transit.add(other.in_transit);
+        self.in_cache.add(other.in_cache);
+        self.in_records.add(other.in_records);
+        self.spilled.add(other.spilled);
+    }
+}
+
+/// Accounts of one sink: an Exporting Process or standard output.
+#[derive(Clone, Debug, Default)]
+pub struct SinkAccounts {
+    /// Format, for metrics: `ipfix`, `netflow-v9`, `json`, `text`.
+    pub format: &'static str,
+    /// Where it goes, for metrics: the collector's address, or `stdout`.
+    pub destination: String,
+    /// Records waiting in the queue.
+    pub queued: Tally,
+    /// Records that found the queue full.
+    pub queue_full: Tally,
+    /// Accounts of the sink itself.
+    pub account: ExportAccount,
+    /// What it has sent.
+    pub counts: ExportCounts,
+}
+
+/// A copy of all accounts, taken at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    /// By number of the observation point.
+    pub points: Vec<PointAccounts>,
+    /// Records made.
+    pub records: Tally,
+    /// Records made, by `flowEndReason` (1 to 5).
+    pub records_by_reason: [u64; 6],
+    /// Flows in the cache.
+    pub flows: u64,
+    /// By number of the sink.
+    pub sinks: Vec<SinkAccounts>,
+}
+
+impl Books {
+    /// All points together.
+    #[must_use]
+    pub fn total(&self) -> PointAccounts {
+        self.points.iter().fold(PointAccounts::default(), |mut sum, point| {
+            sum.add(point);
+            sum
+        })
+    }
+
+    /// The first identity that does not hold, in words; `None` if all do.
+    #[must_use]
+    pub fn imbalance(&self) -> Option<String> {
+        for (number, point) in self.points.iter().enumerate() {
+            if point.seen != point.accounted() {
+                return Some(format!(
+                    "observation point {number}: seen {:?}, accounted {:?}",
+                    point.seen,
+                    point.accounted()
+                ));
+            }
+        }
+        let total = self.total();
+        if (total.in_records.packets, total.in_records.octets) != (self.records.packets, self.records.octets)
+        {
+            return Some(format!("in records {:?}, records made {:?}", total.in_records, self.records));
+        }
+        for sink in &self.sinks {
+            if self.records != sink.queued + sink.queue_full + sink.account.accepted {
+                return Some(format!(
+                    "{} {}: records made {:?}",
+                    sink.format, sink.destination, self.records
+                ));
+            }
+            if !sink.account.is_balanced() {
+                return Some(format!("{} {}: {:?}", sink.format, sink.destination, sink.account));
+            }
+        }
+        None
+    }
+}
+
+/// The ledger.
+#[derive(Debug)]
+pub struct Ledger(Mutex<Books>);
+
+impl Ledger {
+    /// Empty accounts for `sinks`, given by format and destination.
+    #[must_use]
+    pub fn new(sinks: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let sinks = sinks
+            .into_iter()
+            .map(|(format, destination)| SinkAccounts { format, destination, ..SinkAccounts::default() })
+            .collect();
+        Self(Mutex::new(Books {
+            points: vec![PointAccounts::default(); OBSERVATION_POINTS as usize],
+            sinks,
+            ..Books::default()
+        }))
+    }
+
+    /// A copy of all accounts at this moment.
+    #[must_use]
+    pub fn books(&self) -> Books {
+        self.lock().clone()
+    }
+
+    /// An epoch has ended: enters what the kernel program counted on one CPU.
+    pub fn seen(&self, counters: &[(u16, PointCounters)]) {
+        let mut books = self.lock();
+        for (number, counted) in counters {
+            let Some(point) = books.points.get_mut(*number as usize) else { continue };
+            let seen = Amount::from(counted.seen);
+            point.seen.add(seen);
+            point.in_kernel.add(seen);
+            point.spilled.add(counted.spilled.into());
+            for (account, count) in point.dropped.iter_mut().zip(counted.dropped) {
+                account.add(count.into());
+                point.in_kernel.subtract(count.into());
+            }
+        }
+    }
+
+    /// A batch was taken from the tables and is on its way to the cache.
+    pub fn drained(&self, amounts: &PointAmounts) {
+        self.transfer(amounts, |point, amount| {
+            point.in_kernel.subtract(amount);
+            point.in_transit.add(amount);
+        });
+    }
+
+    /// A batch that was in transit is in the cache.
+    pub fn merged(&self, amounts: &PointAmounts) {
+        self.transfer(amounts, |point, amount| {
+            point.in_transit.subtract(amount);
+            point.in_cache.add(amount);
+        });
+    }
+
+    /// Flows left the cache as records. `offer` puts them into the queue of each sink in turn and says
+    /// whether it had room; it must not block.
+    ///
+    /// Offered under the lock: a sink that takes the batch at once finds it entered already.
+    pub fn recorded(&self, made: &RecordsMade, mut offer: impl FnMut(usize) -> bool) {
+        let mut books = self.lock();
+        for (point, amount) in books.points.iter_mut().zip(&made.amounts.0) {
+            if !amount.is_zero() {
+                point.in_cache.subtract(*amount);
+                point.in_records.add(*amount);
+            }
+        }
+        books.records += made.tally;
+        for (sum, count) in books.records_by_reason.iter_mut().zip(made.by_reason) {
+            *sum += count;
+        }
+        for (number, sink) in books.sinks.iter_mut().enumerate() {
+            if offer(number) {
+                sink.queued += made.tally;
+            } else {
+                sink.queue_full += made.tally;
+            }
+        }
+    }
+
+    /// A sink took `tally` from its queue; its own accounts are now these.
+    pub fn exported(&self, sink: usize, taken: Tally, account: &ExportAccount, counts: &ExportCounts) {
+        if let Some(sink) = self.lock().sinks.get_mut(sink) {
+            sink.queued -= taken;
+            sink.account = *account;
+            sink.counts = *counts;
+        }
+    }
+
+    /// A shard's cache has changed by this many flows.
+    pub fn flows_changed(&self, before: usize, after: usize) {
+        let mut books = self.lock();
+        books.flows = books.flows.wrapping_add(after as u64).wrapping_sub(before as u64);
+    }
+
+    fn transfer(&self, amounts: &PointAmounts, entry: impl Fn(&mut PointAccounts, Amount)) {
+        let mut books = self.lock();
+        for (point, amount) in books.points.iter_mut().zip(&amounts.0) {
+            if !amount.is_zero() {
+                entry(point, *amount);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        // A panic ends the process (panic = "abort"), so a poisoned lock is never seen in a release build;
+        // in tests the numbers are still what they were.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a batch of records holds.
+#[derive(Debug, Default)]
+pub struct RecordsMade {
+    /// By observation point.
+    pub amounts: PointAmounts,
+    /// In total, with their number.
+    pub tally: Tally,
+    /// Their number by `flowEndReason`.
+    pub by_reason: [u64; 6],
+}
+
+impl RecordsMade {
+    /// Adds one record.
+    pub fn add(&mut self, observation_point: u16, record: &FlowRecord) {
+        let amount = Amount { packets: record.packet_delta_count, octets: record.octet_delta_count };
+        self.amounts.add(observation_point, amount);
+        self.tally += Tally::from(record);
+        self.by_reason[record.flow_end_reason as usize] += 1;
+    }
+
+    /// Empties it for the next batch.
+    pub fn clear(&mut self) {
+        self.amounts.clear();
+        self.tally = Tally::ZERO;
+        self.by_reason = [0; 6];
+    }
+}

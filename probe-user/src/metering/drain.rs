@@ -1,0 +1,210 @@
+//! Drain workers: pinned threads that empty the kernel's tables into the shards.
+//!
+//! One of them, the first, is the timekeeper: it ends the epoch for all, hands every worker its CPUs,
+//! takes its own share, and tells the shards the time when all are done.
+
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use foldhash::quality::FixedState;
+use tracing::error;
+
+use super::shard::ShardMessage;
+use crate::capture::{CaptureError, Delta, Epochs, FlowTables};
+use crate::clock::Clock;
+use crate::ledger::{Amount, Ledger, PointAmounts};
+use crate::metrics::Latencies;
+use crate::supervisor::Stop;
+
+/// Deltas that are handed to a shard together.
+pub const DELTA_BATCH: usize = 1024;
+/// How often the fill level of the tables is looked at between drains.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What every drain worker uses.
+#[derive(Clone, Debug)]
+pub struct DrainContext {
+    /// The kernel's tables.
+    pub tables: Arc<FlowTables>,
+    /// Queues of the shards.
+    pub shards: Vec<Sender<ShardMessage>>,
+    /// Empty buffers that the shards are done with.
+    pub pool: Receiver<Vec<Delta>>,
+    /// Accounts.
+    pub ledger: Arc<Ledger>,
+    /// How long draining takes.
+    pub latencies: Arc<Latencies>,
+}
+
+/// Drains the CPUs at some positions of the tables, when told that an epoch has ended.
+#[derive(Debug)]
+pub struct DrainWorker {
+    /// Shared parts.
+    pub context: DrainContext,
+    /// Positions in the tables.
+    pub positions: Vec<usize>,
+    /// Epochs to drain.
+    pub epochs: Receiver<u64>,
+    /// Told when an epoch is drained.
+    pub done: Sender<()>,
+}
+
+impl DrainWorker {
+    /// Works until the timekeeper is gone.
+    pub fn run(self) {
+        let mut drain = Drain::new(self.context);
+        while let Ok(epoch) = self.epochs.recv() {
+            drain.drain(epoch, &self.positions);
+            if self.done.send(()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Ends epochs, and drains its own share.
+#[derive(Debug)]
+pub struct Timekeeper {
+    /// Shared parts.
+    pub context: DrainContext,
+    /// Positions in the tables.
+    pub positions: Vec<usize>,
+    /// Starts new epochs.
+    pub epochs: Epochs,
+    /// Where the other workers get their epochs.
+    pub workers: Vec<Sender<u64>>,
+    /// Where the other workers say that they are done.
+    pub done: Receiver<()>,
+    /// Length of an epoch, unless a table fills up earlier.
+    pub interval: Duration,
+    /// The clock.
+    pub clock: Clock,
+    /// Ends the work.
+    pub stop: Stop,
+}
+
+impl Timekeeper {
+    /// Works until it is told to stop, then empties the tables and the caches: by then, nothing may be
+    /// attached any more.
+    pub fn run(mut self, stopped: &Receiver<()>) {
+        let mut drain = Drain::new(self.context.clone());
+        while self.wait(stopped) {
+            if let Err(reason) = self.end_epoch(&mut drain) {
+                // Without the kernel's word that an epoch is over, its tables cannot be read.
+                error!("{reason}; stopping");
+                self.stop.fail();
+                break;
+            }
+            self.tell(ShardMessage::Expire);
+        }
+        // Twice: a program that began just as the first new epoch did may have written to it.
+        for _ in 0..2 {
+            if let Err(reason) = self.end_epoch(&mut drain) {
+                error!("{reason}");
+            }
+        }
+        self.tell(ShardMessage::Flush);
+    }
+
+    /// Waits until the epoch is to be ended; false if the work is.
+    fn wait(&self, stopped: &Receiver<()>) -> bool {
+        // Epochs end on multiples of the interval by the wall clock. The wait itself is by the monotonic
+        // clock, so that a step of the wall clock can not stretch it.
+        let deadline = Instant::now() + self.clock.read().until_multiple_of(self.interval);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match stopped.recv_timeout(left.min(POLL)) {
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if left <= POLL || self.context.tables.half_full() {
+                return true;
+            }
+        }
+    }
+
+    fn end_epoch(&mut self, drain: &mut Drain) -> Result<(), CaptureError> {
+        let start = Instant::now();
+        let epoch = self.epochs.advance(&self.context.tables)?;
+        self.context.latencies.grace_period(start.elapsed());
+        let started = self.workers.iter().filter(|worker| worker.send(epoch).is_ok()).count();
+        drain.drain(epoch, &self.positions);
+        for _ in 0..started {
+            if self.done.recv().is_err() {
+                return Err(CaptureError::Thread("drain worker".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, message: impl Fn(crate::clock::Reading) -> ShardMessage) {
+        let now = self.clock.read();
+        for shard in &self.context.shards {
+            // A shard ends only after every sender is gone.
+            let _ = shard.send(message(now));
+        }
+    }
+}
+
+/// The work of draining, with its buffers.
+#[derive(Debug)]
+struct Drain {
+    context: DrainContext,
+    /// A buffer and its amounts for each shard.
+    buffers: Vec<(Vec<Delta>, PointAmounts)>,
+    hasher: FixedState,
+}
+
+impl Drain {
+    fn new(context: DrainContext) -> Self {
+        let buffers =
+            context.shards.iter().map(|_| (Vec::with_capacity(DELTA_BATCH), PointAmounts::new())).collect();
+        Self { context, buffers, hasher: FixedState::default() }
+    }
+
+    fn drain(&mut self, epoch: u64, positions: &[usize]) {
+        let start = Instant::now();
+        let tables = Arc::clone(&self.context.tables);
+        for &position in positions {
+            // First what the kernel counted, then what is in its tables: see `ledger`.
+            self.context.ledger.seen(&tables.take_counters(epoch, position));
+            tables.drain(epoch, position, |delta| self.push(delta));
+            for shard in 0..self.buffers.len() {
+                self.send(shard);
+            }
+        }
+        self.context.latencies.drain(start.elapsed());
+    }
+
+    fn push(&mut self, delta: Delta) {
+        let shard = match self.buffers.len() {
+            1 => 0,
+            shards => (self.hasher.hash_one(delta.key.0) % shards as u64) as usize,
+        };
+        let Some((deltas, amounts)) = self.buffers.get_mut(shard) else { return };
+        let amount = Amount { packets: delta.packets, octets: delta.octets };
+        amounts.add(delta.key.fields().observation_point, amount);
+        deltas.push(delta);
+        if deltas.len() >= DELTA_BATCH {
+            self.send(shard);
+        }
+    }
+
+    fn send(&mut self, shard: usize) {
+        let (Some((deltas, amounts)), Some(queue)) =
+            (self.buffers.get_mut(shard), self.context.shards.get(shard))
+        else {
+            return;
+        };
+        if deltas.is_empty() {
+            return;
+        }
+        self.context.ledger.drained(amounts);
+        amounts.clear();
+        let empty = self.context.pool.try_recv().unwrap_or_else(|_| Vec::with_capacity(DELTA_BATCH));
+        // Waits if the shard is behind; the kernel's tables go on counting meanwhile.
+        let _ = queue.send(ShardMessage::Deltas(std::mem::replace(deltas, empty)));
+    }
+}

@@ -1,0 +1,207 @@
+//! Flows in progress: merged from the kernel's deltas, expired by time, evicted for room.
+//!
+//! A core without I/O and without a clock: time is an argument, in nanoseconds of the monotonic clock.
+//! Flows lie in a slab; a hash table finds them by key, and a timer wheel by the time at which they could
+//! end. A flow that goes on is not moved on the wheel for each delta: when its bucket is due it is looked
+//! at again and, if its time has not come, filed anew.
+
+use std::hash::BuildHasher as _;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use pathflow_common::flow::Ipv6Key;
+use pathflow_exporter::FlowEndReason;
+
+use super::timer_wheel::TimerWheel;
+use crate::capture::Delta;
+
+/// FIN or RST: with either of them a TCP flow is at its end.
+const TCP_END: u16 = 0x01 | 0x04;
+
+/// When flows end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A flow that goes on is reported in parts this long (flowActiveTimeout, IE 36).
+    pub active: Duration,
+    /// A flow without packets for this long is over (flowIdleTimeout, IE 37).
+    pub idle: Duration,
+    /// A TCP flow with FIN or RST is over when it has been silent for this long: the acknowledgement of a
+    /// FIN and retransmissions still belong to it.
+    pub tcp_end: Duration,
+}
+
+/// A flow in progress, or one that has just ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Key in the common form, without epoch.
+    pub key: Ipv6Key,
+    /// Layer 3 octets.
+    pub octets: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Time of the first packet, monotonic nanoseconds.
+    pub first: u64,
+    /// Time of the last packet, monotonic nanoseconds.
+    pub last: u64,
+    /// TCP control bits of all packets, or-ed.
+    pub tcp_control_bits: u16,
+}
+
+impl Flow {
+    fn add(&mut self, delta: &Delta) {
+        self.octets += delta.octets;
+        self.packets += delta.packets;
+        self.first = self.first.min(delta.first);
+        self.last = self.last.max(delta.last);
+        self.tcp_control_bits |= delta.tcp_control_bits;
+    }
+}
+
+impl From<&Delta> for Flow {
+    fn from(delta: &Delta) -> Self {
+        Self {
+            key: delta.key,
+            octets: delta.octets,
+            packets: delta.packets,
+            first: delta.first,
+            last: delta.last,
+            tcp_control_bits: delta.tcp_control_bits,
+        }
+    }
+}
+
+/// The flow cache of one shard.
+#[derive(Debug)]
+pub struct FlowCache {
+    active: u64,
+    idle: u64,
+    tcp_end: u64,
+    limit: usize,
+    hasher: RandomState,
+    index: HashTable<u32>,
+    slab: Vec<Flow>,
+    free: Vec<u32>,
+    wheel: TimerWheel,
+}
+
+impl FlowCache {
+    /// Memory for one flow at most, in octets: itself, its place on the wheel, in the index (which is an
+    /// eighth empty at least and doubles when it grows) and in the list of free places.
+    pub const OCTETS_PER_FLOW: usize = size_of::<Flow>() + 12 + 2 * 5 * 8 / 7 + 4;
+
+    /// An empty cache of at most `limit` flows (at least one).
+    #[must_use]
+    pub fn new(timeouts: Timeouts, limit: u32) -> Self {
+        let nanoseconds = |timeout: Duration| timeout.as_nanos() as u64;
+        Self {
+            active: nanoseconds(timeouts.active),
+            idle: nanoseconds(timeouts.idle),
+            tcp_end: nanoseconds(timeouts.tcp_end),
+            limit: limit.max(1) as usize,
+            hasher: RandomState::default(),
+            index: HashTable::new(),
+            // Address space only: pages that are never written to take no memory.
+            slab: Vec::with_capacity(limit.max(1) as usize),
+            free: Vec::new(),
+            wheel: TimerWheel::new(),
+        }
+    }
+
+    /// Flows in progress.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// True if no flow is in progress.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Adds a delta to its flow, which begins if it is not in the cache. If that needs room, the flow that
+    /// is nearest to its end is evicted and returned: its reason is lack of resources.
+    pub fn merge(&mut self, delta: &Delta) -> Option<Flow> {
+        let hash = self.hasher.hash_one(delta.key.0);
+        let slab = &mut self.slab;
+        if let Some(&number) = self.index.find(hash, |&number| slab[number as usize].key == delta.key) {
+            let flow = &mut slab[number as usize];
+            let had_ended = flow.tcp_control_bits & TCP_END != 0;
+            flow.add(delta);
+            if !had_ended && flow.tcp_control_bits & TCP_END != 0 {
+                // Its end came nearer than the bucket it is filed in.
+                let end = self.end_of(number);
+                self.wheel.remove(number);
+                self.wheel.file(number, end);
+            }
+            return None;
+        }
+        let evicted = if self.index.len() >= self.limit { self.evict() } else { None };
+        let number = if let Some(number) = self.free.pop() {
+            self.slab[number as usize] = Flow::from(delta);
+            number
+        } else {
+            self.slab.push(Flow::from(delta));
+            (self.slab.len() - 1) as u32
+        };
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        self.index.insert_unique(hash, number, |&number| hasher.hash_one(slab[number as usize].key.0));
+        self.wheel.file(number, self.end_of(number));
+        evicted
+    }
+
+    /// Takes out the next flow that is over at `now`, and why.
+    pub fn expire(&mut self, now: u64) -> Option<(Flow, FlowEndReason)> {
+        while let Some(number) = self.wheel.take_due(now) {
+            if let Some(reason) = self.reason(number, now) {
+                return Some((self.remove(number), reason));
+            }
+            self.wheel.file(number, self.end_of(number));
+        }
+        self.wheel.advance(now);
+        None
+    }
+
+    /// Takes out any flow: for the end of the process.
+    pub fn flush(&mut self) -> Option<Flow> {
+        self.evict()
+    }
+
+    fn evict(&mut self) -> Option<Flow> {
+        let number = self.wheel.take_first()?;
+        Some(self.remove(number))
+    }
+
+    fn remove(&mut self, number: u32) -> Flow {
+        let flow = self.slab[number as usize];
+        let hash = self.hasher.hash_one(flow.key.0);
+        if let Ok(entry) = self.index.find_entry(hash, |&other| other == number) {
+            entry.remove();
+        }
+        self.free.push(number);
+        flow
+    }
+
+    /// When the flow ends if nothing more comes.
+    fn end_of(&self, number: u32) -> u64 {
+        let flow = &self.slab[number as usize];
+        let silence =
+            if flow.tcp_control_bits & TCP_END == 0 { self.idle } else { self.tcp_end.min(self.idle) };
+        flow.last.saturating_add(silence).min(flow.first.saturating_add(self.active))
+    }
+
+    fn reason(&self, number: u32, now: u64) -> Option<FlowEndReason> {
+        let flow = &self.slab[number as usize];
+        let silent_for = now.saturating_sub(flow.last);
+        if flow.tcp_control_bits & TCP_END != 0 && silent_for >= self.tcp_end.min(self.idle) {
+            Some(FlowEndReason::EndOfFlow)
+        } else if silent_for >= self.idle {
+            Some(FlowEndReason::IdleTimeout)
+        } else if now.saturating_sub(flow.first) >= self.active {
+            Some(FlowEndReason::ActiveTimeout)
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! From a flow of the cache to the record that is exported.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use pathflow_common::flow::Addresses;
+use pathflow_exporter::{FlowDirection, FlowEndReason, FlowRecord};
+
+use super::Flow;
+use crate::clock::Reading;
+
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// Where packets are seen: an interface in one direction (RFC 7011 section 2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservationPoint {
+    /// Interface index; 0 for packets of an interface that was not registered.
+    pub interface: u32,
+    /// Interface name.
+    pub name: String,
+    /// Direction.
+    pub direction: FlowDirection,
+}
+
+/// Makes the record of `flow`, which ended for `reason`. Times become wall time by `now`.
+#[must_use]
+pub fn flow_record(
+    flow: &Flow,
+    reason: FlowEndReason,
+    now: Reading,
+    points: &[ObservationPoint],
+) -> FlowRecord {
+    let fields = flow.key.fields();
+    let (source_address, destination_address) = match flow.key.addresses() {
+        Addresses::Ipv4(source, destination) => {
+            (IpAddr::V4(Ipv4Addr::from(source)), IpAddr::V4(Ipv4Addr::from(destination)))
+        }
+        Addresses::Ipv6(source, destination) => {
+            (IpAddr::V6(Ipv6Addr::from(source)), IpAddr::V6(Ipv6Addr::from(destination)))
+        }
+    };
+    let [s0, s1, d0, d1] = fields.ports;
+    let destination_port = u16::from_be_bytes([d0, d1]);
+    let point = points.get(fields.observation_point as usize);
+    let (interface, direction) =
+        point.map_or((0, FlowDirection::Ingress), |point| (point.interface, point.direction));
+    let (ingress_interface, egress_interface) = match direction {
+        FlowDirection::Ingress => (interface, 0),
+        FlowDirection::Egress => (0, interface),
+    };
+    FlowRecord {
+        source_address,
+        destination_address,
+        source_port: u16::from_be_bytes([s0, s1]),
+        destination_port,
+        protocol_identifier: fields.protocol,
+        ip_class_of_service: fields.class_of_service,
+        tcp_control_bits: flow.tcp_control_bits,
+        vlan_id: fields.vlan_id,
+        dot1q_customer_vlan_id: fields.customer_vlan_id,
+        ingress_interface,
+        egress_interface,
+        flow_direction: direction,
+        // The key keeps type and code where other protocols have the destination port.
+        icmp_type_code: if matches!(fields.protocol, ICMP | ICMPV6) { destination_port } else { 0 },
+        packet_delta_count: flow.packets,
+        octet_delta_count: flow.octets,
+        flow_start_milliseconds: now.unix_milliseconds(flow.first),
+        flow_end_milliseconds: now.unix_milliseconds(flow.last),
+        flow_end_reason: reason,
+        bgp_source_as_number: 0,
+        bgp_destination_as_number: 0,
+        source_prefix_length: 0,
+        destination_prefix_length: 0,
+        bgp_next_hop: None,
+    }
+}

@@ -1,0 +1,9 @@
+//! The Metering Process: what a flow is and when it ends.
+
+pub mod drain;
+pub mod flow_cache;
+pub mod flow_record;
+pub mod shard;
+mod timer_wheel;
+
+pub use flow_cache::{Flow, FlowCache, Timeouts};

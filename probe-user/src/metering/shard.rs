@@ -1,0 +1,139 @@
+//! A shard of the flow cache: a thread that owns its flows and shares nothing.
+//!
+//! Deltas come in by a bounded channel. When it is full the drain worker waits, and meanwhile the kernel's
+//! tables go on counting; if they fill up too, the loss has its name there. Records go out by bounded
+//! queues, which are never waited for: what finds a queue full is counted as lost.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use pathflow_exporter::{FlowEndReason, FlowRecord};
+
+use super::flow_record::{ObservationPoint, flow_record};
+use super::{Flow, FlowCache};
+use crate::capture::Delta;
+use crate::clock::Reading;
+use crate::enrich::Enricher;
+use crate::export::SinkQueue;
+use crate::ledger::{Amount, Ledger, PointAmounts, RecordsMade};
+use crate::metrics::Latencies;
+
+/// Records that are handed to the sinks together.
+pub const RECORD_BATCH: usize = 512;
+
+/// What a shard is told.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// Deltas of flows that belong to this shard. The emptied buffer goes back by the pool.
+    Deltas(Vec<Delta>),
+    /// An epoch has been drained: expire what is over at this time.
+    Expire(Reading),
+    /// The end: turn everything into records.
+    Flush(Reading),
+}
+
+/// What a shard works with.
+#[derive(Debug)]
+pub struct Shard {
+    /// Its flows.
+    pub cache: FlowCache,
+    /// Where its messages come from.
+    pub messages: Receiver<ShardMessage>,
+    /// Where emptied delta buffers go.
+    pub pool: Sender<Vec<Delta>>,
+    /// Accounts.
+    pub ledger: Arc<Ledger>,
+    /// Observation points by number.
+    pub points: Arc<[ObservationPoint]>,
+    /// Fills what packets do not carry.
+    pub enricher: Arc<Enricher>,
+    /// Queues of the sinks, in the order of the ledger's sinks.
+    pub sinks: Vec<SinkQueue>,
+    /// How long merging takes.
+    pub latencies: Arc<Latencies>,
+}
+
+impl Shard {
+    /// Works until every sender of messages is gone.
+    pub fn run(mut self) {
+        let mut records = Records::new();
+        while let Ok(message) = self.messages.recv() {
+            let flows = self.cache.len();
+            match message {
+                ShardMessage::Deltas(deltas) => self.merge(deltas, &mut records),
+                ShardMessage::Expire(now) => {
+                    records.now = Some(now);
+                    while let Some((flow, reason)) = self.cache.expire(now.monotonic) {
+                        self.record(&flow, reason, &mut records);
+                    }
+                    self.hand_over(&mut records);
+                }
+                ShardMessage::Flush(now) => {
+                    records.now = Some(now);
+                    while let Some(flow) = self.cache.flush() {
+                        self.record(&flow, FlowEndReason::ForcedEnd, &mut records);
+                    }
+                    self.hand_over(&mut records);
+                }
+            }
+            self.ledger.flows_changed(flows, self.cache.len());
+        }
+    }
+
+    fn merge(&mut self, mut deltas: Vec<Delta>, records: &mut Records) {
+        let start = Instant::now();
+        let mut amounts = PointAmounts::new();
+        for delta in &deltas {
+            let amount = Amount { packets: delta.packets, octets: delta.octets };
+            amounts.add(delta.key.fields().observation_point, amount);
+        }
+        self.ledger.merged(&amounts);
+        for delta in &deltas {
+            if let Some(evicted) = self.cache.merge(delta) {
+                self.record(&evicted, FlowEndReason::LackOfResources, records);
+            }
+        }
+        self.hand_over(records);
+        deltas.clear();
+        // The pool is as large as there are buffers; if it should be full, the buffer is simply freed.
+        let _ = self.pool.try_send(deltas);
+        self.latencies.merge(start.elapsed());
+    }
+
+    fn record(&self, flow: &Flow, reason: FlowEndReason, records: &mut Records) {
+        let now = *records.now.get_or_insert_with(|| crate::clock::Clock::new().read());
+        let mut record = flow_record(flow, reason, now, &self.points);
+        self.enricher.enrich(&mut record);
+        records.made.add(flow.key.fields().observation_point, &record);
+        records.batch.push(record);
+        if records.batch.len() >= RECORD_BATCH {
+            self.hand_over(records);
+        }
+    }
+
+    fn hand_over(&self, records: &mut Records) {
+        if records.batch.is_empty() {
+            return;
+        }
+        let batch = Arc::new(std::mem::replace(&mut records.batch, Vec::with_capacity(RECORD_BATCH)));
+        self.ledger.recorded(&records.made, |sink| {
+            self.sinks.get(sink).is_some_and(|queue| queue.offer(Arc::clone(&batch)))
+        });
+        records.made.clear();
+    }
+}
+
+/// Records on their way to the sinks.
+struct Records {
+    batch: Vec<FlowRecord>,
+    made: RecordsMade,
+    /// The last reading of the clocks; records made between two of them use it.
+    now: Option<Reading>,
+}
+
+impl Records {
+    fn new() -> Self {
+        Self { batch: Vec::with_capacity(RECORD_BATCH), made: RecordsMade::default(), now: None }
+    }
+}

@@ -1,0 +1,457 @@
+//! Every metric, in the OpenMetrics text format.
+//!
+//! Numbers come from one copy of the [`Books`], so the identities of the ledger hold exactly within a
+//! scrape. No label has unbounded values.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use pathflow_common::DropReason;
+use pathflow_exporter::{FlowDirection, LossReason, SendErrorKind, Tally};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::capture::FlowTables;
+use crate::ledger::{Amount, Books, Ledger};
+use crate::metering::flow_record::ObservationPoint;
+
+/// Names of flowEndReason (IE 136) as label values, by number.
+pub const END_REASONS: [&str; 6] =
+    ["unknown", "idle_timeout", "active_timeout", "end_of_flow", "forced_end", "lack_of_resources"];
+
+/// How long the stages take. One entry per epoch or batch, never per packet.
+#[derive(Debug)]
+pub struct Latencies(Mutex<Histograms>);
+
+#[derive(Clone, Debug)]
+struct Histograms {
+    stages: [Histogram<u64>; STAGES.len()],
+    last_drain: Instant,
+}
+
+const STAGES: [(&str, &str); 4] = [
+    ("grace_period", "Waiting until no program uses the old epoch"),
+    ("drain", "Draining one worker's tables of one epoch"),
+    ("merge", "Merging a batch of deltas into the flow cache"),
+    ("export", "Encoding and sending a batch of records"),
+];
+
+/// Longest duration that is told apart.
+const LONGEST: Duration = Duration::from_mins(1);
+
+impl Latencies {
+    /// Empty histograms.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "constants that the library accepts, as every test shows"
+    )]
+    pub fn new() -> Self {
+        let stages = std::array::from_fn(|_| {
+            Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 2).expect("1 to 60e9 ns, 2 digits")
+        });
+        Self(Mutex::new(Histograms { stages, last_drain: Instant::now() }))
+    }
+
+    /// Waiting for the end of an epoch took this long.
+    pub fn grace_period(&self, duration: Duration) {
+        self.record(0, duration);
+    }
+
+    /// Draining took this long.
+    pub fn drain(&self, duration: Duration) {
+        self.record(1, duration);
+        self.lock().last_drain = Instant::now();
+    }
+
+    /// Merging a batch took this long.
+    pub fn merge(&self, duration: Duration) {
+        self.record(2, duration);
+    }
+
+    /// Exporting a batch took this long.
+    pub fn export(&self, duration: Duration) {
+        self.record(3, duration);
+    }
+
+    /// How long ago the last drain ended.
+    #[must_use]
+    pub fn since_drain(&self) -> Duration {
+        self.lock().last_drain.elapsed()
+    }
+
+    /// Median, 99th percentile, maximum and number of entries of each stage, by name.
+    #[must_use]
+    pub fn summary(&self) -> Vec<(&'static str, [Duration; 3], u64)> {
+        let histograms = self.lock().clone();
+        STAGES
+            .iter()
+            .zip(&histograms.stages)
+            .map(|((name, _), histogram)| {
+                let at = |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile));
+                (*name, [at(0.5), at(0.99), Duration::from_nanos(histogram.max())], histogram.len())
+            })
+            .collect()
+    }
+
+    fn record(&self, stage: usize, duration: Duration) {
+        self.lock().stages[stage].saturating_record(duration.as_nanos() as u64);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Histograms> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a scrape reads.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Accounts.
+    pub ledger: Arc<Ledger>,
+    /// Latencies.
+    pub latencies: Arc<Latencies>,
+    /// The kernel's tables, for what is in the current epoch.
+    pub tables: Arc<FlowTables>,
+    /// Observation points by number.
+    pub points: Arc<[ObservationPoint]>,
+}
+
+impl Observed {
+    /// The page of metrics.
+    ///
+    /// # Errors
+    /// Only if memory for the text cannot be had.
+    pub fn render(&self) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Scrape {
+            books: self.ledger.books(),
+            live: self.tables.live_packets(),
+            latencies: self.latencies.summary(),
+            points: Arc::clone(&self.points),
+        }));
+        let mut page = String::new();
+        prometheus_client::encoding::text::encode(&mut page, &registry)?;
+        Ok(page)
+    }
+}
+
+#[derive(Debug)]
+struct Scrape {
+    books: Books,
+    live: u64,
+    latencies: Vec<(&'static str, [Duration; 3], u64)>,
+    points: Arc<[ObservationPoint]>,
+}
+
+/// Rows of a family: label values in the order of its label names, and the value.
+type Rows<'a, const N: usize> = Vec<([&'a str; N], u64)>;
+
+impl Scrape {
+    /// Points that are registered or have seen something, with interface name and direction.
+    fn named_points(&self) -> impl Iterator<Item = (&crate::ledger::PointAccounts, [&str; 2])> {
+        self.books.points.iter().enumerate().filter_map(|(number, accounts)| {
+            let labels =
+                self.points.get(number).map(|point| [point.name.as_str(), direction(point.direction)]);
+            match labels {
+                Some(labels) if number > 0 => Some((accounts, labels)),
+                _ if accounts.seen.is_zero() => None,
+                _ => Some((accounts, ["unregistered", "ingress"])),
+            }
+        })
+    }
+
+    fn point_family(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        value: impl Fn(&crate::ledger::PointAccounts) -> Amount,
+    ) -> fmt::Result {
+        let rows = |unit: fn(Amount) -> u64| -> Rows<'_, 2> {
+            self.named_points().map(|(accounts, labels)| (labels, unit(value(accounts)))).collect()
+        };
+        let labels = ["interface", "direction"];
+        family(
+            encoder,
+            &format!("{name}_packets"),
+            &format!("Packets {help}"),
+            kind,
+            labels,
+            &rows(|a| a.packets),
+        )?;
+        family(
+            encoder,
+            &format!("{name}_octets"),
+            &format!("Octets {help}"),
+            kind,
+            labels,
+            &rows(|a| a.octets),
+        )
+    }
+
+    fn packets(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.point_family(
+            encoder,
+            "pathflow_received",
+            "received, in epochs that have been drained",
+            MetricType::Counter,
+            |point| point.seen,
+        )?;
+        self.point_family(encoder, "pathflow_recorded", "in flow records", MetricType::Counter, |point| {
+            point.in_records
+        })?;
+        self.point_family(
+            encoder,
+            "pathflow_spilled",
+            "that came by way of a spill log",
+            MetricType::Counter,
+            |point| point.spilled,
+        )?;
+        self.point_family(
+            encoder,
+            "pathflow_in_kernel",
+            "of an epoch that is being drained",
+            MetricType::Gauge,
+            |point| point.in_kernel,
+        )?;
+        self.point_family(
+            encoder,
+            "pathflow_in_transit",
+            "between kernel and flow cache",
+            MetricType::Gauge,
+            |point| point.in_transit,
+        )?;
+        self.point_family(encoder, "pathflow_flow_cache", "in the flow cache", MetricType::Gauge, |point| {
+            point.in_cache
+        })?;
+        for (unit, name, help) in [
+            (
+                (|amount: Amount| amount.packets) as fn(Amount) -> u64,
+                "pathflow_dropped_packets",
+                "Packets not accounted to a flow",
+            ),
+            (|amount: Amount| amount.octets, "pathflow_dropped_octets", "Octets not accounted to a flow"),
+        ] {
+            let mut rows: Rows<'_, 4> = Vec::new();
+            for (accounts, [interface, direction]) in self.named_points() {
+                for reason in DropReason::ALL {
+                    let value = unit(accounts.dropped[reason as usize]);
+                    rows.push(([interface, direction, "kernel", reason.as_str()], value));
+                }
+            }
+            family(
+                encoder,
+                name,
+                help,
+                MetricType::Counter,
+                ["interface", "direction", "stage", "reason"],
+                &rows,
+            )?;
+        }
+        family(
+            encoder,
+            "pathflow_live_packets",
+            "Packets in the current epoch, not yet in any other figure",
+            MetricType::Gauge,
+            [],
+            &[([], self.live)],
+        )
+    }
+
+    fn flows(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        family(
+            encoder,
+            "pathflow_flow_cache_flows",
+            "Flows in the flow cache",
+            MetricType::Gauge,
+            [],
+            &[([], self.books.flows)],
+        )?;
+        let rows: Rows<'_, 1> = END_REASONS
+            .iter()
+            .zip(self.books.records_by_reason)
+            .skip(1)
+            .map(|(name, count)| ([*name], count))
+            .collect();
+        family(
+            encoder,
+            "pathflow_expired_flows",
+            "Flow records made, by flowEndReason",
+            MetricType::Counter,
+            ["reason"],
+            &rows,
+        )
+    }
+
+    fn sinks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = ["format", "destination"];
+        for (stem, unit) in TALLY_UNITS {
+            let rows = |value: fn(&crate::ledger::SinkAccounts) -> Tally| -> Rows<'_, 2> {
+                self.books
+                    .sinks
+                    .iter()
+                    .map(|sink| ([sink.format, sink.destination.as_str()], unit(value(sink))))
+                    .collect()
+            };
+            family(
+                encoder,
+                &format!("pathflow_exported_{stem}"),
+                &format!("Exported {stem}: sent without a report of failure"),
+                MetricType::Counter,
+                labels,
+                &rows(|sink| sink.account.delivered),
+            )?;
+            family(
+                encoder,
+                &format!("pathflow_export_queued_{stem}"),
+                &format!("Records waiting for the sink: {stem}"),
+                MetricType::Gauge,
+                labels,
+                &rows(|sink| sink.queued),
+            )?;
+            family(
+                encoder,
+                &format!("pathflow_export_pending_{stem}"),
+                &format!("In a message that is not full yet, or just sent: {stem}"),
+                MetricType::Gauge,
+                labels,
+                &rows(|sink| sink.account.pending + sink.account.in_flight),
+            )?;
+            let mut rows: Rows<'_, 3> = Vec::new();
+            for sink in &self.books.sinks {
+                let labels = |reason| [sink.format, sink.destination.as_str(), reason];
+                rows.push((labels("queue_full"), unit(sink.queue_full)));
+                for reason in LossReason::ALL {
+                    rows.push((labels(reason.as_str()), unit(sink.account.lost(reason))));
+                }
+            }
+            family(
+                encoder,
+                &format!("pathflow_export_dropped_{stem}"),
+                &format!("Records that no collector will get: {stem}"),
+                MetricType::Counter,
+                ["format", "destination", "reason"],
+                &rows,
+            )?;
+        }
+        let rows = |value: fn(&crate::ledger::SinkAccounts) -> u64| -> Rows<'_, 2> {
+            self.books
+                .sinks
+                .iter()
+                .map(|sink| ([sink.format, sink.destination.as_str()], value(sink)))
+                .collect()
+        };
+        family(
+            encoder,
+            "pathflow_export_messages",
+            "Messages sent",
+            MetricType::Counter,
+            labels,
+            &rows(|sink| sink.counts.messages),
+        )?;
+        family(
+            encoder,
+            "pathflow_export_message_octets",
+            "Octets of messages sent, without IP and UDP headers",
+            MetricType::Counter,
+            labels,
+            &rows(|sink| sink.counts.octets),
+        )?;
+        family(
+            encoder,
+            "pathflow_export_templates",
+            "Template Records sent",
+            MetricType::Counter,
+            labels,
+            &rows(|sink| sink.counts.templates),
+        )?;
+        let mut rows: Rows<'_, 3> = Vec::new();
+        for sink in &self.books.sinks {
+            for kind in SendErrorKind::ALL {
+                rows.push((
+                    [sink.format, sink.destination.as_str(), kind.as_str()],
+                    sink.counts.send_errors(kind),
+                ));
+            }
+        }
+        family(
+            encoder,
+            "pathflow_export_send_errors",
+            "Failed sends, whether or not a second one succeeded",
+            MetricType::Counter,
+            ["format", "destination", "kind"],
+            &rows,
+        )
+    }
+
+    fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for ((name, help), (_, quantiles, count)) in STAGES.iter().zip(&self.latencies) {
+            let (metric, metric_help) =
+                (format!("pathflow_{name}_duration_seconds"), format!("{help}: quantiles since the start"));
+            let mut rows = encoder.encode_descriptor(&metric, &metric_help, None, MetricType::Gauge)?;
+            for (quantile, duration) in ["0.5", "0.99", "1"].iter().zip(quantiles) {
+                rows.encode_family(&[("quantile", *quantile)])?.encode_gauge(&duration.as_secs_f64())?;
+            }
+            family(
+                encoder,
+                &format!("pathflow_{name}s"),
+                &format!("{help}: times done"),
+                MetricType::Counter,
+                [],
+                &[([], *count)],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+const TALLY_UNITS: [(&str, fn(Tally) -> u64); 3] = [
+    ("records", |tally| tally.records),
+    ("packets", |tally| tally.packets),
+    ("octets", |tally| tally.octets),
+];
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.packets(&mut encoder)?;
+        self.flows(&mut encoder)?;
+        self.sinks(&mut encoder)?;
+        self.durations(&mut encoder)
+    }
+}
+
+fn direction(direction: FlowDirection) -> &'static str {
+    direction.as_str()
+}
+
+fn family<const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    label_names: [&str; N],
+    rows: &[([&str; N], u64)],
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (values, value) in rows {
+        let labels: Vec<(&str, &str)> = label_names.iter().copied().zip(values.iter().copied()).collect();
+        let mut metric = family.encode_family(&labels)?;
+        match kind {
+            MetricType::Counter => metric.encode_counter::<NoLabelSet, _, u64>(value, None)?,
+            _ => metric.encode_gauge(&(*value as i64))?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What is printed when the daemon has ended: the ledger and the latencies.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use pathflow_common::DropReason;
+use pathflow_exporter::{LossReason, Tally};
+
+use crate::ledger::{Amount, SinkAccounts};
+use crate::supervisor::Ended;
+
+/// The report, a line for each figure that is not zero.
+#[must_use]
+pub fn report(ended: &Ended) -> String {
+    let mut text = String::new();
+    let total = ended.books.total();
+    amount(&mut text, "received", total.seen);
+    amount(&mut text, "  in flow records", total.in_records);
+    for (label, held) in [
+        ("  still in the flow cache", total.in_cache),
+        ("  still between kernel and cache", total.in_transit),
+        ("  counted by the kernel, not found in its tables", total.in_kernel),
+    ] {
+        if !held.is_zero() {
+            amount(&mut text, label, held);
+        }
+    }
+    for reason in DropReason::ALL {
+        let dropped = total.dropped[reason as usize];
+        if !dropped.is_zero() {
+            amount(&mut text, &format!("  not in a flow: {}", reason.as_str()), dropped);
+        }
+    }
+    if !total.spilled.is_zero() {
+        amount(&mut text, "of these by way of a spill log", total.spilled);
+    }
+    tally(&mut text, "flow records made", ended.books.records);
+    for sink in &ended.books.sinks {
+        sink_lines(&mut text, sink);
+    }
+    match ended.books.imbalance() {
+        None => text.push_str("ledger: every packet and every record is accounted for\n"),
+        Some(imbalance) => {
+            let _ = writeln!(text, "ledger: DOES NOT BALANCE: {imbalance}");
+        }
+    }
+    for (stage, [median, high, longest], count) in ended.latencies.summary() {
+        if count > 0 {
+            let _ = writeln!(
+                text,
+                "{stage:<14} {count:>9} times; median {}, 99th percentile {}, longest {}",
+                milliseconds(median),
+                milliseconds(high),
+                milliseconds(longest)
+            );
+        }
+    }
+    text
+}
+
+fn sink_lines(text: &mut String, sink: &SinkAccounts) {
+    let name = format!("  {} to {}", sink.format, sink.destination);
+    tally(text, &format!("{name}: exported"), sink.account.delivered);
+    let waiting = sink.queued + sink.account.pending + sink.account.in_flight;
+    if waiting != Tally::ZERO {
+        tally(text, &format!("{name}: not sent in time"), waiting);
+    }
+    if sink.queue_full != Tally::ZERO {
+        tally(text, &format!("{name}: lost, queue_full"), sink.queue_full);
+    }
+    for reason in LossReason::ALL {
+        let lost = sink.account.lost(reason);
+        if lost != Tally::ZERO {
+            tally(text, &format!("{name}: lost, {}", reason.as_str()), lost);
+        }
+    }
+}
+
+fn amount(text: &mut String, label: &str, amount: Amount) {
+    let _ = writeln!(text, "{label:<50} {:>16} packets {:>20} octets", amount.packets, amount.octets);
+}
+
+fn tally(text: &mut String, label: &str, tally: Tally) {
+    let _ = writeln!(
+        text,
+        "{label:<50} {:>16} packets {:>20} octets {:>12} records",
+        tally.packets, tally.octets, tally.records
+    );
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.3} ms", duration.as_secs_f64() * 1000.0)
+}
