@@ -25,7 +25,7 @@ pub struct FlowRecord {
     pub protocol_identifier: u8,
     /// The IPv4 type of service or IPv6 traffic class octet.
     pub ip_class_of_service: u8,
-    /// TCP control bits seen in any packet, FIN being bit 0; 0 if not TCP.
+    /// TCP control bits seen in any packet, FIN being bit 0; 0 if not TCP. Binary formats carry bits 0 to 7.
     pub tcp_control_bits: u16,
     /// Outer 802.1Q VLAN identifier; 0 = untagged.
     pub vlan_id: u16,

@@ -46,7 +46,9 @@ data_templates! {
         Ie::DestinationTransportPort, u16 = record.destination_port;
         Ie::ProtocolIdentifier, u8 = record.protocol_identifier;
         Ie::IpClassOfService, u8 = record.ip_class_of_service;
-        Ie::TcpControlBits, u16 = record.tcp_control_bits;
+        // One octet by reduced-size encoding, which the registry foresees for this element: nfacctd 1.7.7 reads
+        // two octets as 0.
+        Ie::TcpControlBits, u8 = record.tcp_control_bits as u8;
         Ie::VlanId, u16 = record.vlan_id;
         Ie::Dot1qCustomerVlanId, u16 = record.dot1q_customer_vlan_id;
         Address::ICMP_TYPE_CODE, u16 = record.icmp_type_code;

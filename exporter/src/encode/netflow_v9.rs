@@ -33,7 +33,7 @@ data_templates! {
     (record, source, destination),
     {
         // Absolute milliseconds instead of FIRST_SWITCHED and LAST_SWITCHED (22, 21): those are relative to a
-        // 32-bit uptime that wraps every 49 days.
+        // 32-bit uptime that wraps every 49 days. nfdump, pmacct and Wireshark read these in NetFlow v9.
         Ie::FlowStartMilliseconds, u64 = record.flow_start_milliseconds;
         Ie::FlowEndMilliseconds, u64 = record.flow_end_milliseconds;
         Ie::OctetDeltaCount, u64 = record.octet_delta_count;
@@ -51,7 +51,8 @@ data_templates! {
         // One octet: TCP_FLAGS in RFC 3954, section 8, has no room for the later bits.
         Ie::TcpControlBits, u8 = record.tcp_control_bits as u8;
         Ie::VlanId, u16 = record.vlan_id;
-        Address::ICMP_TYPE_CODE, u16 = record.icmp_type_code;
+        // ICMP_TYPE of RFC 3954, section 8, serves both families; nfdump 1.7.1 does not know 139 in NetFlow v9.
+        Ie::IcmpTypeCodeIpv4, u16 = record.icmp_type_code;
         Ie::BgpSourceAsNumber, u32 = record.bgp_source_as_number;
         Ie::BgpDestinationAsNumber, u32 = record.bgp_destination_as_number;
         Ie::FlowEndReason, u8 = record.flow_end_reason as u8;

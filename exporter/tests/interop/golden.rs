@@ -1,0 +1,46 @@
+//! Messages, octet for octet. The files were written from the RFCs' field tables, one field on each line, not
+//! by the encoder.
+
+use pathflow_exporter::Format;
+use pathflow_exporter::encode::{Encoder, Message, Templates};
+
+use super::support::{NOW, flows};
+
+/// Hexadecimal digits; `#` begins a comment.
+fn octets(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .lines()
+        .filter_map(|line| line.split('#').next())
+        .flat_map(str::chars)
+        .filter_map(|character| character.to_digit(16))
+        .map(|digit| digit as u8)
+        .collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// Templates, a TCP flow over IPv4 and a UDP flow over IPv6, in the second message of a stream whose first had
+/// one record.
+fn message(format: Format) -> Vec<u8> {
+    let flows = flows();
+    let mut encoder = Encoder::new(format, 0x0102_0304);
+    let mut message = Message::new();
+    encoder.begin(&mut message, 1472, Templates::Omit).unwrap();
+    encoder.push(&mut message, &flows[2]).unwrap();
+    encoder.finish(&mut message, NOW);
+    encoder.commit(&message);
+    encoder.begin(&mut message, 1472, Templates::Include).unwrap();
+    encoder.push(&mut message, &flows[0]).unwrap();
+    encoder.push(&mut message, &flows[1]).unwrap();
+    encoder.finish(&mut message, NOW);
+    message.octets().to_vec()
+}
+
+#[test]
+fn ipfix() {
+    assert_eq!(message(Format::Ipfix), octets(include_str!("golden/ipfix.hex")));
+}
+
+#[test]
+fn netflow_v9() {
+    assert_eq!(message(Format::NetflowV9), octets(include_str!("golden/netflow_v9.hex")));
+}

@@ -1,0 +1,137 @@
+//! The UDP transport against the kernel: errors, path MTU, templates after an outage.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use pathflow_exporter::{
+    ExportEvent, ExportSettings, ExportTime, FlowRecord, LossReason, SendErrorKind, Tally, Udp, UdpError,
+    UdpSettings,
+};
+
+use super::decode::{Decoder, Fields, expected};
+use super::support::{NOW, address, flows, receive_all, udp_process};
+
+fn later(milliseconds: u64) -> ExportTime {
+    ExportTime {
+        unix_milliseconds: NOW.unix_milliseconds + milliseconds,
+        monotonic: NOW.monotonic + Duration::from_millis(milliseconds),
+    }
+}
+
+#[test]
+fn full_messages_fill_the_path_mtu_and_no_more() {
+    for (local, overhead) in [("127.0.0.1:0", 28), ("[::1]:0", 48)] {
+        let socket = UdpSocket::bind(local).unwrap();
+        let settings = ExportSettings::default();
+        let mut process = udp_process(&settings, socket.local_addr().unwrap());
+        let records: Vec<FlowRecord> = flows().into_iter().cycle().take(100).collect();
+        process.export(NOW, &records);
+        process.close(NOW);
+        let datagrams = receive_all(&socket);
+        let budget = 1500 - overhead;
+        assert_eq!(process.message_budget(), budget);
+        let (last, full) = datagrams.split_last().unwrap();
+        assert!(full.iter().all(|datagram| (budget - 120..=budget).contains(&datagram.len())));
+        assert!(last.len() <= budget);
+        let mut decoder = Decoder::default();
+        let seen: Vec<Fields> =
+            datagrams.iter().flat_map(|datagram| decoder.decode(datagram).records).collect();
+        let sent: Vec<Fields> = records.iter().map(|record| expected(record, settings.format)).collect();
+        assert_eq!(seen, sent);
+    }
+}
+
+#[test]
+fn closed_port_is_noticed_and_the_first_message_after_it_opens_has_templates() {
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let socket = UdpSocket::bind(local).unwrap();
+        let collector = socket.local_addr().unwrap();
+        let mut process = udp_process(&ExportSettings::default(), collector);
+        let [first, second, third, fourth, ..] = &flows()[..] else { panic!("flows") };
+        let send = |process: &mut pathflow_exporter::ExportingProcess, now, record: &FlowRecord| {
+            process.export(now, std::slice::from_ref(record));
+            process.flush(now);
+            assert!(process.account().is_balanced());
+        };
+
+        send(&mut process, NOW, first);
+        assert_eq!(receive_all(&socket).len(), 1);
+        drop(socket);
+
+        send(&mut process, later(100), second);
+        assert_eq!(process.account().in_flight, Tally::from(second));
+        send(&mut process, later(200), third);
+        assert_eq!(process.account().lost(LossReason::CollectorRefused), Tally::from(second));
+        assert!(matches!(process.next_event(), Some(ExportEvent::Refused { .. })));
+        assert_eq!(process.counts().send_errors(SendErrorKind::Refused), 1);
+        process.settle(later(300));
+        assert_eq!(
+            process.account().lost(LossReason::CollectorRefused),
+            Tally::of(&[second.clone(), third.clone()])
+        );
+        assert!(process.next_event().is_none(), "one event for one outage");
+
+        let socket = UdpSocket::bind(collector).unwrap();
+        send(&mut process, later(400), fourth);
+        let datagrams = receive_all(&socket);
+        let decoded = Decoder::default().decode(&datagrams[0]);
+        assert_eq!(decoded.template_records, 2);
+        assert_eq!(decoded.records, [expected(fourth, ExportSettings::default().format)]);
+        assert_eq!(decoded.sequence_number, 3, "the two lost records show as a gap");
+
+        send(&mut process, later(5000), first);
+        assert!(matches!(process.next_event(), Some(ExportEvent::Recovered)));
+        send(&mut process, later(5100), first);
+        assert!(receive_all(&socket)[1].len() < 120, "templates are no longer sent");
+        process.close(later(5200));
+        assert_eq!(process.account().in_flight, Tally::ZERO);
+        let lost = Tally::of(&[second.clone(), third.clone()]);
+        assert_eq!(process.account().total_lost(), lost);
+        assert_eq!(process.account().delivered, process.account().accepted - lost);
+    }
+}
+
+#[test]
+fn templates_are_sent_by_tick_without_data() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut process = udp_process(&ExportSettings::default(), socket.local_addr().unwrap());
+    for seconds in 0..130 {
+        process.tick(later(seconds * 1000));
+    }
+    let datagrams = receive_all(&socket);
+    assert_eq!(datagrams.len(), 3, "at 0, 60 and 120 s");
+    for datagram in datagrams {
+        let decoded = Decoder::default().decode(&datagram);
+        assert_eq!((decoded.template_records, decoded.records.len(), decoded.sequence_number), (2, 0, 0));
+    }
+}
+
+#[test]
+fn errors_of_set_up_name_what_is_wrong() {
+    let mut settings = UdpSettings::new("127.0.0.1:4739".parse().unwrap());
+    settings.source_address = Some(address("::1"));
+    let error = Udp::connect(&settings).unwrap_err();
+    assert!(matches!(error, UdpError::FamilyMismatch { .. }));
+    assert_eq!(
+        error.to_string(),
+        "source address ::1 and collector 127.0.0.1:4739 are of different address families"
+    );
+    // TEST-NET-1 is on no interface.
+    settings.source_address = Some(address("192.0.2.99"));
+    let error = Udp::connect(&settings).unwrap_err();
+    assert!(matches!(error, UdpError::Bind { .. }), "{error}");
+}
+
+#[test]
+fn source_address_is_used() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut settings = UdpSettings::new(socket.local_addr().unwrap());
+    settings.source_address = Some(address("127.0.0.77"));
+    let udp = Udp::connect(&settings).unwrap();
+    let transport = pathflow_exporter::Transport::Udp(udp);
+    let mut process =
+        pathflow_exporter::ExportingProcess::new(&ExportSettings::default(), transport).unwrap();
+    process.tick(NOW);
+    let (_, from) = socket.recv_from(&mut [0; 2000]).unwrap();
+    assert_eq!(from.ip(), address("127.0.0.77"));
+}

@@ -1,0 +1,21 @@
+//! The exporter as others see it: RFC vectors, independent decoders and real collectors.
+//!
+//! Needs the programs `tshark`, `nfcapd`, `nfdump` and `nfacctd`; a test whose program is missing fails and
+//! names the Debian package.
+
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod decode;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod loopback;
+#[cfg(test)]
+mod nfacctd;
+#[cfg(test)]
+mod nfdump;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tshark;

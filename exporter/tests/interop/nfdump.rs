@@ -1,0 +1,127 @@
+//! `nfcapd` receives over loopback, and `nfdump` shows what was sent.
+
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use pathflow_exporter::{ExportSettings, FlowRecord, Format, Tally};
+use serde_json::Value;
+
+use super::support::{Collector, NOW, TempDir, flows, free_port, output, program, udp_process};
+
+/// One run of a collector over all of `records`. Returns nfdump's flows and nfcapd's log.
+fn collect(format: Format, records: &[FlowRecord]) -> (Vec<Value>, String) {
+    let directory = TempDir::new(&format!("nfcapd-{}", format.as_str()));
+    let flows = directory.file("flows");
+    std::fs::create_dir(&flows).unwrap();
+    let port = free_port();
+    let mut nfcapd = program("nfcapd", "nfdump");
+    nfcapd.args(["-p", &port.to_string(), "-b", "127.0.0.1", "-B", "4000000", "-w"]).arg(&flows);
+    let collector = Collector::start(&mut nfcapd, port, directory.file("log"));
+
+    let settings = ExportSettings {
+        format,
+        observation_domain_id: 7,
+        template_messages: 5,
+        ..ExportSettings::default()
+    };
+    let mut process = udp_process(&settings, collector.address());
+    // The second message comes with a template again, to see that a repeat does no harm.
+    for batch in records.chunks(50) {
+        process.export(NOW, batch);
+        process.flush(NOW);
+    }
+    process.close(NOW);
+    assert_eq!(process.account().delivered, Tally::of(records));
+    wait_until_read(port);
+    let log = collector.stop();
+
+    let mut nfdump = program("nfdump", "nfdump");
+    // All files: there are two if the run crosses a multiple of five minutes.
+    nfdump.args(["-q", "-N", "-o", "json", "-R"]).arg(&flows);
+    let text = output(&mut nfdump);
+    // Some versions write the list's brackets, some do not.
+    let list = format!("[{}]", text.trim().trim_start_matches('[').trim_end_matches(']'));
+    let flows = serde_json::from_str(&list).unwrap_or_else(|error| panic!("{error} in {text}; {log}"));
+    (flows, log)
+}
+
+/// Waits until the collector has read all that is queued in its socket.
+fn wait_until_read(port: u16) {
+    let local = format!("0100007F:{port:04X}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+        let socket = table.lines().find(|line| line.contains(&local)).expect("socket of the collector");
+        if socket.contains(":00000000 00:00000000") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "collector does not read");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// nfdump prints UTC, because its environment says so, in milliseconds.
+fn time(unix_milliseconds: u64) -> String {
+    let mut date = Command::new("date");
+    date.args(["-u", "-d", &format!("@{}", unix_milliseconds / 1000), "+%Y-%m-%dT%H:%M:%S"]);
+    format!("{}.{:03}", output(&mut date).trim(), unix_milliseconds % 1000)
+}
+
+fn assert_flow(flow: &Value, record: &FlowRecord) {
+    let is = |key: &str, value: &Value| assert_eq!(&flow[key], value, "{key} of {flow:#}");
+    is("first", &time(record.flow_start_milliseconds).into());
+    is("last", &time(record.flow_end_milliseconds).into());
+    is("in_packets", &record.packet_delta_count.into());
+    is("in_bytes", &record.octet_delta_count.into());
+    is("proto", &record.protocol_identifier.into());
+    is("src_tos", &record.ip_class_of_service.into());
+    is("input_snmp", &record.ingress_interface.into());
+    is("output_snmp", &record.egress_interface.into());
+    is("direction", &(record.flow_direction as u8).into());
+    is("src_vlan", &record.vlan_id.into());
+    is("src_as", &record.bgp_source_as_number.into());
+    is("dst_as", &record.bgp_destination_as_number.into());
+    let (source, destination) = match record.source_address {
+        IpAddr::V4(_) => ("src4_addr", "dst4_addr"),
+        IpAddr::V6(_) => ("src6_addr", "dst6_addr"),
+    };
+    is(source, &record.source_address.to_string().into());
+    is(destination, &record.destination_address.to_string().into());
+    if matches!(record.protocol_identifier, 1 | 58) {
+        is("icmp_type", &(record.icmp_type_code >> 8).into());
+        is("icmp_code", &(record.icmp_type_code & 0xff).into());
+    } else {
+        is("src_port", &record.source_port.into());
+        is("dst_port", &record.destination_port.into());
+        let flags: String = "CEUAPRSF"
+            .chars()
+            .zip((0..8).rev())
+            .map(|(letter, bit)| if record.tcp_control_bits >> bit & 1 == 1 { letter } else { '.' })
+            .collect();
+        is("tcp_flags", &flags.into());
+    }
+}
+
+fn nfdump_shows_what_was_sent(format: Format) {
+    let records: Vec<FlowRecord> = flows().into_iter().cycle().take(300).collect();
+    let (seen, log) = collect(format, &records);
+    assert!(log.contains("Sequence Errors: 0, Bad Packets: 0"), "{log}");
+    assert_eq!(seen.len(), records.len());
+    for (flow, record) in seen.iter().zip(&records).take(flows().len()) {
+        assert_flow(flow, record);
+    }
+    let total = |key: &str| seen.iter().map(|flow| flow[key].as_u64().unwrap()).sum::<u64>();
+    let sent = Tally::of(&records);
+    assert_eq!((total("in_packets"), total("in_bytes")), (sent.packets, sent.octets));
+}
+
+#[test]
+fn ipfix() {
+    nfdump_shows_what_was_sent(Format::Ipfix);
+}
+
+#[test]
+fn netflow_v9() {
+    nfdump_shows_what_was_sent(Format::NetflowV9);
+}

@@ -1,0 +1,159 @@
+//! Wireshark's dissector reads every field, knows every template and finds nothing malformed.
+
+use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
+
+use pathflow_exporter::{ExportSettings, FlowDirection, FlowRecord, Format};
+
+use super::support::{NOW, TempDir, flows, output, program, receive_all, udp_process};
+
+/// The port in the capture file; the one on loopback is any free one.
+const PORT: u16 = 4739;
+
+/// A capture file (pcap, `LINKTYPE_RAW`) with `datagrams` from 127.0.0.1 to a collector on [`PORT`].
+fn pcap(datagrams: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = Vec::new();
+    file.extend_from_slice(&0xa1b2_c3d4_u32.to_be_bytes());
+    file.extend_from_slice(&[0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
+    file.extend_from_slice(&65_535_u32.to_be_bytes());
+    file.extend_from_slice(&101_u32.to_be_bytes());
+    for datagram in datagrams {
+        let udp_length = (8 + datagram.len()) as u16;
+        let packet_length = 20 + u32::from(udp_length);
+        file.extend_from_slice(&[0; 8]);
+        file.extend_from_slice(&packet_length.to_be_bytes());
+        file.extend_from_slice(&packet_length.to_be_bytes());
+        file.extend_from_slice(&[0x45, 0]);
+        file.extend_from_slice(&(packet_length as u16).to_be_bytes());
+        // Don't fragment, TTL 64, UDP, no checksum.
+        file.extend_from_slice(&[0, 0, 0x40, 0, 64, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1]);
+        file.extend_from_slice(&[0xc0, 0x00]);
+        file.extend_from_slice(&PORT.to_be_bytes());
+        file.extend_from_slice(&udp_length.to_be_bytes());
+        file.extend_from_slice(&[0, 0]);
+        file.extend_from_slice(datagram);
+    }
+    file
+}
+
+/// Sends `records` over loopback, at most `batch` in a message, and returns the datagrams.
+fn exported(format: Format, records: &[FlowRecord], batch: usize) -> Vec<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let settings = ExportSettings { format, ..ExportSettings::default() };
+    let mut process = udp_process(&settings, socket.local_addr().unwrap());
+    for records in records.chunks(batch) {
+        process.export(NOW, records);
+        process.flush(NOW);
+    }
+    process.close(NOW);
+    receive_all(&socket)
+}
+
+/// One line for each packet; fields split by `|`, values of the same field by `,`.
+fn tshark(capture: &Path, fields: &[&str]) -> Vec<Vec<String>> {
+    let mut command = program("tshark", "tshark");
+    command.arg("-r").arg(capture).args(["-d", &format!("udp.port=={PORT},cflow")]);
+    command.args(["-T", "fields", "-E", "separator=|", "-E", "aggregator=,"]);
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    output(&mut command).lines().map(|line| line.split('|').map(str::to_owned).collect()).collect()
+}
+
+/// What tshark is expected to print for one record.
+fn expected(record: &FlowRecord, format: Format) -> Vec<(&'static str, String)> {
+    let time = |milliseconds: u64| {
+        // All flows of the tests are of this minute and the one after.
+        let since = milliseconds - 1_795_246_740_000;
+        assert!(since < 60_000, "flow outside of 07:39");
+        format!("Nov 21, 2026 07:39:{:02}.{:03}000000 UTC", since / 1000, since % 1000)
+    };
+    let (source, destination) = match record.source_address {
+        IpAddr::V4(_) => ("cflow.srcaddr", "cflow.dstaddr"),
+        IpAddr::V6(_) => ("cflow.srcaddrv6", "cflow.dstaddrv6"),
+    };
+    let direction = if record.flow_direction == FlowDirection::Egress { "1" } else { "0" };
+    let mut fields = vec![
+        (source, record.source_address.to_string()),
+        (destination, record.destination_address.to_string()),
+        ("cflow.srcport", record.source_port.to_string()),
+        ("cflow.dstport", record.destination_port.to_string()),
+        ("cflow.protocol", record.protocol_identifier.to_string()),
+        ("cflow.tos", format!("0x{:02x}", record.ip_class_of_service)),
+        ("cflow.tcpflags", format!("0x{:02x}", record.tcp_control_bits)),
+        ("cflow.vlanid", record.vlan_id.to_string()),
+        ("cflow.inputint", record.ingress_interface.to_string()),
+        ("cflow.outputint", record.egress_interface.to_string()),
+        ("cflow.direction", direction.to_owned()),
+        ("cflow.packets", record.packet_delta_count.to_string()),
+        ("cflow.octets", record.octet_delta_count.to_string()),
+        ("cflow.abstimestart", time(record.flow_start_milliseconds)),
+        ("cflow.abstimeend", time(record.flow_end_milliseconds)),
+        ("cflow.srcas", record.bgp_source_as_number.to_string()),
+        ("cflow.dstas", record.bgp_destination_as_number.to_string()),
+        ("cflow.flow_end_reason", (record.flow_end_reason as u8).to_string()),
+    ];
+    match (format, record.source_address) {
+        (Format::Ipfix, IpAddr::V6(_)) => {
+            fields.push(("cflow.icmp_ipv6_type", (record.icmp_type_code >> 8).to_string()));
+            fields.push(("cflow.icmp_ipv6_code", (record.icmp_type_code & 0xff).to_string()));
+        }
+        _ => fields.push(("cflow.icmp_type_code_ipv4", format!("0x{:04x}", record.icmp_type_code))),
+    }
+    if format == Format::Ipfix {
+        fields.push(("cflow.dot1q_customer_vlan_id", record.dot1q_customer_vlan_id.to_string()));
+    }
+    fields
+}
+
+#[test]
+fn reads_every_field() {
+    let directory = TempDir::new("tshark-fields");
+    for format in [Format::Ipfix, Format::NetflowV9] {
+        let capture = directory.file("fields.pcap");
+        std::fs::write(&capture, pcap(&exported(format, &flows(), 1))).unwrap();
+        for (index, record) in flows().iter().enumerate() {
+            let (names, values): (Vec<&str>, Vec<String>) = expected(record, format).into_iter().unzip();
+            assert_eq!(tshark(&capture, &names)[index], values, "{format:?} packet {index}: {names:?}");
+        }
+    }
+}
+
+#[test]
+fn finds_nothing_malformed() {
+    let directory = TempDir::new("tshark-malformed");
+    let records: Vec<FlowRecord> = flows().into_iter().cycle().take(600).collect();
+    for format in [Format::Ipfix, Format::NetflowV9] {
+        let datagrams = exported(format, &records, 97);
+        let capture = directory.file("many.pcap");
+        std::fs::write(&capture, pcap(&datagrams)).unwrap();
+
+        let packets = tshark(
+            &capture,
+            &["cflow.version", "_ws.malformed", "_ws.expert.message", "cflow.octets", "cflow.sequence"],
+        );
+        assert_eq!(packets.len(), datagrams.len());
+        let (mut octets, mut records_seen) = (0, 0);
+        for (index, packet) in packets.iter().enumerate() {
+            assert_eq!(packet[0], if format == Format::Ipfix { "10" } else { "9" });
+            assert_eq!(packet[1], "", "malformed");
+            assert_eq!(packet[2], "", "expert information");
+            let sequence = if format == Format::Ipfix { records_seen } else { index };
+            assert_eq!(packet[4], sequence.to_string());
+            let values = packet[3].split(',').filter(|value| !value.is_empty());
+            for value in values {
+                octets += value.parse::<u64>().unwrap();
+                records_seen += 1;
+            }
+        }
+        assert_eq!(records_seen, records.len());
+        assert_eq!(octets, records.iter().map(|record| record.octet_delta_count).sum::<u64>());
+
+        let mut verbose = program("tshark", "tshark");
+        verbose.arg("-r").arg(&capture).args(["-d", &format!("udp.port=={PORT},cflow"), "-V"]);
+        let text = output(&mut verbose);
+        assert!(!text.contains("No template found"), "unknown template");
+        assert!(!text.contains("Malformed"), "malformed");
+        assert!(!text.contains("Unknown"), "unknown field");
+    }
+}
