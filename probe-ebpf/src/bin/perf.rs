@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 
+use core::mem::size_of;
 use core::ptr::read_volatile;
 
 use aya_ebpf::{
@@ -12,6 +13,10 @@ use aya_ebpf::{
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
+
+/// Words of the frame up to the end of the network header, or short of two octets of it that nobody
+/// changes; fewer than the shortest frame has.
+const HEADER_WORDS: usize = 7;
 
 /// Position in the sequence of flows.
 #[btf_map]
@@ -30,6 +35,18 @@ static RANDOM: u32 = 0;
 /// Offset in the frame of the four octets that tell the flows apart.
 #[unsafe(no_mangle)]
 static OFFSET: u32 = 0;
+/// Added to the number of the flow, so that the four octets are an address of the wanted network.
+#[unsafe(no_mangle)]
+static BASE: u32 = 0;
+/// Offsets in the frame of the checksums that cover the four octets; 0 if there is none.
+#[unsafe(no_mangle)]
+static CHECKSUM_OFFSETS: [u32; 2] = [0; 2];
+/// For each of them, the one's complement sum (16 bits) of all that it covers but the four octets.
+#[unsafe(no_mangle)]
+static CHECKSUM_SUMS: [u32; 2] = [0; 2];
+/// The first words of the frame, for the generator.
+#[unsafe(no_mangle)]
+static HEADERS: [u64; HEADER_WORDS] = [0; HEADER_WORDS];
 /// Interface that the generator sends to.
 #[unsafe(no_mangle)]
 static OUTPUT: u32 = 0;
@@ -52,9 +69,23 @@ pub fn vary(context: XdpContext) -> u32 {
 /// Varies the packet and sends it to [`OUTPUT`].
 #[xdp]
 pub fn generate(context: XdpContext) -> u32 {
+    restore(&context);
     write_flow(&context);
     // SAFETY: the helper takes plain values; a wrong interface index drops the frame.
     unsafe { bpf_redirect(read_volatile(&raw const OUTPUT), 0) as u32 }
+}
+
+/// Makes the frame again what it was. The kernel uses its memory again and again, and whoever got the
+/// frame before may have changed it there: taken off its tag, or one off its time to live.
+#[inline(always)]
+fn restore(context: &XdpContext) {
+    let start = context.data();
+    if start + size_of::<[u64; HEADER_WORDS]>() > context.data_end() {
+        return;
+    }
+    // SAFETY: reads of a static of this type; volatile, because the loader sets it. The comparison just
+    // above shows that as many octets lie in the frame.
+    unsafe { (start as *mut [u64; HEADER_WORDS]).write_unaligned(read_volatile(&raw const HEADERS)) };
 }
 
 #[inline(always)]
@@ -78,12 +109,40 @@ fn write_flow(context: &XdpContext) {
         // SAFETY: the helper takes no argument and has no precondition.
         unsafe { bpf_get_prandom_u32() % flows }
     };
+    // SAFETY: a read of a static of this type; volatile, because the loader sets it.
+    let value = unsafe { read_volatile(&raw const BASE) }.wrapping_add(flow);
     let start = context.data() + (offset & 0xff) as usize;
     if start + 4 > context.data_end() {
         return;
     }
     // SAFETY: the comparison just above shows that the four octets lie in the frame.
-    unsafe { (start as *mut u32).write_unaligned(flow.to_be()) };
+    unsafe { (start as *mut u32).write_unaligned(value.to_be()) };
+    write_checksum(context, 0, value);
+    write_checksum(context, 1, value);
+}
+
+/// Makes the `index`-th checksum right for `value` in the four octets.
+#[inline(always)]
+fn write_checksum(context: &XdpContext, index: usize, value: u32) {
+    // SAFETY: reads of statics of this type at a constant index; volatile, because the loader sets them.
+    let (offset, others) = unsafe {
+        (read_volatile(&raw const CHECKSUM_OFFSETS[index]), read_volatile(&raw const CHECKSUM_SUMS[index]))
+    };
+    if offset == 0 {
+        return;
+    }
+    let mut sum = others + (value >> 16) + (value & 0xffff);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    let checksum = !(sum as u16);
+    // 0 says "no checksum" in UDP; its other form is right everywhere.
+    let checksum = if checksum == 0 { 0xffff } else { checksum };
+    let start = context.data() + (offset & 0xff) as usize;
+    if start + 2 > context.data_end() {
+        return;
+    }
+    // SAFETY: the comparison just above shows that the two octets lie in the frame.
+    unsafe { (start as *mut u16).write_unaligned(checksum.to_be()) };
 }
 
 #[panic_handler]

@@ -1,0 +1,100 @@
+//! The kernel program with tables of a wanted size on one CPU, never attached: only run by hand.
+
+use anyhow::Result;
+use pathflow::capture::{Drained, Epochs, FlowTables, KernelProgram, LoadSettings, TableSizes};
+use pathflow_common::flow::{FlowCounters, HASH_SECRETS, Ipv6Key};
+use pathflow_common::layout::Count;
+use pathflow_perf::frames::Family;
+
+/// Interface that `BPF_PROG_TEST_RUN` gives a packet: loopback.
+const LOOPBACK: u32 = 1;
+
+/// Secrets for the table's hash: digits of pi, so that runs can be compared.
+const SECRETS: [u32; HASH_SECRETS] = [
+    0x243f_6a88,
+    0x85a3_08d3,
+    0x1319_8a2e,
+    0x0370_7344,
+    0xa409_3822,
+    0x299f_31d0,
+    0x082e_fa98,
+    0xec4e_6c89,
+    0x4528_21e6,
+    0x38d0_1377,
+    0xbe54_66cf,
+    0x34e9_0c6c,
+];
+
+/// The sizes that the probe has unless it is told otherwise.
+pub(crate) const DEFAULT_SIZES: TableSizes =
+    TableSizes { ipv4_slots: 65_536, ipv6_slots: 16_384, spill_slots: 8192 };
+
+/// The default sizes, or as many slots of one family as keep the table less than half full.
+pub(crate) fn ample_sizes(family: Family, flows: u32) -> TableSizes {
+    let mut sizes = DEFAULT_SIZES;
+    match family {
+        Family::Ipv4 => sizes.ipv4_slots = sizes.ipv4_slots.max((2 * flows).next_power_of_two()),
+        Family::Ipv6 => sizes.ipv6_slots = sizes.ipv6_slots.max((2 * flows).next_power_of_two()),
+    }
+    sizes
+}
+
+/// The loaded kernel program and its tables.
+pub(crate) struct Tables {
+    pub(crate) program: KernelProgram,
+    pub(crate) flows: FlowTables,
+    pub(crate) epochs: Epochs,
+}
+
+/// What one epoch held.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Epoch {
+    /// Packets the program was run for.
+    pub(crate) seen: Count,
+    /// Packets that found no slot: spilled or dropped.
+    pub(crate) without_slot: u64,
+}
+
+impl Tables {
+    /// Loads the program with flow tables for `cpu`.
+    pub(crate) fn load(sizes: TableSizes, cpu: u32) -> Result<Self> {
+        let settings = LoadSettings { sizes, table_cpus: vec![cpu], hash_secrets: SECRETS };
+        let (program, tables, epochs) = KernelProgram::load(&settings)?;
+        // As on a router: the interface of the packet is found at once.
+        program.register(LOOPBACK, 1)?;
+        Ok(Self { program, flows: tables, epochs })
+    }
+
+    /// Ends the epoch without looking at its flows.
+    pub(crate) fn end_epoch(&mut self) -> Result<Epoch> {
+        let epoch = self.epochs.advance(&self.flows)?;
+        self.drain(epoch, |_, _| ());
+        Ok(self.counters(epoch))
+    }
+
+    /// Drains every CPU's tables of a finished epoch.
+    pub(crate) fn drain(&self, epoch: u64, mut sink: impl FnMut(Ipv6Key, FlowCounters)) -> Drained {
+        let mut sum = Drained::default();
+        for position in 0..self.flows.cpu_count() {
+            let drained = self.flows.drain(epoch, position, &mut sink);
+            sum.slots_scanned += drained.slots_scanned;
+            sum.flows += drained.flows;
+            sum.spilled += drained.spilled;
+        }
+        sum
+    }
+
+    /// Takes the counters of a finished epoch.
+    pub(crate) fn counters(&self, epoch: u64) -> Epoch {
+        let mut sum = Epoch::default();
+        for position in 0..self.flows.cpu_count() {
+            for (_, counters) in self.flows.take_counters(epoch, position) {
+                sum.seen.packets += counters.seen.packets;
+                sum.seen.octets += counters.seen.octets;
+                let dropped: u64 = counters.dropped.iter().map(|count| count.packets).sum();
+                sum.without_slot += counters.spilled.packets + dropped;
+            }
+        }
+        sum
+    }
+}

@@ -1,0 +1,89 @@
+//! In-program cost: runs an XDP program many times on one frame whose flow changes every time.
+//!
+//! `BPF_PROG_TEST_RUN` gives a program the same packet again and again. A wrapper writes the flow into
+//! the packet and goes on with the program by a tail call; the cost of wrapper and tail call is that of
+//! the same wrapper around an empty program.
+
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{MapData, MapError, ProgramArray};
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+
+use crate::frames::Frame;
+pub use crate::object::{ObjectError, Order};
+use crate::object::{load, program, verify};
+
+const WRAPPER: &str = "vary";
+const EMPTY: &str = "pass";
+const TARGET: &str = "TARGET";
+
+/// Why a program could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum VaryError {
+    /// The wrapper could not be loaded.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The wrapper could not be given its target.
+    #[error("cannot set the program to measure: {0}")]
+    Target(#[from] MapError),
+    /// The run failed.
+    #[error("cannot run the program: {0}")]
+    Run(#[from] ProgramError),
+    /// The wrapper came back: its tail call failed, so nothing was measured.
+    #[error("the program to measure was not reached")]
+    NotReached,
+}
+
+/// A loaded wrapper for the flows of one frame.
+pub struct Vary {
+    ebpf: Ebpf,
+    target: ProgramArray<MapData>,
+    frame: Frame,
+}
+
+impl Vary {
+    /// Loads the wrapper.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn load(frame: Frame, flows: u32, order: Order) -> Result<Self, VaryError> {
+        let mut ebpf = load(&frame, flows, order, 0)?;
+        verify(&mut ebpf, WRAPPER)?;
+        verify(&mut ebpf, EMPTY)?;
+        let target = ebpf.take_map(TARGET).ok_or(ObjectError::Missing(TARGET))?.try_into()?;
+        Ok(Self { ebpf, target, frame })
+    }
+
+    /// Time per packet of the wrapper around `target`, or around the empty program, over `packets` runs.
+    /// The kernel reports whole nanoseconds.
+    ///
+    /// # Errors
+    /// If the kernel refuses the run.
+    pub fn wrapped(&mut self, target: Option<&Xdp>, packets: u32) -> Result<Duration, VaryError> {
+        let empty = program(&self.ebpf, EMPTY)?;
+        self.target.set(0, target.unwrap_or(empty).fd()?, 0)?;
+        run(program(&self.ebpf, WRAPPER)?, &self.frame, packets)
+    }
+
+    /// Time per packet of the empty program alone, always on the same packet.
+    ///
+    /// # Errors
+    /// If the kernel refuses the run.
+    pub fn empty(&self, packets: u32) -> Result<Duration, VaryError> {
+        run(program(&self.ebpf, EMPTY)?, &self.frame, packets)
+    }
+}
+
+/// Time per packet of `program` alone over `packets` runs, always on the same packet.
+///
+/// # Errors
+/// If the kernel refuses the run.
+pub fn run(program: &Xdp, frame: &Frame, packets: u32) -> Result<Duration, VaryError> {
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame.octets());
+    options.repeat = packets;
+    let result = program.test_run(options)?;
+    // XDP_ABORTED is what the wrapper returns when its tail call does not happen.
+    if result.return_value == 0 { Err(VaryError::NotReached) } else { Ok(result.duration) }
+}
