@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use pathflow_common::DropReason;
 use pathflow_exporter::{FlowDirection, LossReason, SendErrorKind, Tally};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -19,8 +19,8 @@ use crate::capture::FlowTables;
 use crate::ledger::{Amount, Books, Ledger};
 use crate::metering::flow_record::ObservationPoint;
 
-/// Names of flowEndReason (IE 136) as label values, by number.
-pub const END_REASONS: [&str; 6] =
+/// Names of `flowEndReason` (IE 136) as label values, by number.
+const END_REASONS: [&str; 6] =
     ["unknown", "idle_timeout", "active_timeout", "end_of_flow", "forced_end", "lack_of_resources"];
 
 /// How long the stages take. One entry per epoch or batch, never per packet.
@@ -447,11 +447,18 @@ fn family<const N: usize>(
     let mut family = encoder.encode_descriptor(name, help, None, kind)?;
     for (values, value) in rows {
         let labels: Vec<(&str, &str)> = label_names.iter().copied().zip(values.iter().copied()).collect();
-        let mut metric = family.encode_family(&labels)?;
-        match kind {
-            MetricType::Counter => metric.encode_counter::<NoLabelSet, _, u64>(value, None)?,
-            _ => metric.encode_gauge(&(*value as i64))?,
+        if labels.is_empty() {
+            sample(&mut family, kind, *value)?;
+        } else {
+            sample(&mut family.encode_family(&labels)?, kind, *value)?;
         }
     }
     Ok(())
+}
+
+fn sample(metric: &mut MetricEncoder<'_>, kind: MetricType, value: u64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
+        _ => metric.encode_gauge(&(value as i64)),
+    }
 }

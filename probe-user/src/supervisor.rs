@@ -259,8 +259,9 @@ fn outputs(
         StdoutStyle::Auto => Some(LineStyle::Json),
     };
     if let Some(style) = style {
+        // Point 0 is no interface.
         let names: InterfaceNames =
-            points.iter().map(|point| (point.interface, point.name.clone())).collect();
+            points.iter().skip(1).map(|point| (point.interface, point.name.clone())).collect();
         let printer = FlowPrinter::new(style, Stdout::new().map_err(RunError::Stdout)?, Arc::new(names));
         let format = match style {
             LineStyle::Text => "text",
