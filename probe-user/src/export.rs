@@ -48,7 +48,7 @@ pub enum Output {
     /// A collector.
     Collector(Box<ExportingProcess>),
     /// Lines on standard output.
-    Lines(FlowPrinter),
+    Lines(Box<FlowPrinter>),
 }
 
 impl Output {

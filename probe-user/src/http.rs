@@ -28,7 +28,7 @@ const HEAD: usize = 8 * 1024;
 /// Time for a request head to come in.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// Time that a connection may stay open at all.
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
+const CONNECTION_TIME: Duration = Duration::from_mins(1);
 
 /// The page server.
 #[derive(Debug)]
@@ -95,9 +95,8 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<Page>) {
                 .header_read_timeout(HEAD_TIME)
                 .max_buf_size(HEAD)
                 .serve_connection(TokioIo::new(stream), service);
-            match timeout(CONNECTION_TIME, connection).await {
-                Ok(Err(error)) => debug!("connection: {error}"),
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(error)) = timeout(CONNECTION_TIME, connection).await {
+                debug!("connection: {error}");
             }
             drop(place);
         });

@@ -1,4 +1,4 @@
-//! Every metric, in the OpenMetrics text format.
+//! Every metric, in the `OpenMetrics` text format.
 //!
 //! Numbers come from one copy of the [`Books`], so the identities of the ledger hold exactly within a
 //! scrape. No label has unbounded values.
@@ -417,7 +417,8 @@ impl Scrape {
     }
 }
 
-const TALLY_UNITS: [(&str, fn(Tally) -> u64); 3] = [
+type TallyUnit = fn(Tally) -> u64;
+const TALLY_UNITS: [(&str, TallyUnit); 3] = [
     ("records", |tally| tally.records),
     ("packets", |tally| tally.packets),
     ("octets", |tally| tally.octets),

@@ -251,12 +251,11 @@ fn outputs(
         ));
     }
     let style = match config.stdout {
-        StdoutStyle::None => None,
-        StdoutStyle::Text => Some(LineStyle::Text),
-        StdoutStyle::Json => Some(LineStyle::Json),
         StdoutStyle::Auto if !config.collectors.is_empty() => None,
         StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
-        StdoutStyle::Auto => Some(LineStyle::Json),
+        StdoutStyle::Auto | StdoutStyle::Json => Some(LineStyle::Json),
+        StdoutStyle::Text => Some(LineStyle::Text),
+        StdoutStyle::None => None,
     };
     if let Some(style) = style {
         // Point 0 is no interface.
@@ -267,7 +266,7 @@ fn outputs(
             LineStyle::Text => "text",
             LineStyle::Json => "json",
         };
-        outputs.push((format, "stdout".to_owned(), Output::Lines(printer)));
+        outputs.push((format, "stdout".to_owned(), Output::Lines(Box::new(printer))));
     }
     Ok(outputs)
 }

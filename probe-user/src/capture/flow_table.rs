@@ -140,6 +140,7 @@ impl FlowTables {
 
     /// Takes the counters of a finished epoch on one CPU: returns them by observation point and clears
     /// them for the epoch after next.
+    #[must_use]
     pub fn take_counters(&self, epoch: u64, position: usize) -> Vec<(u16, PointCounters)> {
         let mut counters = Vec::new();
         let Some(index) = self.tables(epoch, position).map(|tables| tables.index) else { return counters };

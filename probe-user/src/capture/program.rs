@@ -95,7 +95,7 @@ impl KernelProgram {
             .map_max_entries(map::IPV6_TABLES, 2 * cpus)
             .map_max_entries(map::SPILL_LOGS, 2 * cpus)
             .load(&bytes)
-            .map_err(|error| load_error("load the kernel object", error))?;
+            .map_err(|error| load_error("load the kernel object", &error))?;
 
         let control: Mapping<Control> = map_array(&ebpf, map::CONTROL, 1)?;
         // Epoch 0 is what a slot that was never written carries.
@@ -175,8 +175,8 @@ impl KernelProgram {
         let xdp = xdp(&mut self.ebpf, self.name)?;
         let id = xdp
             .attach_to_if_index(interface_index, XdpMode::Driver)
-            .map_err(|error| attach_error(interface, interface_index, error))?;
-        let link = xdp.take_link(id).map_err(|error| attach_error(interface, interface_index, error))?;
+            .map_err(|error| attach_error(interface, interface_index, &error))?;
+        let link = xdp.take_link(id).map_err(|error| attach_error(interface, interface_index, &error))?;
         // A link that is not a file descriptor would outlive a killed process.
         let link = FdLink::try_from(link).map_err(|error| CaptureError::Attach {
             interface: interface.to_owned(),
@@ -250,12 +250,12 @@ fn load_program(ebpf: &mut Ebpf) -> Result<&'static str, CaptureError> {
     Ok(program::XDP)
 }
 
-fn load_error(step: &'static str, error: EbpfError) -> CaptureError {
-    CaptureError::Load { step, reason: full(&error) }
+fn load_error(step: &'static str, error: &EbpfError) -> CaptureError {
+    CaptureError::Load { step, reason: full(error) }
 }
 
-fn attach_error(interface: &str, interface_index: u32, error: ProgramError) -> CaptureError {
-    let code = match &error {
+fn attach_error(interface: &str, interface_index: u32, error: &ProgramError) -> CaptureError {
+    let code = match error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
         _ => None,
     };
@@ -266,7 +266,7 @@ fn attach_error(interface: &str, interface_index: u32, error: ProgramError) -> C
         },
         Some(libc::EOPNOTSUPP) => CaptureError::NoNativeXdp { interface: interface.to_owned() },
         Some(libc::ENODEV) => CaptureError::NoInterface { interface: interface.to_owned() },
-        _ => CaptureError::Attach { interface: interface.to_owned(), reason: full(&error) },
+        _ => CaptureError::Attach { interface: interface.to_owned(), reason: full(error) },
     }
 }
 

@@ -54,12 +54,13 @@ fn effective_capabilities(status: &str) -> u64 {
 
 fn check_capabilities(effective: u64) -> Result<(), CaptureError> {
     let has = |capability: u32| effective & (1 << capability) != 0;
-    for (bit, capability, covered) in [
-        (CAP_BPF, "CAP_BPF", true),
-        (CAP_PERFMON, "CAP_PERFMON", true),
-        (CAP_NET_ADMIN, "CAP_NET_ADMIN", false),
+    // CAP_SYS_ADMIN includes what was split off from it.
+    for (present, capability) in [
+        (has(CAP_BPF) || has(CAP_SYS_ADMIN), "CAP_BPF"),
+        (has(CAP_PERFMON) || has(CAP_SYS_ADMIN), "CAP_PERFMON"),
+        (has(CAP_NET_ADMIN), "CAP_NET_ADMIN"),
     ] {
-        if !has(bit) && !(covered && has(CAP_SYS_ADMIN)) {
+        if !present {
             return Err(CaptureError::Capability { capability });
         }
     }

@@ -40,7 +40,7 @@ fn every_key_of_the_example_has_a_comment_above_it() {
 #[test]
 fn the_defaults_are_accepted() {
     let config = Config::resolve(Raw::default(), Overrides::default()).unwrap();
-    assert_eq!(config.timeouts.active, Duration::from_secs(60));
+    assert_eq!(config.timeouts.active, Duration::from_mins(1));
     assert_eq!(config.listen, Some("127.0.0.1:9590".parse().unwrap()));
     assert_eq!(config.shards, None);
 }

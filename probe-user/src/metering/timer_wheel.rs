@@ -47,7 +47,6 @@ impl TimerWheel {
         if self.links.len() <= number as usize {
             self.links.resize(number as usize + 1, UNFILED);
         }
-        // Rounded up, so that what is taken from a bucket is really due.
         let tick = (time >> BUCKET_SHIFT).clamp(self.cursor, self.cursor + BUCKETS - 1);
         let bucket = (tick % BUCKETS) as u32;
         let head = self.heads[bucket as usize];
@@ -69,13 +68,13 @@ impl TimerWheel {
         if next != NONE {
             self.links[next as usize].previous = previous;
         }
-        if previous != NONE {
-            self.links[previous as usize].next = next;
-        } else {
+        if previous == NONE {
             self.heads[bucket as usize] = next;
             if next == NONE {
                 self.occupied[bucket as usize / 64] &= !(1 << (bucket % 64));
             }
+        } else {
+            self.links[previous as usize].next = next;
         }
     }
 
