@@ -244,6 +244,9 @@ impl ExportingProcess {
 
     /// Puts the unsent records into the message; `false` if not all fit.
     fn encode_unsent(&mut self, now: ExportTime) -> bool {
+        if self.unsent.is_empty() {
+            return true;
+        }
         if !self.is_open {
             let omit = std::mem::take(&mut self.only_templates_fit);
             let templates = if self.schedule.is_due(now.monotonic) && !omit {
@@ -283,8 +286,12 @@ impl ExportingProcess {
             return;
         }
         self.encoder.commit(&self.message);
-        self.only_templates_fit = self.message.data_records() == 0;
-        let records = (self.message.data_records() as usize).min(self.unsent.len());
+        let only_templates_fit = self.message.data_records() == 0 && !self.unsent.is_empty();
+        self.only_templates_fit = only_templates_fit && result.is_ok();
+        // A record whose templates could not be sent is lost with them; otherwise they would be tried for ever.
+        let is_lost_with_templates = only_templates_fit && result.is_err();
+        let records = if is_lost_with_templates { 1 } else { self.message.data_records() as usize };
+        let records = records.min(self.unsent.len());
         let tally = Tally::of(self.unsent.get(..records).unwrap_or_default());
         self.unsent.drain(..records);
         match result {

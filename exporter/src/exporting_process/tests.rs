@@ -1,1 +1,398 @@
+use std::net::IpAddr;
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::record::{FlowDirection, FlowEndReason};
+use crate::transport::scripted::{Scripted, Step};
+
+const IPFIX_HEADER_LENGTH: usize = 16;
+const TEMPLATE_SET_LENGTH: usize = 180;
+const SET_HEADER_LENGTH: usize = 4;
+const IPV4_RECORD_LENGTH: usize = 72;
+const IPV6_RECORD_LENGTH: usize = 96;
+
+fn at(milliseconds: u64) -> ExportTime {
+    ExportTime { unix_milliseconds: milliseconds, monotonic: Duration::from_millis(milliseconds) }
+}
+
+fn record(octets: u64) -> FlowRecord {
+    FlowRecord {
+        source_address: IpAddr::from([192, 0, 2, 1]),
+        destination_address: IpAddr::from([192, 0, 2, 2]),
+        source_port: 1,
+        destination_port: 2,
+        protocol_identifier: 17,
+        ip_class_of_service: 0,
+        tcp_control_bits: 0,
+        vlan_id: 0,
+        dot1q_customer_vlan_id: 0,
+        ingress_interface: 1,
+        egress_interface: 2,
+        flow_direction: FlowDirection::Ingress,
+        icmp_type_code: 0,
+        packet_delta_count: 1,
+        octet_delta_count: octets,
+        flow_start_milliseconds: 0,
+        flow_end_milliseconds: 0,
+        flow_end_reason: FlowEndReason::IdleTimeout,
+        bgp_source_as_number: 0,
+        bgp_destination_as_number: 0,
+        source_prefix_length: 0,
+        destination_prefix_length: 0,
+        bgp_next_hop: None,
+    }
+}
+
+fn ipv6_record(octets: u64) -> FlowRecord {
+    FlowRecord {
+        source_address: IpAddr::from([1_u16; 8]),
+        destination_address: IpAddr::from([2_u16; 8]),
+        ..record(octets)
+    }
+}
+
+fn process(path_mtu: u32, steps: impl IntoIterator<Item = Step>) -> ExportingProcess {
+    let transport = Transport::Scripted(Scripted::new(path_mtu, steps));
+    ExportingProcess::new(&ExportSettings::default(), transport).unwrap()
+}
+
+fn scripted(process: &mut ExportingProcess) -> &mut Scripted {
+    match &mut process.transport {
+        Transport::Scripted(scripted) => scripted,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a collector gets out of the messages, given the fixed lengths above.
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    /// octetDeltaCount of each record, in order.
+    octets: Vec<u64>,
+    /// Data Records before each message, as the Sequence Number says.
+    sequence_numbers: Vec<u32>,
+    with_templates: Vec<bool>,
+}
+
+fn seen(process: &mut ExportingProcess) -> Seen {
+    let mut seen = Seen::default();
+    for message in &scripted(process).sent {
+        let word = |at: usize| u32::from_be_bytes(*message[at..].first_chunk().unwrap());
+        let short = |at: usize| usize::from(u16::from_be_bytes(*message[at..].first_chunk().unwrap()));
+        assert_eq!(short(2), message.len());
+        seen.sequence_numbers.push(word(8));
+        let mut with_templates = false;
+        let mut offset = IPFIX_HEADER_LENGTH;
+        while offset < message.len() {
+            let (id, length) = (short(offset), short(offset + 2));
+            let record_length = match id {
+                2 => {
+                    assert_eq!(length, TEMPLATE_SET_LENGTH);
+                    with_templates = true;
+                    length - SET_HEADER_LENGTH
+                }
+                256 => IPV4_RECORD_LENGTH,
+                257 => IPV6_RECORD_LENGTH,
+                other => panic!("Set ID {other}"),
+            };
+            assert_eq!((length - SET_HEADER_LENGTH) % record_length, 0);
+            for record in message[offset + SET_HEADER_LENGTH..offset + length].chunks(record_length) {
+                if id != 2 {
+                    // After the two times.
+                    seen.octets.push(u64::from_be_bytes(*record[16..].first_chunk().unwrap()));
+                }
+            }
+            offset += length;
+        }
+        seen.with_templates.push(with_templates);
+    }
+    seen
+}
+
+fn export_one(process: &mut ExportingProcess, now: ExportTime, octets: u64) {
+    process.export(now, &[record(octets)]);
+    process.flush(now);
+    assert!(process.account.is_balanced());
+}
+
+fn events(process: &mut ExportingProcess) -> Vec<String> {
+    std::iter::from_fn(|| process.next_event())
+        .map(|event| format!("{event:?}").split([' ', '{', '(']).next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn too_small_an_mtu_is_refused() {
+    let settings = ExportSettings { mtu: 575, ..ExportSettings::default() };
+    let transport = Transport::Scripted(Scripted::new(1500, []));
+    let error = ExportingProcess::new(&settings, transport).unwrap_err();
+    assert_eq!(error.to_string(), "mtu 575 is below the minimum of 576");
+}
+
+#[test]
+fn records_wait_until_a_message_is_full() {
+    let mut process = process(1500, []);
+    // 1472 - 16 - 180 - 4 octets hold 17 records of 72.
+    let records: Vec<FlowRecord> = (0..18).map(record).collect();
+    process.export(at(0), &records[..17]);
+    assert_eq!(process.account.pending.records, 17);
+    assert_eq!(process.counts.messages, 0);
+    process.export(at(0), &records[17..]);
+    assert_eq!((process.account.pending.records, process.account.in_flight.records), (1, 17));
+    process.close(at(0));
+    assert_eq!(process.account.delivered, Tally::of(&records));
+    assert_eq!(process.counts.templates, 2);
+    assert_eq!(seen(&mut process).sequence_numbers, [0, 17]);
+}
+
+#[test]
+fn refused_belongs_to_the_message_before() {
+    let mut process = process(1500, [Step::Sent, Step::Refused, Step::Sent, Step::Sent]);
+    export_one(&mut process, at(0), 1);
+    export_one(&mut process, at(1), 10);
+    assert_eq!(process.account.lost(LossReason::CollectorRefused), Tally::from(&record(1)));
+    assert_eq!(process.account.in_flight, Tally::from(&record(10)));
+    export_one(&mut process, at(2), 100);
+    process.close(at(3));
+    assert_eq!(process.account.delivered.octets, 110);
+    let seen = seen(&mut process);
+    assert_eq!(seen.octets, [1, 10, 100]);
+    assert_eq!(seen.with_templates, [true, true, true]);
+    assert_eq!(events(&mut process), ["Refused"]);
+}
+
+#[test]
+fn recovery_ends_templates_in_every_message() {
+    let mut process = process(1500, [Step::Sent, Step::Refused]);
+    for seconds in 0..6 {
+        export_one(&mut process, at(seconds * 1000), seconds);
+    }
+    assert_eq!(seen(&mut process).with_templates, [true, true, true, true, false, false]);
+    assert_eq!(events(&mut process), ["Refused", "Recovered"]);
+}
+
+#[test]
+fn each_failure_has_its_reason_and_leaves_a_gap_in_the_sequence() {
+    for (step, reason) in [
+        (Step::TimedOut, LossReason::SendTimeout),
+        (Step::Failed, LossReason::SendFailed),
+        (Step::Closed, LossReason::OutputClosed),
+    ] {
+        let mut process = process(1500, [Step::Sent, step, Step::Sent]);
+        for octets in [1, 10, 100] {
+            export_one(&mut process, at(octets), octets);
+        }
+        process.close(at(200));
+        assert_eq!(process.account.lost(reason), Tally::from(&record(10)), "{reason:?}");
+        assert_eq!(process.account.delivered.octets, 101);
+        let seen = seen(&mut process);
+        assert_eq!(seen.sequence_numbers, [0, 2]);
+        assert_eq!(seen.with_templates, [true, true], "templates again after a failure");
+    }
+}
+
+#[test]
+fn unreachable_that_succeeds_at_once_was_about_the_message_before() {
+    let mut process = process(1500, [Step::Sent, Step::Unreachable, Step::Sent]);
+    export_one(&mut process, at(0), 1);
+    export_one(&mut process, at(1), 10);
+    assert_eq!(process.account.lost(LossReason::CollectorRefused), Tally::from(&record(1)));
+
+    let mut process = self::process(1500, [Step::Sent, Step::Unreachable, Step::Unreachable]);
+    export_one(&mut process, at(0), 1);
+    export_one(&mut process, at(1), 10);
+    assert_eq!(process.account.lost(LossReason::SendFailed), Tally::from(&record(10)));
+    assert_eq!(process.account.in_flight, Tally::from(&record(1)));
+}
+
+#[test]
+fn smaller_path_mtu_loses_nothing() {
+    let mut process = process(1500, [Step::Sent, Step::PathMtu(600)]);
+    let records: Vec<FlowRecord> =
+        (0..100).map(|octets| if octets % 7 == 0 { ipv6_record(octets) } else { record(octets) }).collect();
+    process.export(at(0), &records);
+    process.close(at(1));
+    assert_eq!(process.account.delivered, Tally::of(&records));
+    assert_eq!(process.message_budget(), 572);
+    let seen = seen(&mut process);
+    assert_eq!(seen.octets, (0..100).collect::<Vec<u64>>());
+    assert_eq!(seen.with_templates.iter().filter(|with| **with).count(), 1);
+    assert_eq!(events(&mut process), ["PathMtuChanged"]);
+    assert!(scripted(&mut process).sent[1..].iter().all(|message| message.len() <= 572));
+}
+
+#[test]
+fn too_big_without_a_smaller_mtu_is_about_the_message_before_and_then_cut_to_the_safe_size() {
+    let mut process = process(1500, [Step::Sent, Step::TooBig, Step::Sent]);
+    export_one(&mut process, at(0), 1);
+    export_one(&mut process, at(1), 10);
+    assert_eq!(process.account.lost(LossReason::MessageTooBig), Tally::from(&record(1)));
+    assert_eq!(process.message_budget(), 1472);
+
+    let mut process = self::process(1500, [Step::TooBig, Step::TooBig, Step::Sent]);
+    let records: Vec<FlowRecord> = (0..17).map(record).collect();
+    process.export(at(0), &records);
+    process.close(at(1));
+    assert_eq!(process.account.delivered, Tally::of(&records));
+    assert_eq!(process.message_budget(), 548);
+}
+
+#[test]
+fn path_too_small_for_a_record_loses_it_with_a_reason() {
+    for path_mtu in 0..400 {
+        let mut process = process(path_mtu, []);
+        let records = [record(1), ipv6_record(10), record(100)];
+        process.export(at(0), &records);
+        process.tick(at(1));
+        process.close(at(2));
+        assert!(process.account.is_balanced());
+        assert_eq!(process.account.pending + process.account.in_flight, Tally::ZERO);
+        let too_big = process.account.lost(LossReason::MessageTooBig);
+        assert_eq!(process.account.delivered + too_big, Tally::of(&records));
+        let seen = seen(&mut process);
+        assert!(seen.with_templates.first().is_none_or(|first| *first), "data before its template");
+    }
+}
+
+#[test]
+fn settle_moves_the_datagram_in_flight() {
+    let mut process = process(1500, []);
+    export_one(&mut process, at(0), 1);
+    process.settle(at(1));
+    assert_eq!(process.account.delivered.octets, 1);
+    export_one(&mut process, at(2), 10);
+    scripted(&mut process).reports.push_back(Step::Refused);
+    process.settle(at(3));
+    assert_eq!(process.account.lost(LossReason::CollectorRefused).octets, 10);
+    export_one(&mut process, at(4), 100);
+    scripted(&mut process).reports.push_back(Step::TooBig);
+    process.settle(at(5));
+    assert_eq!(process.account.lost(LossReason::MessageTooBig).octets, 100);
+    assert!(process.account.is_balanced());
+}
+
+#[test]
+fn tick_follows_a_path_mtu_that_grows() {
+    let mut process = process(1000, []);
+    process.tick(at(0));
+    assert_eq!(process.message_budget(), 972);
+    scripted(&mut process).path_mtu = 9000;
+    process.tick(at(29_999));
+    assert_eq!(process.message_budget(), 972);
+    process.tick(at(30_000));
+    assert_eq!(process.message_budget(), 1472, "no larger than configured");
+}
+
+#[test]
+fn stdout_is_settled_at_once_and_a_closed_pipe_is_named() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let stdout = Transport::Stdout(crate::transport::Stdout::from_writer(writer));
+    let mut process = ExportingProcess::new(&ExportSettings::default(), stdout).unwrap();
+    export_one(&mut process, at(0), 1);
+    assert_eq!(process.account.delivered.octets, 1);
+    drop(reader);
+    export_one(&mut process, at(1), 10);
+    assert_eq!(process.account.lost(LossReason::OutputClosed).octets, 10);
+    assert_eq!(events(&mut process), ["Closed"]);
+}
+
+#[derive(Clone, Debug)]
+enum Call {
+    Export(Vec<bool>),
+    Flush,
+    Tick,
+    Settle(Step),
+    Close,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => Just(Step::Sent),
+        1 => Just(Step::Refused),
+        1 => Just(Step::Unreachable),
+        1 => Just(Step::TooBig),
+        1 => (0_u32..1600).prop_map(Step::PathMtu),
+        1 => Just(Step::TimedOut),
+        1 => Just(Step::Failed),
+        1 => Just(Step::Closed),
+    ]
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        6 => prop::collection::vec(any::<bool>(), 0..60).prop_map(Call::Export),
+        2 => Just(Call::Flush),
+        2 => Just(Call::Tick),
+        1 => step().prop_map(Call::Settle),
+        1 => Just(Call::Close),
+        3 => (0_u64..70_000).prop_map(Call::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the network does: the account balances after every call, `delivered` and `lost` only grow,
+    /// what was never reported is what the collector has, in order and once, and the Sequence Numbers count
+    /// every record that was given up after it had a place in a message.
+    #[test]
+    fn account_is_exact(
+        calls in prop::collection::vec(call(), 1..40),
+        steps in prop::collection::vec(step(), 0..60),
+        path_mtu in 300_u32..2000,
+    ) {
+        let mut process = process(path_mtu, steps);
+        let mut now = 0;
+        let mut exported = 0;
+        let mut before = ExportAccount::default();
+        for call in calls {
+            match call {
+                Call::Export(families) => {
+                    let records: Vec<FlowRecord> = families
+                        .into_iter()
+                        .map(|is_ipv6| {
+                            exported += 1;
+                            if is_ipv6 { ipv6_record(exported) } else { record(exported) }
+                        })
+                        .collect();
+                    process.export(at(now), &records);
+                }
+                Call::Flush => process.flush(at(now)),
+                Call::Tick => process.tick(at(now)),
+                Call::Settle(step) => {
+                    scripted(&mut process).reports.push_back(step);
+                    process.settle(at(now));
+                }
+                Call::Close => process.close(at(now)),
+                Call::Wait(milliseconds) => now += milliseconds,
+            }
+            let account = *process.account();
+            prop_assert!(account.is_balanced(), "{account:?}");
+            prop_assert_eq!(account.accepted.records, exported);
+            prop_assert!(account.delivered.records >= before.delivered.records);
+            for reason in LossReason::ALL {
+                prop_assert!(account.lost(reason).records >= before.lost(reason).records);
+            }
+            before = account;
+        }
+        process.close(at(now));
+        let account = *process.account();
+        prop_assert!(account.is_balanced());
+        prop_assert_eq!(account.pending + account.in_flight, Tally::ZERO);
+        prop_assert_eq!(account.accepted.octets, exported * (exported + 1) / 2);
+
+        let seen = seen(&mut process);
+        prop_assert!(seen.octets.is_sorted_by(|a, b| a < b), "order kept, nothing twice");
+        prop_assert!(seen.with_templates.first().is_none_or(|first| *first), "data before its template");
+        // What was sent is delivered, or was lost by an error that came later.
+        let lost_later = account.lost(LossReason::CollectorRefused) + account.lost(LossReason::MessageTooBig);
+        let sent = seen.octets.len() as u64;
+        prop_assert!(account.delivered.records <= sent);
+        prop_assert!(sent <= account.delivered.records + lost_later.records);
+        prop_assert!(seen.sequence_numbers.is_sorted());
+        prop_assert_eq!(process.counts.messages as usize, seen.sequence_numbers.len());
+        let octets: usize = scripted(&mut process).sent.iter().map(Vec::len).sum();
+        prop_assert_eq!(process.counts.octets as usize, octets);
+    }
+}

@@ -4,7 +4,8 @@ mod stdout;
 mod udp;
 
 #[cfg(test)]
-pub(crate) mod scripted;
+#[doc(hidden)]
+pub mod scripted;
 
 use std::io;
 

@@ -7,9 +7,10 @@ use super::{Report, SendOutcome};
 
 /// One step of the script. When the script is empty every send succeeds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub enum Step {
     Sent,
     Refused,
+    Unreachable,
     TooBig,
     /// The path MTU changes before this send, which is then judged by it.
     PathMtu(u32),
@@ -19,19 +20,19 @@ pub(crate) enum Step {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Scripted {
-    pub(crate) steps: VecDeque<Step>,
-    pub(crate) reports: VecDeque<Step>,
-    pub(crate) path_mtu: u32,
-    pub(crate) sent: Vec<Vec<u8>>,
+pub struct Scripted {
+    pub steps: VecDeque<Step>,
+    pub reports: VecDeque<Step>,
+    pub path_mtu: u32,
+    pub sent: Vec<Vec<u8>>,
 }
 
 impl Scripted {
-    pub(crate) fn new(path_mtu: u32, steps: impl IntoIterator<Item = Step>) -> Self {
+    pub fn new(path_mtu: u32, steps: impl IntoIterator<Item = Step>) -> Self {
         Self { steps: steps.into_iter().collect(), path_mtu, ..Self::default() }
     }
 
-    pub(crate) fn send(&mut self, octets: &[u8]) -> SendOutcome {
+    pub fn send(&mut self, octets: &[u8]) -> SendOutcome {
         if let Some(Step::PathMtu(path_mtu)) = self.steps.front() {
             self.path_mtu = *path_mtu;
             self.steps.pop_front();
@@ -45,6 +46,7 @@ impl Scripted {
                 SendOutcome::Sent
             }
             Some(Step::Refused) => SendOutcome::Refused(io::ErrorKind::ConnectionRefused.into()),
+            Some(Step::Unreachable) => SendOutcome::Unreachable(io::ErrorKind::HostUnreachable.into()),
             Some(Step::TooBig) => SendOutcome::TooBig,
             Some(Step::TimedOut) => SendOutcome::TimedOut,
             Some(Step::Failed) => SendOutcome::Failed(io::ErrorKind::PermissionDenied.into()),
@@ -52,25 +54,27 @@ impl Scripted {
         }
     }
 
-    pub(crate) fn report(&mut self) -> Report {
+    pub fn report(&mut self) -> Report {
         match self.reports.pop_front() {
-            Some(Step::Refused) => Report::Refused(io::ErrorKind::ConnectionRefused.into()),
+            Some(Step::Refused | Step::Unreachable) => {
+                Report::Refused(io::ErrorKind::ConnectionRefused.into())
+            }
             Some(Step::TooBig) => Report::TooBig,
             _ => Report::Nothing,
         }
     }
 
-    pub(crate) fn path_mtu(&self) -> Option<u32> {
+    pub fn path_mtu(&self) -> Option<u32> {
         Some(self.path_mtu)
     }
 
     #[expect(clippy::unused_self, reason = "same shape as the real transports")]
-    pub(crate) fn header_overhead(&self) -> usize {
+    pub fn header_overhead(&self) -> usize {
         28
     }
 
     #[expect(clippy::unused_self, reason = "same shape as the real transports")]
-    pub(crate) fn safe_message_size(&self) -> usize {
+    pub fn safe_message_size(&self) -> usize {
         548
     }
 }
