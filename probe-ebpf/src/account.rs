@@ -17,6 +17,7 @@ use pathflow_common::parse::{FlowSink, PacketFacts, parse};
 
 use crate::clock::{jiffies, stamp};
 use crate::frame::{Frame, FrameLength};
+use crate::log;
 use crate::maps::{self, CONTROL, HEADERS, INTERFACES, IPV4_TABLES, IPV6_TABLES, POINTS, SPILL_LOGS};
 
 /// Accounts the packet of `context`.
@@ -32,7 +33,7 @@ pub fn account<L: FrameLength>(context: &XdpContext) {
     let observation_point = observation_point(interface_index(context));
     let Some(counters) = POINTS.get_ptr_mut(point_index(table, observation_point)) else { return };
     let frame = Frame::<L>::new(context);
-    parse(&frame, observation_point, Packet { epoch: epoch as u32, table, counters });
+    parse(&frame, observation_point, Packet { context, epoch: epoch as u32, table, counters });
 }
 
 #[inline(always)]
@@ -60,14 +61,15 @@ fn observation_point(interface_index: u32) -> u16 {
 }
 
 /// One packet on its way into the tables.
-struct Packet {
+struct Packet<'a> {
+    context: &'a XdpContext,
     epoch: u32,
     /// Index of this CPU's table of the epoch's generation.
     table: u32,
     counters: *mut PointCounters,
 }
 
-impl FlowSink for Packet {
+impl FlowSink for Packet<'_> {
     #[inline(always)]
     fn ipv4(self, key: Ipv4Key, facts: PacketFacts) {
         self.seen(facts.octets);
@@ -118,13 +120,14 @@ impl FlowSink for Packet {
 
     #[inline(always)]
     fn unaccounted(self, reason: DropReason, octets: u32) {
+        log::unaccounted(self.context, reason);
         self.seen(octets);
         // SAFETY: see `seen`; a reason is a valid index by its type.
         unsafe { count(&raw mut (*self.counters).dropped[reason as usize], octets) };
     }
 }
 
-impl Packet {
+impl Packet<'_> {
     #[inline(always)]
     fn seen(&self, octets: u32) {
         // SAFETY: `counters` points to an element of an array map, which lives as long as the program,
@@ -146,6 +149,7 @@ impl Packet {
             // SAFETY: see `seen`.
             unsafe { count(&raw mut (*self.counters).spilled, facts.octets) };
         } else {
+            log::unaccounted(self.context, DropReason::TableOverflow);
             // SAFETY: see `seen`.
             unsafe {
                 count(&raw mut (*self.counters).dropped[DropReason::TableOverflow as usize], facts.octets);

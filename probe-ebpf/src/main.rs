@@ -9,6 +9,7 @@
 mod account;
 mod clock;
 mod frame;
+mod log;
 mod maps;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};

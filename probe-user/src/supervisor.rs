@@ -153,6 +153,11 @@ pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended
     let settings = LoadSettings { sizes: config.sizes, table_cpus, hash_secrets: hash_secrets()? };
     let (mut program, tables, epochs) = KernelProgram::load(&settings)?;
     let tables = Arc::new(tables);
+    #[cfg(feature = "kernel-log")]
+    {
+        let log = program.log()?;
+        spawn("kernel-log".to_owned(), move || log.run())?;
+    }
     announce(config, &program, &tables, &settings);
 
     let mut threads = Threads::default();

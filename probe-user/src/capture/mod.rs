@@ -1,12 +1,16 @@
 //! Capture: the kernel program, its flow tables, and what they need from this machine.
 
 pub mod flow_table;
+#[cfg(feature = "kernel-log")]
+mod kernel_log;
 mod mapping;
 mod object;
 pub mod program;
 mod support;
 
 pub use flow_table::{Delta, Drained, Epochs, FlowTables};
+#[cfg(feature = "kernel-log")]
+pub use kernel_log::KernelLog;
 pub use program::{KernelProgram, LoadSettings, TableSizes};
 pub use support::receiving_cpus;
 

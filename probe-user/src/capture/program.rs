@@ -142,6 +142,15 @@ impl KernelProgram {
         self.name
     }
 
+    /// The messages of the kernel program, to be read as long as it runs.
+    ///
+    /// # Errors
+    /// [`CaptureError::Object`] if the object was built without them.
+    #[cfg(feature = "kernel-log")]
+    pub fn log(&mut self) -> Result<super::KernelLog, CaptureError> {
+        super::KernelLog::new(&mut self.ebpf)
+    }
+
     /// The loaded program, for `BPF_PROG_TEST_RUN` in tests and benchmarks.
     ///
     /// # Errors
