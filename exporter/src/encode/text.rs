@@ -20,8 +20,8 @@ const INTERFACE_WIDTH: usize = 10;
 
 /// Header line for the columns, line feed included.
 pub const HEADER: &str = "\
-start (UTC)              duration s  proto  source                   destination           flags    \
-     packets          octets  interface  reason\n";
+start (UTC)              duration s  proto  source                   destination           \
+flags        packets          octets  interface  reason\n";
 
 /// Appends one line, line feed included, to `out`.
 pub fn append(out: &mut Vec<u8>, record: &FlowRecord, interface_names: &InterfaceNames) {

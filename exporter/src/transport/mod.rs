@@ -4,8 +4,7 @@ mod stdout;
 mod udp;
 
 #[cfg(test)]
-#[doc(hidden)]
-pub mod scripted;
+pub(crate) mod scripted;
 
 use std::io;
 
@@ -50,8 +49,9 @@ pub enum Transport {
     Udp(Udp),
     /// Messages one after another on standard output; for IPFIX this is an IPFIX File (RFC 5655).
     Stdout(Stdout),
+    /// Does what a test's script says.
     #[cfg(test)]
-    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "exists in this crate's tests only")]
     Scripted(scripted::Scripted),
 }
 
@@ -84,7 +84,7 @@ impl Transport {
             Self::Udp(udp) => udp.path_mtu(),
             Self::Stdout(_) => None,
             #[cfg(test)]
-            Self::Scripted(scripted) => scripted.path_mtu(),
+            Self::Scripted(scripted) => Some(scripted.path_mtu),
         }
     }
 

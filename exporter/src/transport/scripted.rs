@@ -7,7 +7,7 @@ use super::{Report, SendOutcome};
 
 /// One step of the script. When the script is empty every send succeeds.
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     Sent,
     Refused,
     Unreachable,
@@ -20,19 +20,19 @@ pub enum Step {
 }
 
 #[derive(Debug, Default)]
-pub struct Scripted {
-    pub steps: VecDeque<Step>,
-    pub reports: VecDeque<Step>,
-    pub path_mtu: u32,
-    pub sent: Vec<Vec<u8>>,
+pub(crate) struct Scripted {
+    pub(crate) steps: VecDeque<Step>,
+    pub(crate) reports: VecDeque<Step>,
+    pub(crate) path_mtu: u32,
+    pub(crate) sent: Vec<Vec<u8>>,
 }
 
 impl Scripted {
-    pub fn new(path_mtu: u32, steps: impl IntoIterator<Item = Step>) -> Self {
+    pub(crate) fn new(path_mtu: u32, steps: impl IntoIterator<Item = Step>) -> Self {
         Self { steps: steps.into_iter().collect(), path_mtu, ..Self::default() }
     }
 
-    pub fn send(&mut self, octets: &[u8]) -> SendOutcome {
+    pub(crate) fn send(&mut self, octets: &[u8]) -> SendOutcome {
         if let Some(Step::PathMtu(path_mtu)) = self.steps.front() {
             self.path_mtu = *path_mtu;
             self.steps.pop_front();
@@ -54,7 +54,7 @@ impl Scripted {
         }
     }
 
-    pub fn report(&mut self) -> Report {
+    pub(crate) fn report(&mut self) -> Report {
         match self.reports.pop_front() {
             Some(Step::Refused | Step::Unreachable) => {
                 Report::Refused(io::ErrorKind::ConnectionRefused.into())
@@ -64,17 +64,13 @@ impl Scripted {
         }
     }
 
-    pub fn path_mtu(&self) -> Option<u32> {
-        Some(self.path_mtu)
-    }
-
     #[expect(clippy::unused_self, reason = "same shape as the real transports")]
-    pub fn header_overhead(&self) -> usize {
+    pub(crate) fn header_overhead(&self) -> usize {
         28
     }
 
     #[expect(clippy::unused_self, reason = "same shape as the real transports")]
-    pub fn safe_message_size(&self) -> usize {
+    pub(crate) fn safe_message_size(&self) -> usize {
         548
     }
 }

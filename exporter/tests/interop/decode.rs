@@ -153,7 +153,7 @@ pub(crate) fn expected(record: &FlowRecord, format: Format) -> Fields {
         (icmp, record.icmp_type_code.into()),
         (58, record.vlan_id.into()),
         (60, version),
-        (61, if record.flow_direction == FlowDirection::Egress { 1 } else { 0 }),
+        (61, (record.flow_direction == FlowDirection::Egress).into()),
         (
             136,
             match record.flow_end_reason {

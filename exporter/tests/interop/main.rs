@@ -10,6 +10,8 @@ mod decode;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod lines;
+#[cfg(test)]
 mod loopback;
 #[cfg(test)]
 mod nfacctd;

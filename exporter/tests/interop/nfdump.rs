@@ -52,8 +52,14 @@ fn wait_until_read(port: u16) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let table = std::fs::read_to_string("/proc/net/udp").unwrap();
-        let socket = table.lines().find(|line| line.contains(&local)).expect("socket of the collector");
-        if socket.contains(":00000000 00:00000000") {
+        // Columns: slot, local address, remote address, state, transmit and receive queue.
+        let receive_queue = table
+            .lines()
+            .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
+            .find(|columns| columns.get(1) == Some(&local.as_str()))
+            .and_then(|columns| columns.get(4)?.split(':').nth(1).map(str::to_owned))
+            .expect("socket of the collector");
+        if receive_queue == "00000000" {
             return;
         }
         assert!(Instant::now() < deadline, "collector does not read");
