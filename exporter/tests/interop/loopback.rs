@@ -9,7 +9,7 @@ use pathflow_exporter::{
 };
 
 use super::decode::{Decoder, Fields, expected};
-use super::support::{NOW, address, flows, receive_all, udp_process};
+use super::support::{NOW, address, flows, output, program, receive_all, udp_process};
 
 fn later(milliseconds: u64) -> ExportTime {
     ExportTime {
@@ -134,4 +134,51 @@ fn source_address_is_used() {
     process.tick(NOW);
     let (_, from) = socket.recv_from(&mut [0; 2000]).unwrap();
     assert_eq!(from.ip(), address("127.0.0.77"));
+}
+
+/// Runs the test below in a network namespace of its own, where it may change the MTU of loopback.
+#[test]
+fn smaller_path_mtu_loses_nothing() {
+    let test = std::env::current_exe().unwrap();
+    let mut unshare = program("unshare", "util-linux");
+    unshare.args(["--map-root-user", "--net"]).arg(test);
+    unshare.args(["--ignored", "--exact", "loopback::inside_a_namespace"]);
+    let text = output(&mut unshare);
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+#[test]
+#[ignore = "changes the MTU of loopback; run by smaller_path_mtu_loses_nothing"]
+fn inside_a_namespace() {
+    let set_mtu = |mtu: &str| {
+        output(program("ip", "iproute2").args(["link", "set", "lo", "up", "mtu", mtu]));
+    };
+    for (local, overhead) in [("127.0.0.1:0", 28), ("[::1]:0", 48)] {
+        set_mtu("1500");
+        let socket = UdpSocket::bind(local).unwrap();
+        let mut process = udp_process(&ExportSettings::default(), socket.local_addr().unwrap());
+        let records: Vec<FlowRecord> = flows().into_iter().cycle().take(100).collect();
+        process.export(NOW, &records[..50]);
+        set_mtu("1300");
+        process.export(NOW, &records[50..]);
+        process.close(NOW);
+
+        assert_eq!(process.account().delivered, Tally::of(&records));
+        assert_eq!(process.counts().send_errors(SendErrorKind::TooBig), 1);
+        let event = process.next_event();
+        assert!(matches!(event, Some(ExportEvent::PathMtuChanged { from: 1500, to: 1300 })), "{event:?}");
+        assert_eq!(process.message_budget(), 1300 - overhead);
+        let mut decoder = Decoder::default();
+        let decoded: Vec<_> = receive_all(&socket).iter().map(|datagram| decoder.decode(datagram)).collect();
+        let mut count = 0;
+        for message in &decoded {
+            assert_eq!(message.sequence_number as usize, count);
+            count += message.records.len();
+        }
+        assert_eq!(count, records.len());
+
+        set_mtu("1500");
+        process.tick(later(60_000));
+        assert_eq!(process.message_budget(), 1500 - overhead, "a larger path MTU is noticed in time");
+    }
 }
