@@ -49,14 +49,16 @@ impl LossReason {
 /// At any time `accepted == pending + in_flight + delivered + total_lost()`; `delivered` and `lost` only grow.
 ///
 /// UDP confirms nothing: *delivered* means sent, with no error reported by the time the next datagram was sent
-/// or the account was settled. An ICMP error that comes later, or that a router did not send, goes unseen.
+/// or the account was settled. An ICMP error that comes later, or that a router did not send, goes unseen, so
+/// at the beginning of an outage `lost` is too small by what was sent within a round trip.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExportAccount {
     /// Given to `export`.
     pub accepted: Tally,
     /// In the message or buffer that is not sent yet.
     pub pending: Tally,
-    /// In the last datagram sent, for which an ICMP error could still arrive.
+    /// In datagrams about which an error could still be reported: the last one sent or, while the collector
+    /// refuses, all since the last error.
     pub in_flight: Tally,
     /// Sent without a report of failure.
     pub delivered: Tally,
@@ -88,9 +90,7 @@ impl ExportAccount {
         self.pending += tally;
     }
 
-    /// Moves pending records to in-flight, whose previous content is settled as delivered.
     pub(crate) fn send(&mut self, tally: Tally) {
-        self.settle_delivered();
         self.pending -= tally;
         self.in_flight += tally;
     }

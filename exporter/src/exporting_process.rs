@@ -125,6 +125,9 @@ pub struct ExportingProcess {
     events: VecDeque<ExportEvent>,
     /// What the last event was about, until recovery.
     failure: Option<SendErrorKind>,
+    /// ICMP errors were heard lately. As they are rare (see `TemplateSchedule`), silence after the next datagram
+    /// does not prove that it arrived; all of them stay in flight until recovery or the next error.
+    is_refused: bool,
 }
 
 impl ExportingProcess {
@@ -155,6 +158,7 @@ impl ExportingProcess {
             counts: ExportCounts::default(),
             events: VecDeque::with_capacity(MAX_EVENTS),
             failure: None,
+            is_refused: false,
         };
         process.read_path_mtu();
         Ok(process)
@@ -204,6 +208,7 @@ impl ExportingProcess {
     /// Asks for errors about the datagram in flight, and counts it as delivered or lost.
     pub fn settle(&mut self, now: ExportTime) {
         match self.transport.report() {
+            Report::Nothing if self.is_refused => {}
             Report::Nothing => self.account.settle_delivered(),
             Report::Refused(error) => self.in_flight_refused(now, error),
             Report::TooBig => {
@@ -213,10 +218,12 @@ impl ExportingProcess {
         }
     }
 
-    /// Sends what is pending and settles the account: nothing is pending or in flight afterwards.
+    /// Sends what is pending and settles the account: nothing is pending or in flight afterwards. What no error
+    /// was reported about is delivered.
     pub fn close(&mut self, now: ExportTime) {
         self.flush(now);
         self.settle(now);
+        self.account.settle_delivered();
     }
 
     /// Where every accepted record is now.
@@ -295,23 +302,31 @@ impl ExportingProcess {
         let tally = Tally::of(self.unsent.get(..records).unwrap_or_default());
         self.unsent.drain(..records);
         match result {
-            Ok(()) => {
-                self.account.send(tally);
-                if !self.transport.reports_later() {
-                    self.account.settle_delivered();
-                }
-                self.counts.messages += 1;
-                self.counts.octets += self.message.octets().len() as u64;
-                self.counts.templates += u64::from(self.message.template_records());
-                let with_templates = self.message.template_records() > 0;
-                if self.schedule.sent(now.monotonic, with_templates) && self.failure.take().is_some() {
-                    self.keep_event(ExportEvent::Recovered);
-                }
-            }
+            Ok(()) => self.count_sent(now, tally),
             Err(reason) => {
                 self.account.lose_pending(tally, reason);
                 self.schedule.failed(now.monotonic);
             }
+        }
+    }
+
+    fn count_sent(&mut self, now: ExportTime, tally: Tally) {
+        let templates = self.message.template_records();
+        self.counts.messages += 1;
+        self.counts.octets += self.message.octets().len() as u64;
+        self.counts.templates += u64::from(templates);
+        if self.schedule.sent(now.monotonic, templates > 0) {
+            self.is_refused = false;
+            if self.failure.take().is_some() {
+                self.keep_event(ExportEvent::Recovered);
+            }
+        }
+        if !self.is_refused {
+            self.account.settle_delivered();
+        }
+        self.account.send(tally);
+        if !self.transport.reports_later() {
+            self.account.settle_delivered();
         }
     }
 
@@ -411,6 +426,7 @@ impl ExportingProcess {
 
     fn in_flight_refused(&mut self, now: ExportTime, error: io::Error) {
         self.account.lose_in_flight(LossReason::CollectorRefused);
+        self.is_refused = true;
         self.schedule.failed(now.monotonic);
         self.failure_event(SendErrorKind::Refused, ExportEvent::Refused { error });
     }

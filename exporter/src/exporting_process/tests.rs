@@ -162,6 +162,22 @@ fn refused_belongs_to_the_message_before() {
 }
 
 #[test]
+fn while_refused_nothing_is_delivered_without_proof() {
+    let mut process = process(1500, [Step::Sent, Step::Refused, Step::Sent, Step::Sent, Step::Refused]);
+    for octets in [1, 10, 100, 1000] {
+        export_one(&mut process, at(octets), octets);
+        process.settle(at(octets));
+    }
+    // The first was settled before the error came; the second and third were sent in between.
+    assert_eq!(process.account.delivered.octets, 1);
+    assert_eq!(process.account.lost(LossReason::CollectorRefused).octets, 110);
+    assert_eq!(process.account.in_flight.octets, 1000);
+    export_one(&mut process, at(4000), 10_000);
+    assert_eq!(process.account.delivered.octets, 1001);
+    assert_eq!(process.account.in_flight.octets, 10_000);
+}
+
+#[test]
 fn recovery_ends_templates_in_every_message() {
     let mut process = process(1500, [Step::Sent, Step::Refused]);
     for seconds in 0..6 {
