@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pathflow::capture::{Epochs, FlowTables, KernelProgram, LoadSettings, TableSizes, receiving_cpus};
 use pathflow_common::DropReason;
-use pathflow_common::flow::{Addresses, FlowCounters, HASH_SECRETS, Key};
+use pathflow_common::flow::{Addresses, HASH_SECRETS, Key};
 use pathflow_common::layout::Count;
 use pathflow_perf::frames::{Family, Frame, FrameSettings};
 use pathflow_perf::generator::{Generator, GeneratorSettings, Order};
@@ -24,7 +24,7 @@ const RECEIVER: &str = "pfperf1";
 /// What user space took out of the tables.
 #[derive(Default)]
 struct Taken {
-    flows: BTreeMap<[u64; 6], FlowCounters>,
+    flows: BTreeMap<[u64; 6], Count>,
     seen: Count,
     spilled: Count,
     dropped: [Count; DropReason::COUNT],
@@ -37,10 +37,9 @@ impl Taken {
         let epoch = epochs.advance(tables).unwrap();
         self.epochs += 1;
         for position in 0..tables.cpu_count() {
-            tables.drain(epoch, position, |key, counters| {
-                let flow = self.flows.entry(key.0).or_default();
-                flow.packets += counters.packets;
-                flow.octets += counters.octets;
+            tables.drain(epoch, position, |delta| {
+                let flow = self.flows.entry(delta.key.0).or_default();
+                add(flow, Count { packets: delta.packets, octets: delta.octets });
             });
             for (point, counters) in tables.take_counters(epoch, position) {
                 assert_eq!(point, POINT);
@@ -56,7 +55,7 @@ impl Taken {
     fn in_flows(&self) -> Count {
         let mut sum = Count::default();
         for flow in self.flows.values() {
-            add(&mut sum, Count { packets: u64::from(flow.packets), octets: flow.octets });
+            add(&mut sum, *flow);
         }
         sum
     }
@@ -133,7 +132,7 @@ fn five_million_packets_are_in_their_flows() {
     assert_eq!(taken.spilled, Count::default());
     // Sent in turn, so each flow has its exact share, and no flow is another's.
     assert_eq!(taken.flows.len(), FLOWS as usize);
-    for (key, counters) in &taken.flows {
+    for (key, count) in &taken.flows {
         let key = Key(*key);
         let Addresses::Ipv4([10, 0, high, low], [198, 18, 0, 1]) = key.addresses() else {
             panic!("{:?}", key.addresses())
@@ -142,7 +141,7 @@ fn five_million_packets_are_in_their_flows() {
         let fields = key.fields();
         assert_eq!((fields.observation_point, fields.protocol), (POINT, 17));
         assert_eq!(fields.ports, [4, 0, 0, 9]);
-        assert_eq!(u64::from(counters.packets), PACKETS / u64::from(FLOWS));
+        assert_eq!(count.packets, PACKETS / u64::from(FLOWS));
     }
 }
 

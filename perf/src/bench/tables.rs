@@ -1,8 +1,8 @@
 //! The kernel program with tables of a wanted size on one CPU, never attached: only run by hand.
 
 use anyhow::Result;
-use pathflow::capture::{Drained, Epochs, FlowTables, KernelProgram, LoadSettings, TableSizes};
-use pathflow_common::flow::{FlowCounters, HASH_SECRETS, Ipv6Key};
+use pathflow::capture::{Delta, Drained, Epochs, FlowTables, KernelProgram, LoadSettings, TableSizes};
+use pathflow_common::flow::HASH_SECRETS;
 use pathflow_common::layout::Count;
 use pathflow_perf::frames::Family;
 
@@ -68,12 +68,12 @@ impl Tables {
     /// Ends the epoch without looking at its flows.
     pub(crate) fn end_epoch(&mut self) -> Result<Epoch> {
         let epoch = self.epochs.advance(&self.flows)?;
-        self.drain(epoch, |_, _| ());
+        self.drain(epoch, |_| ());
         Ok(self.counters(epoch))
     }
 
     /// Drains every CPU's tables of a finished epoch.
-    pub(crate) fn drain(&self, epoch: u64, mut sink: impl FnMut(Ipv6Key, FlowCounters)) -> Drained {
+    pub(crate) fn drain(&self, epoch: u64, mut sink: impl FnMut(Delta)) -> Drained {
         let mut sum = Drained::default();
         for position in 0..self.flows.cpu_count() {
             let drained = self.flows.drain(epoch, position, &mut sink);

@@ -70,15 +70,7 @@ fn walk<P: PacketBytes>(packet: &P, first: u8, start: usize) -> Upper {
     let mut upper = Upper { protocol: first, offset: start, later_fragment: false, reached: false };
     let mut headers = 0;
     while headers < MAX_EXTENSION_HEADERS {
-        // Length is in units of `1 << shift` octets, less `less`.
-        let (less, shift) = match upper.protocol {
-            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS | MOBILITY => (1, 3),
-            AUTHENTICATION => (2, 2),
-            _ => {
-                upper.reached = true;
-                return upper;
-            }
-        };
+        let Some((less, shift)) = length_unit(upper.protocol) else { break };
         let Some([next, length, offset_high, offset_low]) = packet.read::<4>(upper.offset) else {
             return upper;
         };
@@ -93,5 +85,17 @@ fn walk<P: PacketBytes>(packet: &P, first: u8, start: usize) -> Upper {
         upper.protocol = next;
         headers += 1;
     }
+    upper.reached = length_unit(upper.protocol).is_none();
     upper
+}
+
+/// How an extension header says its length: in units of `1 << .1` octets, less `.0`. `None` if `protocol`
+/// is not an extension header that is walked.
+#[inline(always)]
+fn length_unit(protocol: u8) -> Option<(usize, u32)> {
+    match protocol {
+        HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS | MOBILITY => Some((1, 3)),
+        AUTHENTICATION => Some((2, 2)),
+        _ => None,
+    }
 }

@@ -1,0 +1,82 @@
+//! Tags, and frames that are not IP.
+
+use pathflow_common::DropReason;
+use pathflow_common::flow::Addresses;
+
+use crate::support::{DESTINATION4, Ipv4, PORTS, SOURCE4, ethernet, ipv6, parse_frame, udp};
+
+/// Identifiers and layer 3 octets of an IPv4 packet under `tags`.
+#[track_caller]
+fn tagged(tags: &[(u16, u16)]) -> (u16, u16, u32) {
+    let flow = parse_frame(&ethernet(tags, 0x0800, &Ipv4::of(17).packet(&udp()))).flow();
+    assert_eq!(flow.addresses, Addresses::Ipv4(SOURCE4, DESTINATION4));
+    assert_eq!(flow.fields.ports, PORTS);
+    (flow.fields.vlan_id, flow.fields.customer_vlan_id, flow.facts.octets)
+}
+
+#[test]
+fn each_tag_protocol_is_understood() {
+    assert_eq!(tagged(&[]), (0, 0, 36));
+    for protocol in [0x8100, 0x88a8, 0x9100] {
+        assert_eq!(tagged(&[(protocol, 0x0123)]), (0x123, 0, 36), "{protocol:#x}");
+    }
+}
+
+#[test]
+fn the_outer_identifier_comes_first() {
+    assert_eq!(tagged(&[(0x88a8, 100), (0x8100, 200)]), (100, 200, 36));
+    assert_eq!(tagged(&[(0x9100, 1), (0x9100, 4094)]), (1, 4094, 36));
+    assert_eq!(tagged(&[(0x8100, 4095), (0x8100, 4095)]), (4095, 4095, 36));
+}
+
+#[test]
+fn priority_and_drop_eligibility_are_not_part_of_the_identifier() {
+    assert_eq!(tagged(&[(0x88a8, 0xf064), (0x8100, 0xe0c8)]), (100, 200, 36));
+    // A priority tag: identifier 0.
+    assert_eq!(tagged(&[(0x8100, 0xa000)]), (0, 0, 36));
+}
+
+#[test]
+fn ipv6_under_tags() {
+    let frame = ethernet(&[(0x88a8, 100), (0x8100, 200)], 0x86dd, &ipv6(17, &udp()));
+    let flow = parse_frame(&frame).flow();
+    assert_eq!((flow.fields.vlan_id, flow.fields.customer_vlan_id), (100, 200));
+    assert_eq!((flow.fields.ports, flow.facts.octets), (PORTS, 56));
+}
+
+#[test]
+fn a_third_tag_is_not_ip() {
+    let tags = [(0x88a8, 1), (0x8100, 2), (0x8100, 3)];
+    let frame = ethernet(&tags, 0x0800, &Ipv4::of(17).packet(&udp()));
+    assert_eq!(parse_frame(&frame).reason(), DropReason::NotIp);
+}
+
+#[test]
+fn other_protocols_are_not_ip() {
+    // ARP, LLDP, MPLS, PPPoE session, loopback test, reserved.
+    for ether_type in [0x0806, 0x88cc, 0x8847, 0x8864, 0x9000, 0xffff] {
+        for tags in [&[][..], &[(0x8100, 5)], &[(0x88a8, 5), (0x8100, 6)]] {
+            let frame = ethernet(tags, ether_type, &[0x45; 46]);
+            assert_eq!(parse_frame(&frame).reason(), DropReason::NotIp, "{ether_type:#x} {tags:x?}");
+        }
+    }
+}
+
+#[test]
+fn a_length_in_place_of_the_type_is_not_ip() {
+    // IEEE 802.3 with LLC: spanning tree, and the greatest length there is.
+    for length in [0, 38, 1500] {
+        let frame = ethernet(&[], length, &[0x42, 0x42, 0x03, 0, 0, 0, 0, 0]);
+        assert_eq!(parse_frame(&frame).reason(), DropReason::NotIp);
+    }
+}
+
+#[test]
+fn a_frame_that_ends_in_its_ethernet_header_is_truncated() {
+    let frame = ethernet(&[(0x88a8, 1), (0x8100, 2)], 0x0800, &[]);
+    for length in (0..14).chain(14..18).chain(18..22) {
+        assert_eq!(parse_frame(&frame[..length]).reason(), DropReason::Truncated, "{length}");
+    }
+    let arp = ethernet(&[], 0x0806, &[]);
+    assert_eq!(parse_frame(&arp).reason(), DropReason::NotIp);
+}

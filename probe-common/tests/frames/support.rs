@@ -1,0 +1,177 @@
+//! Frames put together octet by octet, and the parser's answer as a value.
+
+use std::cell::Cell;
+
+use pathflow_common::DropReason;
+use pathflow_common::bytes::SliceFrame;
+use pathflow_common::flow::{Addresses, Ipv4Key, Ipv6Key, KeyFields};
+use pathflow_common::parse::{FlowSink, PacketFacts, parse};
+
+/// Observation point of every parsed frame.
+pub(crate) const POINT: u16 = 42;
+
+pub(crate) const SOURCE4: [u8; 4] = [192, 0, 2, 1];
+pub(crate) const DESTINATION4: [u8; 4] = [198, 51, 100, 2];
+pub(crate) const SOURCE6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+pub(crate) const DESTINATION6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x99];
+
+/// Ports 4660 to 443.
+pub(crate) const PORTS: [u8; 4] = [0x12, 0x34, 0x01, 0xbb];
+
+/// What the parser made of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    Flow(Flow),
+    Unaccounted(DropReason, u32),
+}
+
+/// A key taken apart, and the facts that came with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flow {
+    pub(crate) fields: KeyFields,
+    pub(crate) addresses: Addresses,
+    pub(crate) facts: PacketFacts,
+}
+
+impl Parsed {
+    /// The flow of a frame that must have one.
+    #[track_caller]
+    pub(crate) fn flow(self) -> Flow {
+        match self {
+            Self::Flow(flow) => flow,
+            Self::Unaccounted(reason, _) => panic!("not accounted: {reason:?}"),
+        }
+    }
+
+    /// The reason of a frame that must have none.
+    #[track_caller]
+    pub(crate) fn reason(self) -> DropReason {
+        match self {
+            Self::Flow(flow) => panic!("accounted: {flow:?}"),
+            Self::Unaccounted(reason, _) => reason,
+        }
+    }
+}
+
+/// A sink that keeps the result and counts the calls.
+struct Keep<'a> {
+    calls: &'a Cell<u32>,
+    result: &'a Cell<Option<Parsed>>,
+}
+
+impl Keep<'_> {
+    fn keep(&self, parsed: Parsed) {
+        self.calls.set(self.calls.get() + 1);
+        self.result.set(Some(parsed));
+    }
+}
+
+impl FlowSink for Keep<'_> {
+    fn ipv4(self, key: Ipv4Key, facts: PacketFacts) {
+        assert_eq!(key.fields(), key.widen().fields());
+        self.keep(Parsed::Flow(Flow { fields: key.fields(), addresses: key.widen().addresses(), facts }));
+    }
+
+    fn ipv6(self, key: Ipv6Key, facts: PacketFacts) {
+        self.keep(Parsed::Flow(Flow { fields: key.fields(), addresses: key.addresses(), facts }));
+    }
+
+    fn unaccounted(self, reason: DropReason, octets: u32) {
+        self.keep(Parsed::Unaccounted(reason, octets));
+    }
+}
+
+/// Parses a complete frame.
+pub(crate) fn parse_frame(octets: &[u8]) -> Parsed {
+    parse_captured(octets, octets.len() as u32)
+}
+
+/// Parses the first octets of a frame that has `wire_length` octets. Exactly one method of the sink must
+/// be called, and a frame that is not accounted must be counted with its wire length.
+pub(crate) fn parse_captured(octets: &[u8], wire_length: u32) -> Parsed {
+    let (calls, result) = (Cell::new(0), Cell::new(None));
+    parse(&SliceFrame::captured(octets, wire_length), POINT, Keep { calls: &calls, result: &result });
+    assert_eq!(calls.get(), 1, "{octets:02x?}");
+    let parsed = result.get().unwrap();
+    match parsed {
+        Parsed::Flow(flow) => assert_eq!(flow.fields.observation_point, POINT),
+        Parsed::Unaccounted(_, octets) => assert_eq!(octets, wire_length),
+    }
+    parsed
+}
+
+/// An Ethernet frame; each tag is its protocol identifier and its control word.
+pub(crate) fn ethernet(tags: &[(u16, u16)], ether_type: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1];
+    for (protocol, control) in tags {
+        frame.extend(protocol.to_be_bytes());
+        frame.extend(control.to_be_bytes());
+    }
+    frame.extend(ether_type.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// Fields of an IPv4 header that tests change.
+#[derive(Clone, Copy)]
+pub(crate) struct Ipv4<'a> {
+    pub(crate) type_of_service: u8,
+    /// Flags and fragment offset.
+    pub(crate) fragment: u16,
+    pub(crate) protocol: u8,
+    /// A multiple of four octets.
+    pub(crate) options: &'a [u8],
+}
+
+impl Ipv4<'_> {
+    pub(crate) fn of(protocol: u8) -> Self {
+        Self { type_of_service: 0, fragment: 0x4000, protocol, options: &[] }
+    }
+
+    /// The packet: header and `payload`.
+    pub(crate) fn packet(&self, payload: &[u8]) -> Vec<u8> {
+        let header_octets = 20 + self.options.len();
+        let mut packet = vec![0x40 | (header_octets / 4) as u8, self.type_of_service];
+        packet.extend(((header_octets + payload.len()) as u16).to_be_bytes());
+        packet.extend([0xab, 0xcd]);
+        packet.extend(self.fragment.to_be_bytes());
+        packet.extend([64, self.protocol, 0, 0]);
+        packet.extend(SOURCE4);
+        packet.extend(DESTINATION4);
+        packet.extend(self.options);
+        packet.extend(payload);
+        packet
+    }
+
+    /// The packet in a frame without tags.
+    pub(crate) fn frame(&self, payload: &[u8]) -> Vec<u8> {
+        ethernet(&[], 0x0800, &self.packet(payload))
+    }
+}
+
+/// An IPv6 packet with traffic class 0xb8 and flow label 0x12345.
+pub(crate) fn ipv6(next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x6b, 0x81, 0x23, 0x45];
+    packet.extend((payload.len() as u16).to_be_bytes());
+    packet.extend([next_header, 64]);
+    packet.extend(SOURCE6);
+    packet.extend(DESTINATION6);
+    packet.extend(payload);
+    packet
+}
+
+/// The same in a frame without tags.
+pub(crate) fn ipv6_frame(next_header: u8, payload: &[u8]) -> Vec<u8> {
+    ethernet(&[], 0x86dd, &ipv6(next_header, payload))
+}
+
+/// A UDP header with [`PORTS`] and eight octets of data.
+pub(crate) fn udp() -> Vec<u8> {
+    [&PORTS[..], &[0, 16, 0, 0], &[0xee; 8]].concat()
+}
+
+/// A TCP header with [`PORTS`] and the twelve control bits.
+pub(crate) fn tcp(control_bits: u16) -> Vec<u8> {
+    let word = 0x5000 | control_bits;
+    [&PORTS[..], &[0xff; 8], &word.to_be_bytes(), &[0xff; 6]].concat()
+}
