@@ -1,3 +1,5 @@
+//! The Exporting Process on scripted networks: every error, every path MTU, and the account at any time.
+
 use std::net::IpAddr;
 
 use proptest::prelude::*;
