@@ -1,0 +1,17 @@
+//! The daemon end to end: real frames through veth pairs between network namespaces, real collectors.
+//!
+//! Run by `cargo xtask test`, as root, a few tests at a time. Each test makes its own namespaces and leaves
+//! nothing behind. A test whose program is missing fails and names the Debian package. The traffic generator
+//! is the release build; `PATHFLOW_BIN` and `PATHFLOW_TRAFFICGEN` name other programs to test with.
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod counts;
+#[cfg(test)]
+mod end_of_run;
+#[cfg(test)]
+mod export_totals;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,105 @@
+//! The network of a test: a sender, the router with the probe, and a collector, each in a namespace.
+//!
+//! ```text
+//! sender                     router                      collector
+//! veth-send ------------- veth-in   veth-out ------------- veth-collect
+//! 198.51.100.1      198.51.100.2    192.0.2.1                 192.0.2.2
+//!                                   2001:db8::1             2001:db8::2
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::namespace::Namespace;
+use super::tool::{output, tool};
+
+/// Interface of the sender.
+pub(crate) const SENDER: &str = "veth-send";
+/// Interface that the probe captures on.
+pub(crate) const CAPTURED: &str = "veth-in";
+/// Interface of the router towards the collector.
+pub(crate) const EXPORTING: &str = "veth-out";
+/// Interface of the collector.
+pub(crate) const COLLECTING: &str = "veth-collect";
+/// Address of the sender.
+pub(crate) const SENDER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// Address of the router on the captured interface.
+pub(crate) const ROUTER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+const COLLECTOR_IPV4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const COLLECTOR_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+/// IPFIX port, and for the tests that of `NetFlow` v9 as well.
+const PORT: u16 = 4739;
+
+/// Three namespaces in a row. Nothing but the test sends through the captured interface.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) sender: Namespace,
+    pub(crate) router: Namespace,
+    pub(crate) collector: Namespace,
+}
+
+impl Network {
+    pub(crate) fn new() -> Self {
+        let network =
+            Self { sender: Namespace::new(), router: Namespace::new(), collector: Namespace::new() };
+        let Self { sender, router, collector } = &network;
+        join((sender, SENDER), (router, CAPTURED));
+        // As good as ARP, but without frames that would be captured.
+        for (namespace, interface, own, other, peer) in [
+            (sender, SENDER, SENDER_ADDRESS, ROUTER_ADDRESS, router.link(CAPTURED)),
+            (router, CAPTURED, ROUTER_ADDRESS, SENDER_ADDRESS, sender.link(SENDER)),
+        ] {
+            namespace.add_address(interface, own.into(), 24);
+            let mac_address = peer["address"].as_str().unwrap();
+            let (other, neighbour) = (other.to_string(), ["neighbour", "add"]);
+            let arguments = ["lladdr", mac_address, "dev", interface, "nud", "permanent"];
+            output(namespace.command("ip").args(neighbour).arg(other).args(arguments));
+        }
+
+        join((router, EXPORTING), (collector, COLLECTING));
+        for (namespace, interface, host) in [(router, EXPORTING, 1), (collector, COLLECTING, 2)] {
+            namespace.sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6=0"));
+            namespace.add_address(interface, Ipv4Addr::new(192, 0, 2, host).into(), 24);
+            let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host.into());
+            namespace.add_address(interface, address.into(), 64);
+        }
+        network
+    }
+
+    /// Adds another pair of interfaces between sender and router.
+    pub(crate) fn add_captured_link(&self, sending: &str, captured: &str) {
+        join((&self.sender, sending), (&self.router, captured));
+    }
+
+    /// Where the collector listens, IPv4.
+    pub(crate) fn collector_ipv4(&self) -> SocketAddr {
+        SocketAddr::from((COLLECTOR_IPV4, PORT))
+    }
+
+    /// Where the collector listens, IPv6.
+    pub(crate) fn collector_ipv6(&self) -> SocketAddr {
+        SocketAddr::from((COLLECTOR_IPV6, PORT))
+    }
+}
+
+impl Namespace {
+    fn add_address(&self, interface: &str, address: IpAddr, prefix_length: u8) {
+        let mut command = self.command("ip");
+        command.args(["address", "add", &format!("{address}/{prefix_length}"), "dev", interface]);
+        if address.is_ipv6() {
+            // Usable at once: nobody else has it.
+            command.arg("nodad");
+        }
+        output(&mut command);
+    }
+}
+
+/// Joins two namespaces by a veth pair and sets both ends up.
+fn join((left, left_name): (&Namespace, &str), (right, right_name): (&Namespace, &str)) {
+    let mut command = tool("ip");
+    command.args(["link", "add", left_name, "netns", left.name(), "type", "veth"]);
+    output(command.args(["peer", "name", right_name, "netns", right.name()]));
+    for (namespace, interface) in [(left, left_name), (right, right_name)] {
+        output(namespace.command("ip").args(["link", "set", interface, "up"]));
+    }
+}

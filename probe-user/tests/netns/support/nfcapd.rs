@@ -1,0 +1,101 @@
+//! `nfcapd` receives, `nfdump` tells what.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::namespace::Namespace;
+use super::process::Process;
+use super::temp_dir::TempDir;
+use super::tool::{output, tool};
+use super::wait_for;
+
+/// A running `nfcapd`.
+#[derive(Debug)]
+pub(crate) struct Nfcapd {
+    process: Process,
+    address: SocketAddr,
+    flows: PathBuf,
+    log: PathBuf,
+    _directory: TempDir,
+}
+
+/// What `nfcapd` has received.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    /// Each flow record, with the keys of `nfdump -o json`.
+    pub(crate) flows: Vec<Value>,
+    log: String,
+}
+
+impl Nfcapd {
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(namespace: &Namespace, address: SocketAddr) -> Self {
+        let directory = TempDir::new();
+        let (flows, log) = (directory.file("flows"), directory.file("log"));
+        fs::create_dir(&flows).unwrap();
+        let mut command = namespace.command("nfcapd");
+        command.args(["-b", &address.ip().to_string(), "-p", &address.port().to_string()]);
+        command.args([if address.is_ipv6() { "-6" } else { "-4" }, "-B", "4000000", "-w"]).arg(&flows);
+        command.stdout(File::create(&log).unwrap());
+        let process = Process::start(&mut command);
+        let nfcapd = Self { process, address, flows, log, _directory: directory };
+        wait_for("nfcapd listens", || nfcapd.process.errors(), || nfcapd.socket());
+        nfcapd
+    }
+
+    /// Waits until it has read everything that its socket has received, then ends it.
+    pub(crate) fn stop(mut self) -> Collected {
+        wait_for("nfcapd reads", String::new, || {
+            let socket = self.socket()?;
+            // Sending and receiving queue: nothing is waiting.
+            socket.contains(" 00000000:00000000 ").then_some(())
+        });
+        let socket = self.socket().unwrap();
+        assert!(socket.trim_end().ends_with(" 0"), "the socket of nfcapd had no room: {socket}");
+        let status = self.process.terminate();
+        let log = self.process.errors() + &fs::read_to_string(&self.log).unwrap();
+        assert!(status.success(), "nfcapd: {status}: {log}");
+
+        // All files: there are two if the run crosses a multiple of five minutes.
+        let mut nfdump = tool("nfdump");
+        nfdump.args(["-q", "-N", "-o", "json", "-R"]).arg(&self.flows);
+        let text = output(&mut nfdump);
+        // Some versions write the list's brackets, some do not.
+        let list = format!("[{}]", text.trim().trim_start_matches('[').trim_end_matches(']'));
+        let flows = serde_json::from_str(&list).unwrap_or_else(|error| panic!("{error} in {text}; {log}"));
+        Collected { flows, log }
+    }
+
+    /// Its line in the socket table of its namespace.
+    fn socket(&self) -> Option<String> {
+        let table = if self.address.is_ipv6() { "udp6" } else { "udp" };
+        let table = fs::read_to_string(format!("/proc/{}/net/{table}", self.process.id())).ok()?;
+        let port = format!(":{:04X}", self.address.port());
+        let mut lines = table.lines();
+        let line = lines.find(|line| line.split_whitespace().nth(1).is_some_and(|l| l.ends_with(&port)));
+        line.map(str::to_owned)
+    }
+}
+
+impl Collected {
+    /// Sum of a number over all flows.
+    pub(crate) fn sum(&self, key: &str) -> u64 {
+        self.flows.iter().map(|flow| flow[key].as_u64().unwrap()).sum()
+    }
+
+    pub(crate) fn packets(&self) -> u64 {
+        self.sum("in_packets")
+    }
+
+    pub(crate) fn octets(&self) -> u64 {
+        self.sum("in_bytes")
+    }
+
+    /// No message was missing, repeated or not understood.
+    pub(crate) fn assert_in_sequence(&self) {
+        assert!(self.log.contains("Sequence Errors: 0, Bad Packets: 0"), "{}", self.log);
+    }
+}

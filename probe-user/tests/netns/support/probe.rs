@@ -1,0 +1,167 @@
+//! The daemon under test.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::process::Signal;
+
+use super::metrics::Metrics;
+use super::namespace::Namespace;
+use super::network::CAPTURED;
+use super::process::Process;
+use super::report::Report;
+use super::temp_dir::TempDir;
+use super::wait_for;
+
+/// Address of the metrics page; every namespace has a loopback of its own.
+const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 9590);
+
+/// The daemon: what cargo has just built.
+pub(crate) fn daemon() -> PathBuf {
+    env::var_os("PATHFLOW_BIN").map_or_else(|| env!("CARGO_BIN_EXE_pathflow").into(), PathBuf::from)
+}
+
+/// How to start the daemon.
+#[derive(Debug)]
+pub(crate) struct ProbeBuilder<'a> {
+    namespace: &'a Namespace,
+    arguments: Vec<String>,
+    configuration: String,
+    is_output_piped: bool,
+}
+
+impl<'a> ProbeBuilder<'a> {
+    /// On [`CAPTURED`], with a short drain interval, so that the tests are quick.
+    pub(crate) fn new(namespace: &'a Namespace) -> Self {
+        let arguments = ["--interface", CAPTURED, "--drain-interval", "200ms"].map(str::to_owned);
+        Self {
+            namespace,
+            arguments: arguments.to_vec(),
+            configuration: String::new(),
+            is_output_piped: false,
+        }
+    }
+
+    pub(crate) fn argument(mut self, flag: &str, value: &str) -> Self {
+        self.arguments.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    pub(crate) fn collector(self, collector: SocketAddr, format: &str) -> Self {
+        self.argument("--collector", &collector.to_string()).argument("--format", format)
+    }
+
+    /// Flows as JSON lines on standard output.
+    pub(crate) fn json(mut self) -> Self {
+        self.arguments.push("--json".to_owned());
+        self
+    }
+
+    /// Text of the configuration file.
+    pub(crate) fn configuration(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.configuration);
+        self
+    }
+
+    /// Standard output is a pipe that the test reads, instead of a file.
+    pub(crate) fn piped(mut self) -> Self {
+        self.is_output_piped = true;
+        self
+    }
+
+    /// Starts the daemon and waits until it captures.
+    pub(crate) fn start(self) -> Probe {
+        let directory = TempDir::new();
+        let (configuration, output) = (directory.file("pathflow.toml"), directory.file("stdout"));
+        fs::write(&configuration, &self.configuration).unwrap();
+        let mut command = self.namespace.enter(daemon().to_str().unwrap());
+        command.arg("run").arg("--config").arg(&configuration).args(&self.arguments);
+        if self.is_output_piped {
+            command.stdout(Stdio::piped());
+        } else {
+            command.stdout(File::create(&output).unwrap());
+        }
+        let mut process = Process::start(&mut command);
+        // Written when everything is attached and ready.
+        process.wait_for_message("metrics on http://");
+        assert!(process.errors().contains("capturing on "), "{}", process.errors());
+        Probe { process, output, _directory: directory }
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    process: Process,
+    output: PathBuf,
+    _directory: TempDir,
+}
+
+/// How the daemon ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) report: Report,
+    /// Standard output, unless it was piped.
+    pub(crate) output: String,
+}
+
+impl Probe {
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Scrapes the metrics page.
+    pub(crate) fn metrics(&self, namespace: &Namespace) -> Metrics {
+        namespace.run(|| Metrics::scrape(SocketAddr::from(LISTEN)))
+    }
+
+    /// Waits until a scrape shows what `condition` wants.
+    pub(crate) fn wait_until(
+        &self,
+        namespace: &Namespace,
+        what: &str,
+        condition: impl Fn(&Metrics) -> bool,
+    ) -> Metrics {
+        wait_for(
+            what,
+            || format!("{:#?}", self.metrics(namespace)),
+            || Some(self.metrics(namespace)).filter(|metrics| condition(metrics)),
+        )
+    }
+
+    /// Standard output so far.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// Asks it to end, which it must do without an error.
+    pub(crate) fn terminate(mut self) -> Ended {
+        self.process.signal(Signal::TERM);
+        let ended = self.ended();
+        assert!(ended.status.success(), "{}: {}", ended.status, ended.report.text());
+        ended
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(&mut self) -> Ended {
+        let status = self.process.wait();
+        let errors = self.process.errors();
+        assert!(!errors.contains("panicked"), "{errors}");
+        Ended { status, report: Report::parse(&errors), output: self.output() }
+    }
+}
+
+/// Runs the daemon with arguments that it has to refuse: status 2 and one line, which is returned.
+pub(crate) fn refusal(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{command:?}: {errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    assert_eq!(output.stdout, b"");
+    errors
+}
