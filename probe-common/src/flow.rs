@@ -114,10 +114,10 @@ impl<const N: usize> Key<N> {
     ///
     /// NH (RFC 4418 section 5.2.2): two keys collide with a probability of `2^-32` at most, whoever chose
     /// them, as long as `secrets` are not known. Its sum is then mixed once, because a table takes only
-    /// some of its bits.
+    /// some of its bits. See [`slot_number`](crate::layout::slot_number).
     #[inline(always)]
     #[must_use]
-    pub fn hash(&self, secrets: &[u32; HASH_SECRETS]) -> u32 {
+    pub fn hash(&self, secrets: &[u32; HASH_SECRETS]) -> u64 {
         let mut sum = 0u64;
         let mut i = 0;
         while i < N {
@@ -127,7 +127,9 @@ impl<const N: usize> Key<N> {
             i += 1;
         }
         sum ^= sum >> 32;
-        (sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+        sum = sum.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Both halves are slot numbers, and the product's low half knows nothing of the sum's high half.
+        sum ^ sum >> 32
     }
 
     /// The epoch of the slot the key was read from; 0 for a key that is not in a slot.

@@ -57,8 +57,22 @@ pub const IPV6_SLOTS_MARK: usize = 0x00a6_f10d;
 /// The same for the spill logs.
 pub const SPILL_SLOTS_MARK: usize = 0x00a5_f10d;
 
-/// Slots that are tried for a key before the packet is spilled.
-pub const PROBES: u32 = 8;
+/// Slots that are tried for a key before the packet is spilled: two windows of adjacent slots.
+///
+/// With one window of 8, one flow in 11 finds no slot in a table of 65,536 that is 92 % full; with two,
+/// one in 29 (simulated). Below half full, the second one is hardly ever looked at.
+pub const PROBES: u32 = 16;
+
+/// The slot to try as number `probe` (from 0) for a key with this hash.
+///
+/// Within an epoch slots are only ever taken, so a key is in the second window only if the first one was
+/// full when it came, and then it still is: a free slot ends the search.
+#[inline(always)]
+#[must_use]
+pub const fn slot_number(hash: u64, probe: u32, mask: u32) -> u32 {
+    let window = if probe < PROBES / 2 { hash } else { hash >> 32 };
+    (window as u32).wrapping_add(probe) & mask
+}
 
 /// Observation points (interface and direction) that can be counted apart. Point 0 is for packets of an
 /// interface that was not registered.

@@ -11,7 +11,7 @@ use pathflow_common::DropReason;
 use pathflow_common::flow::{FlowCounters, Ipv4Key, Ipv6Key, Key, Slot};
 use pathflow_common::layout::{
     Count, INTERFACE_PROBES, INTERFACE_SLOTS, PROBES, PointCounters, TableHeader, entry_point, per_cpu_index,
-    point_index,
+    point_index, slot_number,
 };
 use pathflow_common::parse::{FlowSink, PacketFacts, parse};
 
@@ -78,7 +78,7 @@ impl FlowSink for Packet<'_> {
         let Some(table) = IPV4_TABLES.get(self.table) else { return self.spill(key.widen(), facts, now) };
         let mut probe = 0;
         while probe < PROBES {
-            let Some(slot) = table.get_ptr_mut(hash.wrapping_add(probe) & maps::ipv4_mask()) else { break };
+            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv4_mask())) else { break };
             match add(slot, self.epoch, &key, facts, now) {
                 Added::ToFlow => return,
                 Added::NewFlow => {
@@ -101,7 +101,7 @@ impl FlowSink for Packet<'_> {
         let Some(table) = IPV6_TABLES.get(self.table) else { return self.spill(key, facts, now) };
         let mut probe = 0;
         while probe < PROBES {
-            let Some(slot) = table.get_ptr_mut(hash.wrapping_add(probe) & maps::ipv6_mask()) else { break };
+            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv6_mask())) else { break };
             // SAFETY: points to an element of an array map; only the address of its part is taken.
             let slot = unsafe { &raw mut (*slot).slot };
             match add(slot, self.epoch, &key, facts, now) {

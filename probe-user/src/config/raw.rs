@@ -48,7 +48,7 @@ impl Default for Capture {
             interfaces: Vec::new(),
             drain_interval: Duration::from_secs(1),
             drain_workers: 0,
-            ipv4_slots: 65_536,
+            ipv4_slots: 131_072,
             ipv6_slots: 16_384,
             spill_slots: 8_192,
         }

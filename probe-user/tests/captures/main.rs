@@ -1,0 +1,34 @@
+//! Packet captures through the whole of pathflow: parser, kernel program, flow cache, daemon.
+//!
+//! The captures come from two places. The repository's own are made in memory ([`own`]) and hold one frame
+//! of everything that the parser knows. The others are read from the directory that the environment
+//! variable `PATHFLOW_CAPTURES` names: any collection of `.pcap`, `.pcapng` and `.cap` files, the odder the
+//! better. Without the variable the tests run on the repository's own captures alone, and say so; if it is
+//! set and there are no captures in the directory, they fail.
+//!
+//! What is checked:
+//! - [`pipeline`]: every packet has one fate in the parser, and the flow cache neither loses nor adds any;
+//! - [`kernel`]: the XDP program, run by the kernel over the same frames, gives the same flows (needs root);
+//! - [`totals`]: packets and octets equal those that tshark sees;
+//! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
+//!   tcpreplay).
+
+mod corpus;
+mod file;
+mod frames;
+mod host;
+mod kernel;
+mod kernel_run;
+mod namespace;
+mod own;
+mod pipeline;
+mod replay;
+mod totals;
+
+use std::io::Write as _;
+
+/// Says one line of a result. Straight to standard error, as the test harness keeps what a passing test
+/// prints to itself.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "captures: {line}");
+}
