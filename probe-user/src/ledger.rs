@@ -348,3 +348,68 @@ impl RecordsMade {
         self.by_reason = [0; 6];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amounts(point: u16, packets: u64) -> PointAmounts {
+        let mut amounts = PointAmounts::new();
+        amounts.add(point, Amount { packets, octets: packets * 50 });
+        amounts
+    }
+
+    fn counters(seen: u64, not_ip: u64) -> PointCounters {
+        let count = |packets| Count { packets, octets: packets * 50 };
+        let mut counters = PointCounters { seen: count(seen), ..PointCounters::default() };
+        counters.dropped[DropReason::NotIp as usize] = count(not_ip);
+        counters
+    }
+
+    #[test]
+    fn every_transfer_keeps_the_identities() {
+        let ledger = Ledger::new([("ipfix", "192.0.2.1:4739".to_owned()), ("json", "stdout".to_owned())]);
+        let check = |when: &str| assert_eq!(ledger.books().imbalance(), None, "{when}");
+        ledger.seen(&[(1, counters(100, 7)), (2, counters(10, 0))]);
+        check("seen");
+        ledger.drained(&amounts(1, 93));
+        check("drained");
+        ledger.merged(&amounts(1, 93));
+        check("merged");
+        let made = RecordsMade {
+            amounts: amounts(1, 50),
+            tally: Tally { records: 5, packets: 50, octets: 2500 },
+            by_reason: [0, 5, 0, 0, 0, 0],
+        };
+        ledger.recorded(&made, |sink| sink == 0);
+        check("recorded");
+        let books = ledger.books();
+        assert_eq!(books.sinks[0].queued, made.tally);
+        assert_eq!(books.sinks[1].queue_full, made.tally);
+        let account = ExportAccount { accepted: made.tally, pending: made.tally, ..ExportAccount::default() };
+        ledger.exported(0, made.tally, &account, &ExportCounts::default());
+        check("exported");
+        let total = ledger.books().total();
+        assert_eq!(total.seen.packets, 110);
+        assert_eq!(total.dropped[DropReason::NotIp as usize].packets, 7);
+        assert_eq!(total.in_kernel.packets, 10);
+        assert_eq!(total.in_cache.packets, 43);
+        assert_eq!(total.in_records.packets, 50);
+    }
+
+    #[test]
+    fn a_missing_packet_is_found() {
+        let ledger = Ledger::new([]);
+        ledger.seen(&[(1, counters(100, 0))]);
+        ledger.drained(&amounts(1, 99));
+        // The tables hold one packet less than the kernel counted: it stays on the kernel's account.
+        assert_eq!(ledger.books().total().in_kernel.packets, 1);
+        assert_eq!(ledger.books().imbalance(), None);
+        let mut books = ledger.books();
+        books.points[1].in_cache.packets += 1;
+        assert!(books.imbalance().unwrap().contains("observation point 1"));
+        let mut books = ledger.books();
+        books.records.packets += 1;
+        assert!(books.imbalance().unwrap().contains("records made"));
+    }
+}

@@ -205,3 +205,6 @@ impl FlowCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
