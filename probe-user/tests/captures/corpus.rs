@@ -102,7 +102,10 @@ impl Corpus {
         let own = self.captures.iter().filter(|capture| capture.path.is_none());
         let (own_captures, own_packets) =
             own.fold((0, 0), |(captures, packets), own| (captures + 1, packets + own.packets.len()));
-        assert!(own_captures >= 10 && own_packets >= 300, "{own_captures} own captures, {own_packets} packets");
+        assert!(
+            own_captures >= 10 && own_packets >= 300,
+            "{own_captures} own captures, {own_packets} packets"
+        );
         let least_captures = own_captures + (self.files * 19).div_ceil(20);
         assert!(captures >= least_captures, "{captures} captures were used of at least {least_captures}");
         let least_packets = own_packets + 4 * self.files;

@@ -165,7 +165,8 @@ fn ordered<const N: usize>(mut big_endian: [u8; N], order: Endianness) -> Vec<u8
 
 #[test]
 fn every_file_format_gives_the_same_packets() {
-    let packet = |octets: Vec<u8>, wire_length, time| Packet { link_type: ETHERNET, octets, wire_length, time };
+    let packet =
+        |octets: Vec<u8>, wire_length, time| Packet { link_type: ETHERNET, octets, wire_length, time };
     let packets = [
         packet(vec![1; 60], 60, 1_700_000_000_123_456_000),
         packet(vec![2; 61], 1514, 1_700_000_001_000_001_000),

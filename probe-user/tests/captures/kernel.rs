@@ -180,8 +180,7 @@ fn tables_that_are_too_small_lose_no_count() {
         let totals = drained.totals;
         assert_eq!(totals.seen, host.seen, "{}", capture.name);
         let (in_flows, lost) = (totals.in_flows(), totals.dropped_for(DropReason::TableOverflow));
-        let sum =
-            Count { packets: in_flows.packets + lost.packets, octets: in_flows.octets + lost.octets };
+        let sum = Count { packets: in_flows.packets + lost.packets, octets: in_flows.octets + lost.octets };
         assert_eq!(sum, host.in_flows(), "{}", capture.name);
         for reason in [DropReason::NotIp, DropReason::Truncated, DropReason::Malformed] {
             assert_eq!(totals.dropped_for(reason), host.dropped_for(reason), "{}", capture.name);

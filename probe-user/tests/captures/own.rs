@@ -71,7 +71,8 @@ fn ipv4_options() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     for words in 1..=10 {
         let options = vec![1; 4 * words];
-        for (protocol, segment) in [(TCP, tcp(2000, 0x018, 7)), (UDP, ports(2001, 53, 20)), (ICMP, icmp(11, 1))]
+        for (protocol, segment) in
+            [(TCP, tcp(2000, 0x018, 7)), (UDP, ports(2001, 53, 20)), (ICMP, icmp(11, 1))]
         {
             frames.push(Ipv4 { options: &options, ..Ipv4::new(protocol, &segment) }.frame());
         }
@@ -103,13 +104,18 @@ fn ipv6_transports() -> Vec<Vec<u8>> {
 
 /// A frame with extension headers before a TCP, UDP or ICMP message.
 fn extended(headers: &[(u8, Vec<u8>)]) -> Vec<Vec<u8>> {
-    [(TCP, tcp(4000, 0x011, 3)), (UDP, ports(4001, 53, 20)), (ICMPV6, icmp(128, 0)), (NO_NEXT_HEADER, Vec::new())]
-        .into_iter()
-        .map(|(upper, payload)| {
-            let (first, octets) = chain(headers, upper, &payload);
-            ethernet(IPV6, &ipv6(0, first, &octets))
-        })
-        .collect()
+    [
+        (TCP, tcp(4000, 0x011, 3)),
+        (UDP, ports(4001, 53, 20)),
+        (ICMPV6, icmp(128, 0)),
+        (NO_NEXT_HEADER, Vec::new()),
+    ]
+    .into_iter()
+    .map(|(upper, payload)| {
+        let (first, octets) = chain(headers, upper, &payload);
+        ethernet(IPV6, &ipv6(0, first, &octets))
+    })
+    .collect()
 }
 
 fn ipv6_extensions() -> Vec<Vec<u8>> {
@@ -159,7 +165,7 @@ fn tags() -> Vec<Vec<u8>> {
         stacks.push(vec![(outer, 0xe000)]);
         stacks.push(vec![(outer, 0xffff)]);
         for inner in identifiers {
-            stacks.push(vec![(outer, 200), (inner, 0x2000 | 300)]);
+            stacks.push(vec![(outer, 200), (inner, 0x212c)]);
             stacks.push(vec![(outer, 200), (inner, 300), (CUSTOMER_TAG, 400)]);
         }
     }
@@ -195,7 +201,8 @@ fn malformed() -> Vec<Vec<u8>> {
     let ipv4 = Ipv4::new(UDP, &ports(7000, 53, 30)).packet();
     let ipv6 = ipv6(0, UDP, &ports(7001, 53, 30));
     let mut frames = Vec::new();
-    for version_and_length in (0..16).map(|length| 0x40 | length).chain([0x05, 0x35, 0x55, 0x60, 0x65, 0xf5]) {
+    for version_and_length in (0..16).map(|length| 0x40 | length).chain([0x05, 0x35, 0x55, 0x60, 0x65, 0xf5])
+    {
         frames.push(ethernet(IPV4, &changed(&ipv4, 0, &[version_and_length])));
     }
     for total_length in [0_u16, 1, 19, 20, 21, 49, 50, 51, 1500, 0xffff] {

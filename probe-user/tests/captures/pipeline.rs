@@ -14,7 +14,7 @@ use crate::host::{Fate, Totals, fate};
 use crate::say;
 
 const TIMEOUTS: Timeouts = Timeouts {
-    active: Duration::from_secs(60),
+    active: Duration::from_mins(1),
     idle: Duration::from_secs(15),
     tcp_end: Duration::from_secs(2),
 };

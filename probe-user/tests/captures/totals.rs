@@ -1,1 +1,269 @@
-//! Stub.
+//! Packets and octets of IPv4 and IPv6 against an independent count: tshark's.
+//!
+//! tshark goes through one file with the Ethernet packets of all captures, one after the other, because
+//! starting it takes longer than its work. What it says of each packet is compared with what the parser
+//! says of it. Where the two mean different things by design, one of [`RULES`] says so.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use pathflow_common::bytes::SliceFrame;
+
+use crate::corpus::{Capture, corpus};
+use crate::file;
+use crate::host::{Fate, fate};
+use crate::say;
+use crate::scratch::Scratch;
+
+/// Every packet for itself, and header fields as they are in the packet.
+const PREFERENCES: [&str; 4] = [
+    "ip.defragment:FALSE",
+    "ipv6.defragment:FALSE",
+    "tcp.desegment_tcp_streams:FALSE",
+    "ip.tso_support:FALSE",
+];
+const FIELDS: [&str; 8] = [
+    "frame.number",
+    "frame.len",
+    "frame.cap_len",
+    "frame.protocols",
+    "ieee8021ad.cvid",
+    "ip.hdr_len",
+    "ip.len",
+    "ipv6.plen",
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+/// What a packet adds: IP packets have a family and octets, others nothing.
+type Amount = Option<(Family, u64)>;
+
+/// What tshark found in a packet.
+#[derive(Debug, Default)]
+struct Dissected {
+    wire_length: u64,
+    captured: u64,
+    /// The protocols, outermost first.
+    protocols: String,
+    inner_service_tag: bool,
+    header_length: Option<u64>,
+    total_length: Option<u64>,
+    payload_length: Option<u64>,
+}
+
+impl Dissected {
+    fn parse(line: &str) -> Self {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let number = |name: &str| {
+            let position = FIELDS.iter().position(|field| *field == name)?;
+            fields.get(position)?.parse().ok()
+        };
+        Self {
+            wire_length: number("frame.len").unwrap_or_default(),
+            captured: number("frame.cap_len").unwrap_or_default(),
+            protocols: fields.get(3).unwrap_or(&"").to_string(),
+            inner_service_tag: number("ieee8021ad.cvid").is_some(),
+            header_length: number("ip.hdr_len"),
+            total_length: number("ip.len"),
+            payload_length: number("ipv6.plen"),
+        }
+    }
+
+    /// The network layer below Ethernet and two tags at most, and where it starts. tshark looks for IP
+    /// deeper, in tunnels and behind further tags; pathflow does not.
+    fn network_layer(&self) -> Option<(Family, u64)> {
+        let mut rest = self.protocols.strip_prefix("eth:ethertype:")?;
+        let mut tags = 0;
+        loop {
+            if let Some(inner) = rest.strip_prefix("vlan:ethertype:") {
+                (rest, tags) = (inner, tags + 1);
+            } else if let Some(inner) = rest.strip_prefix("ieee8021ad:ethertype:") {
+                // A service tag in a service tag is one header to tshark.
+                (rest, tags) = (inner, tags + if self.inner_service_tag { 2 } else { 1 });
+            } else {
+                break;
+            }
+        }
+        if tags > 2 {
+            return None;
+        }
+        let offset = 14 + 4 * tags;
+        match rest.split(':').next()? {
+            "ip" => Some((Family::Ipv4, offset)),
+            "ipv6" => Some((Family::Ipv6, offset)),
+            _ => None,
+        }
+    }
+
+    /// Octets by the length field of the network layer.
+    fn amount(&self) -> Amount {
+        match self.network_layer()? {
+            (Family::Ipv4, _) => Some((Family::Ipv4, self.total_length?)),
+            (Family::Ipv6, _) => Some((Family::Ipv6, self.payload_length? + 40)),
+        }
+    }
+}
+
+/// Why pathflow's count of a packet is another one than tshark's.
+struct Rule {
+    reason: &'static str,
+    /// What pathflow is to count, if the rule is about this packet.
+    amount: fn(&Dissected) -> Option<Amount>,
+}
+
+const RULES: [Rule; 4] = [
+    Rule {
+        reason: "an IPv4 total length below the header length contradicts itself: malformed",
+        amount: |packet| {
+            let (Family::Ipv4, offset) = packet.network_layer()? else { return None };
+            let is_long = packet.total_length? == 0 && packet.wire_length - offset > 65_535;
+            (!is_long && packet.total_length? < packet.header_length?).then_some(None)
+        },
+    },
+    Rule {
+        reason: "an IPv4 total length of 0 in a packet longer than the field can say (BIG TCP) means its length",
+        amount: |packet| {
+            let (Family::Ipv4, offset) = packet.network_layer()? else { return None };
+            let available = packet.wire_length - offset;
+            (packet.total_length? == 0 && available > 65_535).then_some(Some((Family::Ipv4, available)))
+        },
+    },
+    Rule {
+        reason: "an IPv6 payload length of 0 in a packet longer than the field can say (jumbogram) means its length",
+        amount: |packet| {
+            let (Family::Ipv6, offset) = packet.network_layer()? else { return None };
+            let available = packet.wire_length - offset;
+            (packet.payload_length? == 0 && available > 65_575).then_some(Some((Family::Ipv6, available)))
+        },
+    },
+    Rule {
+        reason: "an IP header that is not wholly there is truncated, even if the length field can be read",
+        amount: |packet| {
+            let (family, offset) = packet.network_layer()?;
+            let header = if family == Family::Ipv4 { 20 } else { 40 };
+            (packet.captured < offset + header).then_some(None)
+        },
+    },
+];
+
+/// Packet by packet, the octets that the parser accounts are those of the outermost IP header as tshark
+/// reads it.
+#[test]
+fn totals_equal_an_independent_count() {
+    let corpus = corpus();
+    let scratch = Scratch::new("totals");
+    let file = scratch.file("all.pcap");
+    file::write(&file, corpus.captures.iter().flat_map(Capture::ethernet)).expect("a file for tshark");
+    let mut command = Command::new("tshark");
+    command.arg("-n").arg("-r").arg(&file).args(["-T", "fields", "-E", "occurrence=f"]);
+    command.args(PREFERENCES.iter().flat_map(|preference| ["-o", preference]));
+    command.args(FIELDS.iter().flat_map(|field| ["-e", field]));
+    let output = command.output().expect("this test needs tshark");
+    assert!(output.status.success(), "tshark: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+
+    let mut used = [0_u64; RULES.len()];
+    let mut sums: BTreeMap<Family, (u64, u64)> = BTreeMap::new();
+    let mut packets = 0;
+    let mut faults = Vec::new();
+    for capture in &corpus.captures {
+        let mut mismatches = Vec::new();
+        let (mut ours, mut theirs) = (BTreeMap::new(), BTreeMap::new());
+        for (number, packet) in (1..).zip(capture.ethernet()) {
+            packets += 1;
+            let line = lines.next().expect("a line for each packet");
+            let dissected = Dissected::parse(line);
+            assert!(line.starts_with(&format!("{packets}\t")), "packet {packets}: {line:?}");
+            assert_eq!(dissected.captured, packet.octets.len() as u64, "{line:?}");
+            let expected = expected(&dissected, &mut used);
+            let accounted = accounted(fate(&SliceFrame::captured(&packet.octets, packet.wire_length)));
+            add(&mut ours, accounted);
+            add(&mut theirs, expected);
+            if accounted != expected {
+                mismatches.push(format!(
+                    "  packet {number}: pathflow {accounted:?}, tshark {expected:?}: {dissected:?}"
+                ));
+            }
+        }
+        for (family, (packets, octets)) in &ours {
+            let sum = sums.entry(*family).or_default();
+            *sum = (sum.0 + packets, sum.1 + octets);
+        }
+        if ours != theirs || !mismatches.is_empty() {
+            faults.push(format!("{}: pathflow {ours:?}, tshark {theirs:?}", capture.name));
+            faults.append(&mut mismatches);
+        }
+    }
+    assert!(faults.is_empty(), "{} lines of differences:\n{}", faults.len(), faults.join("\n"));
+    assert_eq!(lines.next(), None, "tshark knows of more packets");
+    corpus.check_processed(corpus.captures.len(), packets);
+    say(&format!("tshark: {packets} packets, of them (packets, octets) {sums:?} equal on both sides"));
+    for (rule, used) in RULES.iter().zip(used) {
+        say(&format!("  {used} by the rule: {}", rule.reason));
+        assert!(used > 0, "no packet needs the rule: {}", rule.reason);
+    }
+}
+
+fn expected(dissected: &Dissected, used: &mut [u64; RULES.len()]) -> Amount {
+    let plain = dissected.amount();
+    for (rule, used) in RULES.iter().zip(used) {
+        if let Some(amount) = (rule.amount)(dissected) {
+            *used += u64::from(amount != plain);
+            return amount;
+        }
+    }
+    plain
+}
+
+fn accounted(fate: Fate) -> Amount {
+    let Fate::Flow { key, facts } = fate else { return None };
+    let family = match key.addresses() {
+        pathflow_common::flow::Addresses::Ipv4(..) => Family::Ipv4,
+        pathflow_common::flow::Addresses::Ipv6(..) => Family::Ipv6,
+    };
+    Some((family, u64::from(facts.octets)))
+}
+
+fn add(sums: &mut BTreeMap<Family, (u64, u64)>, amount: Amount) {
+    if let Some((family, octets)) = amount {
+        let sum = sums.entry(family).or_default();
+        *sum = (sum.0 + 1, sum.1 + octets);
+    }
+}
+
+/// The files of the directory are read completely: as many packets, with as many octets on the wire, as
+/// capinfos finds in them.
+#[test]
+fn files_hold_what_capinfos_finds_in_them() {
+    let corpus = corpus();
+    let captures: Vec<_> = corpus.captures.iter().filter(|capture| capture.path.is_some()).collect();
+    if captures.is_empty() {
+        return;
+    }
+    let mut command = Command::new("capinfos");
+    command.args(["-T", "-r", "-B", "-c", "-d"]);
+    command.args(captures.iter().filter_map(|capture| capture.path.as_ref()));
+    let output = command.output().expect("this test needs capinfos");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        if let [name, packets, octets] = line.split('\t').collect::<Vec<_>>()[..] {
+            found.insert(name.to_owned(), (packets.parse().ok(), octets.parse().ok()));
+        }
+    }
+    for capture in captures {
+        let path = capture.path.as_ref().expect("a file").display().to_string();
+        let octets: u64 = capture.packets.iter().map(|packet| u64::from(packet.wire_length)).sum();
+        let read = (Some(capture.packets.len()), Some(octets));
+        match found.get(&path) {
+            Some(counted) => assert_eq!(*counted, read, "{path}"),
+            // Then neither may hold anything that capinfos could have counted.
+            None => assert!(capture.fault.is_some(), "{path}: capinfos does not know it"),
+        }
+    }
+}
