@@ -1,7 +1,7 @@
 //! One flow as one aligned line for a terminal.
 //!
-//! Columns: start (UTC), duration in seconds, protocol, source and destination, TCP control bits as letters,
-//! packets, octets, interface, end reason. IPv6 addresses are wider than their columns and move the rest of
+//! Columns: start (UTC), duration in seconds, protocol, source and destination with their ports if the protocol
+//! has any, TCP control bits as letters or ICMP type and code, packets, octets, interface, end reason. IPv6 addresses are wider than their columns and move the rest of
 //! the line.
 
 use std::io::Write as _;
@@ -16,7 +16,17 @@ use crate::record::{FlowDirection, FlowRecord};
 const ENDPOINT_WIDTH: usize = 21;
 
 const PROTOCOL_WIDTH: usize = 6;
+/// Width of `CEUAPRSF`, and of `255/255`.
+const FLAGS_WIDTH: usize = 8;
 const INTERFACE_WIDTH: usize = 10;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const DCCP: u8 = 33;
+const ICMPV6: u8 = 58;
+const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
 
 /// Header line for the columns, line feed included.
 pub const HEADER: &str = "\
@@ -31,13 +41,11 @@ pub fn append(out: &mut Vec<u8>, record: &FlowRecord, interface_names: &Interfac
     _ = write!(out, "  {:>6}.{:03}  ", duration / 1000, duration % 1000);
     column(out, PROTOCOL_WIDTH, |out| append_protocol(out, record.protocol_identifier));
     out.push(b' ');
-    column(out, ENDPOINT_WIDTH, |out| append_endpoint(out, record.source_address, record.source_port));
+    column(out, ENDPOINT_WIDTH, |out| append_endpoint(out, record, Side::Source));
     out.extend_from_slice(b" -> ");
-    column(out, ENDPOINT_WIDTH, |out| {
-        append_endpoint(out, record.destination_address, record.destination_port);
-    });
+    column(out, ENDPOINT_WIDTH, |out| append_endpoint(out, record, Side::Destination));
     out.push(b' ');
-    append_tcp_control_bits(out, record.tcp_control_bits);
+    column(out, FLAGS_WIDTH, |out| append_flags(out, record));
     _ = write!(out, "  {:>10}  {:>14}  ", record.packet_delta_count, record.octet_delta_count);
     let interface = match record.flow_direction {
         FlowDirection::Ingress => record.ingress_interface,
@@ -81,22 +89,47 @@ fn append_protocol(out: &mut Vec<u8>, protocol_identifier: u8) {
     out.extend_from_slice(name.as_bytes());
 }
 
-/// `192.0.2.1:443` or `[2001:db8::1]:443`.
-fn append_endpoint(out: &mut Vec<u8>, address: IpAddr, port: u16) {
-    if address.is_ipv6() {
-        out.push(b'[');
+#[derive(Clone, Copy)]
+enum Side {
+    Source,
+    Destination,
+}
+
+/// `192.0.2.1:443` or `[2001:db8::1]:443`; without a port if the protocol has none.
+fn append_endpoint(out: &mut Vec<u8>, record: &FlowRecord, side: Side) {
+    let (address, port) = match side {
+        Side::Source => (record.source_address, record.source_port),
+        Side::Destination => (record.destination_address, record.destination_port),
+    };
+    if !matches!(record.protocol_identifier, TCP | UDP | DCCP | SCTP | UDP_LITE) {
         append_address(out, address);
-        out.push(b']');
-    } else {
-        append_address(out, address);
+        return;
+    }
+    match address {
+        IpAddr::V4(_) => append_address(out, address),
+        IpAddr::V6(_) => {
+            out.push(b'[');
+            append_address(out, address);
+            out.push(b']');
+        }
     }
     _ = write!(out, ":{port}");
 }
 
-/// Letters of CWR, ECE, URG, ACK, PSH, RST, SYN, FIN (RFC 9293, section 3.1); a dot where the bit is 0.
-fn append_tcp_control_bits(out: &mut Vec<u8>, tcp_control_bits: u16) {
-    for (letter, bit) in b"CEUAPRSF".iter().zip((0..8).rev()) {
-        out.push(if tcp_control_bits & (1 << bit) == 0 { b'.' } else { *letter });
+/// TCP: letters of CWR, ECE, URG, ACK, PSH, RST, SYN, FIN (RFC 9293, section 3.1), a dot where the bit is 0.
+/// ICMP: `type/code`.
+fn append_flags(out: &mut Vec<u8>, record: &FlowRecord) {
+    match record.protocol_identifier {
+        TCP => {
+            for (letter, bit) in b"CEUAPRSF".iter().zip((0..8).rev()) {
+                out.push(if record.tcp_control_bits & (1 << bit) == 0 { b'.' } else { *letter });
+            }
+        }
+        ICMP | ICMPV6 => {
+            let [kind, code] = record.icmp_type_code.to_be_bytes();
+            _ = write!(out, "{kind}/{code}");
+        }
+        _ => {}
     }
 }
 
