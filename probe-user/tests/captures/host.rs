@@ -8,6 +8,16 @@ use pathflow_common::flow::{Ipv4Key, Ipv6Key, Key};
 use pathflow_common::layout::Count;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse};
 
+/// Octets that the kernel puts into the first buffer of a frame: a page of 4,096 less 256 of headroom and
+/// 320 for what describes the further buffers. The kernel program reads no further.
+pub(crate) const FIRST_BUFFER: usize = 3520;
+
+/// The kernel's view of a captured frame: it is as long as what was captured, and only its first buffer can
+/// be read.
+pub(crate) fn in_first_buffer(frame: &[u8]) -> SliceFrame<'_> {
+    SliceFrame::captured(&frame[..frame.len().min(FIRST_BUFFER)], frame.len() as u32)
+}
+
 /// What the parser decided for one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {

@@ -2,23 +2,16 @@
 
 use pathflow::capture::TableSizes;
 use pathflow_common::DropReason;
-use pathflow_common::bytes::SliceFrame;
 use pathflow_common::layout::Count;
 
 use crate::corpus::corpus;
-use crate::host::{Totals, fate, fate_at};
-use crate::kernel_run::{FIRST_BUFFER, Kernel, LONGEST, SHORTEST};
+use crate::host::{FIRST_BUFFER, Totals, fate, fate_at, in_first_buffer};
+use crate::kernel_run::{Kernel, LONGEST, SHORTEST};
 use crate::{own, say};
 
 const ROOMY: TableSizes = TableSizes { ipv4_slots: 16_384, ipv6_slots: 16_384, spill_slots: 1024 };
 /// The interface index of lo in every network namespace, where the kernel makes the frames arrive.
 const LOOPBACK: u32 = 1;
-
-/// The kernel's view of a captured frame: it is as long as what was captured, and only its first buffer can
-/// be read.
-fn in_first_buffer(frame: &[u8]) -> SliceFrame<'_> {
-    SliceFrame::captured(&frame[..frame.len().min(FIRST_BUFFER)], frame.len() as u32)
-}
 
 /// Frames that are too short or too long for the kernel's test run.
 #[derive(Default)]
@@ -29,8 +22,8 @@ struct Unfit {
 
 /// Runs one frame in the kernel and on the host, as far as the kernel takes it. Returns what it ran.
 fn run_both(kernel: &mut Kernel, host: &mut Totals, frame: &[u8], unfit: &mut Unfit) -> bool {
+    unfit.cut += usize::from(frame.len() > LONGEST);
     let frame = &frame[..frame.len().min(LONGEST)];
-    unfit.cut += usize::from(frame.len() == LONGEST);
     match kernel.run(frame) {
         Ok(()) => host.add(fate(&in_first_buffer(frame)), 0),
         Err(_) if frame.len() < SHORTEST => {

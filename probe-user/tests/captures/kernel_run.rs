@@ -5,11 +5,8 @@ use pathflow::capture::{Epochs, FlowTables, KernelProgram, LoadSettings, TableSi
 use pathflow_common::flow::HASH_SECRETS;
 use pathflow_common::layout::{Count, OBSERVATION_POINTS};
 
-use crate::host::Totals;
+use crate::host::{FIRST_BUFFER, Totals};
 
-/// Octets that the kernel puts into the first buffer: a page of 4,096 less 256 of headroom and 320 for what
-/// describes the further buffers. The program can read no further.
-pub(crate) const FIRST_BUFFER: usize = 3520;
 /// The longest frame that the kernel takes: the first buffer and 17 pages.
 pub(crate) const LONGEST: usize = FIRST_BUFFER + 17 * 4096;
 /// The shortest one: an Ethernet header.

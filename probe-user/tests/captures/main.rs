@@ -9,7 +9,9 @@
 //! What is checked:
 //! - [`pipeline`]: every packet has one fate in the parser, and the flow cache neither loses nor adds any;
 //! - [`kernel`]: the XDP program, run by the kernel over the same frames, gives the same flows (needs root);
-//! - [`totals`]: packets and octets equal those that tshark sees.
+//! - [`totals`]: packets and octets equal those that tshark sees;
+//! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
+//!   tcpreplay).
 
 mod corpus;
 mod file;
@@ -17,8 +19,10 @@ mod frames;
 mod host;
 mod kernel;
 mod kernel_run;
+mod namespace;
 mod own;
 mod pipeline;
+mod replay;
 mod scratch;
 mod totals;
 

@@ -9,6 +9,9 @@ use crate::frames::{
     tagged, tcp,
 };
 
+/// Name of the capture of frames for an MTU of 9,000 octets.
+pub(crate) const JUMBO: &str = "own: jumbo frames";
+
 /// Every own capture.
 pub(crate) fn captures() -> Vec<Capture> {
     vec![
@@ -24,13 +27,25 @@ pub(crate) fn captures() -> Vec<Capture> {
         whole("own: not IP", not_ip()),
         whole("own: short frames", short_frames()),
         capture("own: cut captures", cut_captures()),
+        whole(JUMBO, jumbo()),
         whole("own: large", large()),
+        raw_ip(),
         whole("own: shorter than an Ethernet header", (0..14).map(|length| vec![0xff; length]).collect()),
     ]
 }
 
 fn whole(name: &str, frames: Vec<Vec<u8>>) -> Capture {
     capture(name, frames.into_iter().map(|frame| (frame.len() as u32, frame)).collect())
+}
+
+/// IP packets without a link layer, as captured on a tunnel interface: nothing that pathflow could be
+/// attached to, but its parser may not stumble over them.
+fn raw_ip() -> Capture {
+    const RAW_IP: u32 = 101;
+    let frames = ipv4_options().into_iter().chain(ipv6_extensions());
+    let mut capture = whole("own: raw IP", frames.map(|frame| frame[14..].to_vec()).collect());
+    capture.packets.iter_mut().for_each(|packet| packet.link_type = RAW_IP);
+    capture
 }
 
 /// A capture of frames with their lengths on the wire, a millisecond apart.
@@ -276,10 +291,25 @@ fn cut_captures() -> Vec<(u32, Vec<u8>)> {
         .collect()
 }
 
+/// Frames of several buffers that fit an MTU of 9,000 octets.
+fn jumbo() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for length in [1500, 3000, 3480, 3490, 4096, 8192, 8960] {
+        frames.push(Ipv4::new(UDP, &ports(11_000, 53, length)).frame());
+        frames.push(ethernet(IPV6, &ipv6(0, UDP, &ports(11_001, 53, length))));
+        let packet = ipv6(0, TCP, &tcp(11_002, 0x018, length - 40));
+        frames.push(tagged(&[(SERVICE_TAG, 30), (CUSTOMER_TAG, 40)], IPV6, &packet));
+    }
+    // Extension headers of 2,048 octets each: the third lies outside the first buffer of the kernel, if
+    // that is a page.
+    for count in 1..=4 {
+        frames.extend(extended(&vec![options(DESTINATION_OPTIONS, 255); count]));
+    }
+    frames
+}
+
 fn large() -> Vec<Vec<u8>> {
     let mut frames = vec![
-        Ipv4::new(UDP, &ports(10_000, 53, 8972)).frame(),
-        ethernet(IPV6, &ipv6(0, UDP, &ports(10_001, 53, 8960))),
         Ipv4::new(UDP, &ports(10_002, 53, 65_515)).frame(),
         ethernet(IPV6, &ipv6(0, UDP, &ports(10_003, 53, 65_535))),
     ];
@@ -290,10 +320,6 @@ fn large() -> Vec<Vec<u8>> {
         let jumbo_payload = vec![TCP, 0, 0xc2, 4, 0, 1, 0x11, 0x70];
         let packet = ipv6(0, HOP_BY_HOP, &[jumbo_payload, tcp(10_005, 0x010, payload - 28)].concat());
         frames.push(ethernet(IPV6, &changed(&packet, 4, &[0, 0])));
-    }
-    // Extension headers of 2,048 octets each: the third lies outside the first buffer of the kernel.
-    for count in 1..=4 {
-        frames.extend(extended(&vec![options(DESTINATION_OPTIONS, 255); count]));
     }
     frames
 }
