@@ -1,7 +1,7 @@
 //! Sends frames of many flows out of an interface as fast as one CPU can, without a network card.
 //!
 //! `BPF_PROG_TEST_RUN` with `BPF_F_TEST_XDP_LIVE_FRAMES` (kernel 5.18) makes real frames and runs an XDP
-//! program on each; the program writes the flow into the frame and redirects it to the interface. The
+//! program on each; the program writes the flow into it and redirects it to the interface. The
 //! kernel does not say how many frames the interface took: [`Generator::send`] compares its counters.
 
 use std::io;
@@ -12,17 +12,23 @@ use aya::Ebpf;
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions};
 use serde::Serialize;
 
+use crate::cpu::Stay;
 use crate::frames::Frame;
 use crate::interface::{self, Counters};
 pub use crate::object::{ObjectError, Order};
-use crate::object::{load, program, verify};
+use crate::object::{Output, load, program, verify};
 
 const PROGRAM: &str = "generate";
-/// Each call costs the set-up of a page pool and grace periods: fewer calls are faster, but none can be
-/// interrupted.
+/// Frames of one call without a rate. Each call costs tens of milliseconds, mostly grace periods.
 const MAX_CHUNK: u32 = 1_000_000;
-/// With a rate, this much time's packets are sent at once.
-const RATE_INTERVAL: Duration = Duration::from_millis(100);
+/// With a rate, one call sends the frames of this many seconds.
+const RATE_SECONDS: u32 = 10;
+/// Below this rate, frames per second, each frame is a call of its own, which has no grace period, and the
+/// waiting is done here; above, the kernel program waits.
+const MIN_KERNEL_RATE: u32 = 15_000;
+/// With a rate, the frames of one batch take no longer than this: the kernel lets nothing else run
+/// meanwhile on the CPU, and shows the interface no frame before.
+const BATCHES_PER_SECOND: u32 = 1000;
 /// Largest batch that the kernel takes.
 pub const MAX_BATCH: u32 = 256;
 /// How long the interface's counters may take to show the last frames.
@@ -42,6 +48,9 @@ pub enum GeneratorError {
     /// The program could not be loaded.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// The thread cannot be kept on its CPU.
+    #[error("cannot stay on one CPU: {0}")]
+    Cpu(io::Error),
     /// The kernel refuses to send, perhaps because it is older than 5.18.
     #[error("cannot send live frames: {0}")]
     Run(#[from] ProgramError),
@@ -56,8 +65,11 @@ pub struct GeneratorSettings {
     pub flows: u32,
     /// Order of the flows.
     pub order: Order,
-    /// Frames that are handed to the interface at once, 1 to [`MAX_BATCH`].
+    /// Frames that are handed to the interface at once, 1 to [`MAX_BATCH`]; fewer if they would take more
+    /// than a millisecond at the rate.
     pub batch: u32,
+    /// Frames per second; as many as possible if there is none.
+    pub rate: Option<u32>,
 }
 
 /// What was sent.
@@ -82,7 +94,38 @@ pub struct Generator {
     ebpf: Ebpf,
     frame: Frame,
     interface: String,
+    pace: Pace,
+}
+
+/// How the frames are spread over calls and batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace {
+    /// Frames of one call.
+    chunk: u32,
     batch: u32,
+    /// Nanoseconds that the kernel program waits from one frame to the next.
+    kernel_interval: u64,
+    /// Nanoseconds that are waited here from one call to the next.
+    call_interval: u64,
+}
+
+impl Pace {
+    fn new(rate: Option<u32>, batch: u32) -> Self {
+        let batch = batch.clamp(1, MAX_BATCH);
+        let Some(rate) = rate.map(|rate| rate.max(1)) else {
+            return Self { chunk: MAX_CHUNK, batch, kernel_interval: 0, call_interval: 0 };
+        };
+        let interval = 1_000_000_000 / u64::from(rate);
+        if rate < MIN_KERNEL_RATE {
+            return Self { chunk: 1, batch: 1, kernel_interval: 0, call_interval: interval };
+        }
+        Self {
+            chunk: rate.saturating_mul(RATE_SECONDS),
+            batch: batch.min(rate / BATCHES_PER_SECOND),
+            kernel_interval: interval,
+            call_interval: 0,
+        }
+    }
 }
 
 impl Generator {
@@ -93,35 +136,31 @@ impl Generator {
     pub fn load(settings: &GeneratorSettings, frame: Frame) -> Result<Self, GeneratorError> {
         let index = interface::index(&settings.interface)
             .map_err(|error| GeneratorError::Interface { interface: settings.interface.clone(), error })?;
-        let mut ebpf = load(&frame, settings.flows, settings.order, index)?;
+        let pace = Pace::new(settings.rate, settings.batch);
+        let output = Output { interface: index, interval: pace.kernel_interval };
+        let mut ebpf = load(&frame, settings.flows, settings.order, output)?;
         verify(&mut ebpf, PROGRAM)?;
-        Ok(Self {
-            ebpf,
-            frame,
-            interface: settings.interface.clone(),
-            batch: settings.batch.clamp(1, MAX_BATCH),
-        })
+        Ok(Self { ebpf, frame, interface: settings.interface.clone(), pace })
     }
 
-    /// Sends exactly `packets` frames on the CPU of the calling thread, at `rate` frames per second if it
-    /// is given, otherwise as fast as it goes.
+    /// Sends exactly `packets` frames. The calling thread stays on its CPU meanwhile: a veth's receiver runs
+    /// where the first frame was sent, and from another CPU its queue of 256 would soon be full.
     ///
     /// # Errors
-    /// If the kernel refuses to send or the interface disappears. Frames that the interface drops are not
-    /// an error but in [`Sent::missing_packets`].
-    pub fn send(&self, packets: u64, rate: Option<u32>) -> Result<Sent, GeneratorError> {
-        let chunk = rate.map_or(MAX_CHUNK, |rate| chunk_at(rate, self.batch));
+    /// If the kernel refuses to send, a signal comes, or the interface disappears. Frames that the
+    /// interface drops are not an error but in [`Sent::missing_packets`].
+    pub fn send(&self, packets: u64) -> Result<Sent, GeneratorError> {
+        let _stay = Stay::here().map_err(GeneratorError::Cpu)?;
         let before = self.counters()?;
         let start = Instant::now();
-        let mut sent = 0;
+        let (mut sent, mut calls) = (0, 0);
         while sent < packets {
-            if let Some(rate) = rate {
-                let due = Duration::from_secs_f64(sent as f64 / f64::from(rate.max(1)));
-                thread::sleep(due.saturating_sub(start.elapsed()));
-            }
-            let now = u64::from(chunk).min(packets - sent) as u32;
+            let due = Duration::from_nanos(self.pace.call_interval * calls);
+            thread::sleep(due.saturating_sub(start.elapsed()));
+            let now = u64::from(self.pace.chunk).min(packets - sent) as u32;
             self.send_chunk(now)?;
             sent += u64::from(now);
+            calls += 1;
         }
         let seconds = start.elapsed().as_secs_f64();
         let after = self.settled(&before, packets)?;
@@ -140,7 +179,7 @@ impl Generator {
         let mut options = TestRunOptions::new();
         options.data_in = Some(self.frame.octets());
         options.repeat = packets;
-        options.attrs = TestRunAttrs::new().xdp_live_frames(self.batch);
+        options.attrs = TestRunAttrs::new().xdp_live_frames(self.pace.batch);
         program(&self.ebpf, PROGRAM)?.test_run(options)?;
         Ok(())
     }
@@ -163,22 +202,30 @@ impl Generator {
     }
 }
 
-/// Frames of one call at `rate` frames per second: a whole number of batches.
-fn chunk_at(rate: u32, batch: u32) -> u32 {
-    let packets = (f64::from(rate) * RATE_INTERVAL.as_secs_f64()) as u32;
-    packets.clamp(1, MAX_CHUNK).next_multiple_of(if packets > batch { batch } else { 1 })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn chunks_follow_the_rate() {
-        assert_eq!(chunk_at(1, 64), 1);
-        assert_eq!(chunk_at(100, 64), 10);
-        assert_eq!(chunk_at(64_000, 64), 6400);
-        assert_eq!(chunk_at(100_000, 64), 10_048);
-        assert_eq!(chunk_at(u32::MAX, 64), 1_000_000);
+    fn without_a_rate_nothing_waits() {
+        let pace = Pace::new(None, 64);
+        assert_eq!(pace, Pace { chunk: MAX_CHUNK, batch: 64, kernel_interval: 0, call_interval: 0 });
+        assert_eq!(Pace::new(None, 0).batch, 1);
+        assert_eq!(Pace::new(None, 1000).batch, MAX_BATCH);
+    }
+
+    #[test]
+    fn slow_frames_are_calls_of_their_own() {
+        let pace = Pace::new(Some(100), 64);
+        assert_eq!(pace, Pace { chunk: 1, batch: 1, kernel_interval: 0, call_interval: 10_000_000 });
+    }
+
+    #[test]
+    fn fast_frames_wait_in_the_kernel_program() {
+        let pace = Pace::new(Some(20_000), 64);
+        assert_eq!(pace, Pace { chunk: 200_000, batch: 20, kernel_interval: 50_000, call_interval: 0 });
+        let pace = Pace::new(Some(1_000_000), 64);
+        assert_eq!((pace.batch, pace.kernel_interval), (64, 1000));
+        assert_eq!(Pace::new(Some(u32::MAX), 64).chunk, u32::MAX);
     }
 }

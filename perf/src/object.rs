@@ -38,8 +38,17 @@ pub enum ObjectError {
     Missing(&'static str),
 }
 
-/// Loads the object for `flows` flows of `frame`; the generator sends to interface `output`.
-pub(crate) fn load(frame: &Frame, flows: u32, order: Order, output: u32) -> Result<Ebpf, ObjectError> {
+/// Where and how fast the generator sends.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Output {
+    /// Index of the interface.
+    pub(crate) interface: u32,
+    /// Nanoseconds from one frame to the next; 0 for as fast as possible.
+    pub(crate) interval: u64,
+}
+
+/// Loads the object for `flows` flows of `frame`.
+pub(crate) fn load(frame: &Frame, flows: u32, order: Order, output: Output) -> Result<Ebpf, ObjectError> {
     let checksums = frame.checksums();
     let headers = frame.octets().first_chunk::<HEADER_OCTETS>().copied().unwrap_or([0; HEADER_OCTETS]);
     Ok(EbpfLoader::new()
@@ -50,7 +59,8 @@ pub(crate) fn load(frame: &Frame, flows: u32, order: Order, output: u32) -> Resu
         .override_global("CHECKSUM_OFFSETS", &checksums.map(|checksum| checksum.offset), true)
         .override_global("CHECKSUM_SUMS", &checksums.map(|checksum| checksum.others), true)
         .override_global("HEADERS", &headers, true)
-        .override_global("OUTPUT", &output, true)
+        .override_global("OUTPUT", &output.interface, true)
+        .override_global("INTERVAL", &output.interval, true)
         .load(OBJECT)?)
 }
 

@@ -12,7 +12,7 @@ use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
 
 use crate::frames::Frame;
 pub use crate::object::{ObjectError, Order};
-use crate::object::{load, program, verify};
+use crate::object::{Output, load, program, verify};
 
 const WRAPPER: &str = "vary";
 const EMPTY: &str = "pass";
@@ -48,7 +48,7 @@ impl Vary {
     /// # Errors
     /// If the kernel refuses it.
     pub fn load(frame: Frame, flows: u32, order: Order) -> Result<Self, VaryError> {
-        let mut ebpf = load(&frame, flows, order, 0)?;
+        let mut ebpf = load(&frame, flows, order, Output::default())?;
         verify(&mut ebpf, WRAPPER)?;
         verify(&mut ebpf, EMPTY)?;
         let target = ebpf.take_map(TARGET).ok_or(ObjectError::Missing(TARGET))?.try_into()?;

@@ -92,9 +92,14 @@ fn send_and_drain(sizes: TableSizes, frame: &Frame, packets: u64, flows: u32, or
             thread::scope(|scope| {
                 let sender = scope.spawn(|| {
                     near.run(|| {
-                        let settings =
-                            GeneratorSettings { interface: SENDER.to_owned(), flows, order, batch: 64 };
-                        Generator::load(&settings, frame.clone()).unwrap().send(packets, None).unwrap()
+                        let settings = GeneratorSettings {
+                            interface: SENDER.to_owned(),
+                            flows,
+                            order,
+                            batch: 64,
+                            rate: None,
+                        };
+                        Generator::load(&settings, frame.clone()).unwrap().send(packets).unwrap()
                     })
                     .unwrap()
                 });

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::Common;
 use crate::report::{Report, Spread};
-use crate::tables::{DEFAULT_SIZES, Tables};
+use crate::tables::{Tables, default_sizes};
 
 /// One measured number.
 #[derive(Serialize)]
@@ -40,8 +40,8 @@ pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
     ));
     for (family, name) in [(Family::Ipv4, "ipv4"), (Family::Ipv6, "ipv6")] {
         let slots = match family {
-            Family::Ipv4 => DEFAULT_SIZES.ipv4_slots,
-            Family::Ipv6 => DEFAULT_SIZES.ipv6_slots,
+            Family::Ipv4 => default_sizes().ipv4_slots,
+            Family::Ipv6 => default_sizes().ipv6_slots,
         };
         // Nearly empty, half full (where an epoch ends early), full with the spill log full as well.
         for flows in [slots / 64, slots / 2, 2 * slots] {
@@ -69,7 +69,7 @@ fn line(row: &Row) -> String {
 
 fn measure(family: Family, name: &'static str, slots: u32, flows: u32, common: &Common) -> Result<Row> {
     let frame = Frame::new(&FrameSettings { family, ..FrameSettings::default() })?;
-    let mut tables = Tables::load(DEFAULT_SIZES, common.cpu)?;
+    let mut tables = Tables::load(default_sizes(), common.cpu)?;
     let mut vary = Vary::load(frame, flows, Order::Sequential)?;
     let (mut advance, mut drain) = (Vec::new(), Vec::new());
     let mut last = (0, 0, 0);

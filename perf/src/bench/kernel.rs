@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::Common;
 use crate::report::{Report, Spread};
-use crate::tables::{DEFAULT_SIZES, Tables, ample_sizes};
+use crate::tables::{Tables, ample_sizes, default_sizes};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -72,11 +72,11 @@ pub(crate) fn run(options: &Options, common: &Common, report: &mut Report) -> Re
             report.row(&line(&row), &row)
         };
 
-        let (pairs, without_slot) = same_packet(&frame, DEFAULT_SIZES, options, common)?;
-        print("same packet", 1, DEFAULT_SIZES, &pairs, without_slot)?;
+        let (pairs, without_slot) = same_packet(&frame, default_sizes(), options, common)?;
+        print("same packet", 1, default_sizes(), &pairs, without_slot)?;
         for flows in FLOWS {
             let ample = ample_sizes(family, flows);
-            let sizes = if ample == DEFAULT_SIZES { vec![ample] } else { vec![ample, DEFAULT_SIZES] };
+            let sizes = if ample == default_sizes() { vec![ample] } else { vec![ample, default_sizes()] };
             for sizes in sizes {
                 let (pairs, without_slot) = known_flows(&frame, flows, sizes, options, common)?;
                 print("known flows", flows, sizes, &pairs, without_slot)?;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use pathflow::capture::{Delta, Drained, Epochs, FlowTables, KernelProgram, LoadSettings, TableSizes};
+use pathflow::config::raw::Capture;
 use pathflow_common::flow::HASH_SECRETS;
 use pathflow_common::layout::Count;
 use pathflow_perf::frames::Family;
@@ -26,12 +27,14 @@ const SECRETS: [u32; HASH_SECRETS] = [
 ];
 
 /// The sizes that the probe has unless it is told otherwise.
-pub(crate) const DEFAULT_SIZES: TableSizes =
-    TableSizes { ipv4_slots: 65_536, ipv6_slots: 16_384, spill_slots: 8192 };
+pub(crate) fn default_sizes() -> TableSizes {
+    let Capture { ipv4_slots, ipv6_slots, spill_slots, .. } = Capture::default();
+    TableSizes { ipv4_slots, ipv6_slots, spill_slots }
+}
 
 /// The default sizes, or as many slots of one family as keep the table less than half full.
 pub(crate) fn ample_sizes(family: Family, flows: u32) -> TableSizes {
-    let mut sizes = DEFAULT_SIZES;
+    let mut sizes = default_sizes();
     match family {
         Family::Ipv4 => sizes.ipv4_slots = sizes.ipv4_slots.max((2 * flows).next_power_of_two()),
         Family::Ipv6 => sizes.ipv6_slots = sizes.ipv6_slots.max((2 * flows).next_power_of_two()),

@@ -41,7 +41,7 @@ struct Arguments {
     /// Length of each frame in octets, without its check sequence
     #[arg(long, default_value_t = 64)]
     frame_octets: usize,
-    /// Frames per second, in bursts ten times a second; without it as fast as possible
+    /// Frames per second; without it as many as possible
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     /// Frames handed to the interface at once
@@ -90,8 +90,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         flows: arguments.flows,
         order: if arguments.random { Order::Random } else { Order::Sequential },
         batch: arguments.batch,
+        rate: arguments.rate,
     };
-    let sent = Generator::load(&settings, frame)?.send(arguments.packets, arguments.rate)?;
+    let sent = Generator::load(&settings, frame)?.send(arguments.packets)?;
     if arguments.json {
         println!("{}", serde_json::to_string(&sent)?);
     } else {

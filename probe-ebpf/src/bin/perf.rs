@@ -10,7 +10,10 @@ use core::ptr::read_volatile;
 use aya_ebpf::{
     bindings::xdp_action,
     btf_maps::{Array, ProgramArray},
-    helpers::{bpf_get_prandom_u32, generated::bpf_redirect},
+    helpers::{
+        bpf_get_prandom_u32,
+        generated::{bpf_ktime_get_ns, bpf_redirect},
+    },
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
@@ -22,6 +25,10 @@ const HEADER_WORDS: usize = 7;
 /// Position in the sequence of flows.
 #[btf_map]
 static NEXT: Array<u64, 1> = Array::new();
+
+/// Time at which the last frame was due, in monotonic nanoseconds.
+#[btf_map]
+static DUE: Array<u64, 1> = Array::new();
 
 /// The program that [`vary`] goes on with.
 #[btf_map]
@@ -48,6 +55,9 @@ static CHECKSUM_SUMS: [u32; 2] = [0; 2];
 /// The first words of the frame, for the generator.
 #[unsafe(no_mangle)]
 static HEADERS: [u64; HEADER_WORDS] = [0; HEADER_WORDS];
+/// Nanoseconds from one frame to the next, for the generator; 0: as fast as possible.
+#[unsafe(no_mangle)]
+static INTERVAL: u64 = 0;
 /// Interface that the generator sends to.
 #[unsafe(no_mangle)]
 static OUTPUT: u32 = 0;
@@ -70,10 +80,40 @@ pub fn vary(context: XdpContext) -> u32 {
 /// Varies the packet and sends it to [`OUTPUT`].
 #[xdp]
 pub fn generate(context: XdpContext) -> u32 {
+    wait();
     restore(&context);
     write_flow(&context);
     // SAFETY: the helper takes plain values; a wrong interface index drops the frame.
     unsafe { bpf_redirect(read_volatile(&raw const OUTPUT), 0) as u32 }
+}
+
+/// How often the clock is read at most while waiting for one frame: bounds the wait to about 0.1 ms, and
+/// the loop to what the verifier follows.
+const MAX_READS: u32 = 4096;
+/// Lag that is made up for: that of the set-up between two calls of the generator, and no more.
+const MAX_LAG: u64 = 100_000_000;
+
+/// Waits until the next frame is due.
+#[inline(always)]
+fn wait() {
+    // SAFETY: a read of a static of this type; volatile, because the loader sets it.
+    let interval = unsafe { read_volatile(&raw const INTERVAL) };
+    if interval == 0 {
+        return;
+    }
+    let Some(last) = DUE.get_ptr_mut(0) else { return };
+    // SAFETY: points to the one element of an array map; one CPU runs this program at a time.
+    let due = unsafe { *last } + interval;
+    // SAFETY: the helper takes no argument and has no precondition.
+    let mut now = unsafe { bpf_ktime_get_ns() };
+    let mut reads = 0;
+    while now < due && reads < MAX_READS {
+        // SAFETY: as above.
+        now = unsafe { bpf_ktime_get_ns() };
+        reads += 1;
+    }
+    // SAFETY: as for reading it.
+    unsafe { *last = if due + MAX_LAG < now { now } else { due } };
 }
 
 /// Makes the frame again what it was. The kernel uses its memory again and again, and whoever got the
