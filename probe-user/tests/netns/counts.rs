@@ -1,7 +1,7 @@
 //! Five million packets at full speed: each has one fate, and every fate has a counter.
 
 use super::support::metrics::Metrics;
-use super::support::network::{CAPTURED, Network};
+use super::support::network::{CAPTURED, COLLECTOR_IPV4, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::{Ended, Probe, ProbeBuilder};
 use super::support::report::{Figure, Report};
@@ -11,11 +11,11 @@ const PACKETS: u64 = 5_000_000;
 
 /// Sends `traffic`, waits until the metrics show all of it, and ends the daemon. Metrics, report and the
 /// interface agree on what was received.
-fn send_and_end(network: &Network, traffic: &Traffic, probe: Probe) -> (Metrics, Ended) {
+fn send_and_end(network: &Network, traffic: &Traffic, probe: Probe<'_>) -> (Metrics, Ended) {
     let router = &network.router;
     let before = router.received(CAPTURED);
     traffic.send(&network.sender);
-    let metrics = probe.wait_until(router, "all packets in the metrics", |metrics| {
+    let metrics = probe.wait_until("all packets in the metrics", |metrics| {
         metrics.total("pathflow_received_packets_total") >= traffic.packets
     });
     assert_eq!(metrics.total("pathflow_received_packets_total"), traffic.packets);
@@ -54,16 +54,15 @@ fn a_tiny_table_overflows_and_every_packet_is_still_counted() {
 #[test]
 fn a_thousand_flows_at_full_speed_lose_nothing_up_to_the_collector() {
     let network = Network::new();
-    let collector = network.collector_ipv4();
-    let nfcapd = Nfcapd::start(&network.collector, collector);
-    let probe = ProbeBuilder::new(&network.router).collector(collector, "ipfix").start();
+    let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
+    let probe = ProbeBuilder::new(&network.router).collector(COLLECTOR_IPV4, "ipfix").start();
     let traffic = Traffic { packets: PACKETS, flows: 1000, ..Traffic::default() };
     let (metrics, ended) = send_and_end(&network, &traffic, probe);
     ended.report.assert_complete();
     assert_eq!(metrics.total("pathflow_dropped_packets_total"), 0);
     assert_eq!(metrics.total("pathflow_export_dropped_records_total"), 0);
 
-    let collected = nfcapd.stop();
+    let collected = nfcapd.stop(&network);
     assert_eq!((collected.packets(), collected.octets()), (PACKETS, traffic.octets()));
     assert_eq!(collected.flows.len(), 1000);
     assert!(collected.flows.iter().all(|flow| flow["in_packets"] == PACKETS / 1000));

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::Signal;
 
-use super::support::network::{CAPTURED, Network};
+use super::support::network::{CAPTURED, COLLECTOR_IPV4, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
 use super::support::traffic::Traffic;
@@ -25,15 +25,14 @@ const ENDLESS: Traffic = Traffic {
 #[test]
 fn sigterm_in_mid_traffic_exports_everything_that_was_received() {
     let network = Network::new();
-    let collector = network.collector_ipv4();
     for format in ["ipfix", "netflow-v9"] {
-        let nfcapd = Nfcapd::start(&network.collector, collector);
+        let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
         let probe = ProbeBuilder::new(&network.router)
-            .collector(collector, format)
+            .collector(COLLECTOR_IPV4, format)
             .argument("--active-timeout", "500ms")
             .start();
         let mut generator = ENDLESS.start(&network.sender);
-        probe.wait_until(&network.router, "records in the metrics", |metrics| {
+        probe.wait_until("records in the metrics", |metrics| {
             metrics.total("pathflow_exported_records_total") > 0
         });
         assert!(generator.child().try_wait().unwrap().is_none(), "{}", generator.errors());
@@ -44,7 +43,7 @@ fn sigterm_in_mid_traffic_exports_everything_that_was_received() {
         assert_eq!(network.router.xdp_program(CAPTURED), None);
         ended.report.assert_complete();
         let received = ended.report.received();
-        let collected = nfcapd.stop();
+        let collected = nfcapd.stop(&network);
         assert!(received.packets > 0);
         assert_eq!((collected.packets(), collected.octets()), (received.packets, received.octets));
         assert_eq!(collected.flows.len() as u64, ended.report.made().records);
@@ -61,7 +60,7 @@ fn kill_leaves_no_program_attached_and_the_next_start_succeeds() {
         let name = router.xdp_program(CAPTURED);
         assert!(name.as_ref().is_some_and(|name| name.starts_with("pathflow")), "{name:?}");
         let generator = ENDLESS.start(&network.sender);
-        probe.wait_until(router, "packets in the metrics", |metrics| {
+        probe.wait_until("packets in the metrics", |metrics| {
             metrics.total("pathflow_received_packets_total") > 0
         });
         probe.process().signal(Signal::KILL);

@@ -1,7 +1,8 @@
 //! What was sent is what collectors add up, for every format and both families.
 
-use super::support::network::Network;
-use super::support::nfacctd::{self, Nfacctd};
+use super::support::json::sum;
+use super::support::network::{COLLECTOR_IPV4, COLLECTOR_IPV6, Network};
+use super::support::nfacctd::Nfacctd;
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
 use super::support::report::Figure;
@@ -13,12 +14,12 @@ fn nfcapd_totals_equal_what_was_sent_for_each_format_and_family() {
     for (format, ipv6) in [("ipfix", false), ("ipfix", true), ("netflow-v9", false), ("netflow-v9", true)] {
         let traffic = Traffic { packets: 30_000, flows: 500, ipv6, frame_octets: 200, ..Traffic::default() };
         // The export takes the family of the traffic as well.
-        let collector = if ipv6 { network.collector_ipv6() } else { network.collector_ipv4() };
-        let nfcapd = Nfcapd::start(&network.collector, collector);
+        let collector = if ipv6 { COLLECTOR_IPV6 } else { COLLECTOR_IPV4 };
+        let nfcapd = Nfcapd::start(&network, collector);
         let probe = ProbeBuilder::new(&network.router).collector(collector, format).start();
         traffic.send(&network.sender);
         let ended = probe.terminate();
-        let collected = nfcapd.stop();
+        let collected = nfcapd.stop(&network);
 
         let sent = Figure { packets: traffic.packets, octets: traffic.octets(), records: 500 };
         ended.report.assert_complete();
@@ -35,17 +36,16 @@ fn nfcapd_totals_equal_what_was_sent_for_each_format_and_family() {
 #[test]
 fn nfacctd_totals_equal_what_was_sent_in_each_format() {
     let network = Network::new();
-    let collector = network.collector_ipv4();
     for (format, version) in [("ipfix", 10), ("netflow-v9", 9)] {
         let traffic = Traffic { packets: 20_000, flows: 200, frame_octets: 100, ..Traffic::default() };
-        let nfacctd = Nfacctd::start(&network.collector, collector);
-        let probe = ProbeBuilder::new(&network.router).collector(collector, format).start();
+        let nfacctd = Nfacctd::start(&network.collector, COLLECTOR_IPV4);
+        let probe = ProbeBuilder::new(&network.router).collector(COLLECTOR_IPV4, format).start();
         traffic.send(&network.sender);
         probe.terminate().report.assert_complete();
 
         let flows = nfacctd.printed(traffic.packets);
-        assert_eq!(nfacctd::sum(&flows, "packets"), traffic.packets);
-        assert_eq!(nfacctd::sum(&flows, "bytes"), traffic.octets());
+        assert_eq!(sum(&flows, "packets"), traffic.packets);
+        assert_eq!(sum(&flows, "bytes"), traffic.octets());
         assert_eq!(flows.len(), 200);
         for flow in &flows {
             assert_eq!(flow["export_proto_version"], version, "{flow}");

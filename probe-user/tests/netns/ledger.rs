@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::support::metrics::Metrics;
-use super::support::network::Network;
+use super::support::network::{COLLECTOR_IPV4, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
 use super::support::traffic::Traffic;
@@ -65,11 +65,11 @@ fn assert_counters_only_grow(before: &BTreeMap<String, f64>, after: &BTreeMap<St
 fn identities_hold_at_every_scrape_under_load() {
     let network = Network::new();
     network.add_captured_link("veth-send2", "veth-in2");
-    let nfcapd = Nfcapd::start(&network.collector, network.collector_ipv4());
+    let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
     // Three sinks: one that listens, one that does not, and standard output.
     let probe = ProbeBuilder::new(&network.router)
         .argument("--interface", "veth-in2")
-        .collector(network.collector_ipv4(), "ipfix")
+        .collector(COLLECTOR_IPV4, "ipfix")
         .argument("--collector", "192.0.2.2:9")
         .argument("--active-timeout", "1s")
         .argument("--idle-timeout", "400ms")
@@ -97,7 +97,7 @@ fn identities_hold_at_every_scrape_under_load() {
     let mut scrapes = 0;
     let start = Instant::now();
     while start.elapsed() < SCRAPING {
-        let metrics = probe.metrics(&network.router);
+        let metrics = probe.metrics();
         assert_received_is_accounted(&metrics);
         assert_recorded_is_accounted(&metrics);
         let now = metrics.counters();
@@ -109,7 +109,7 @@ fn identities_hold_at_every_scrape_under_load() {
     assert!(scrapes > 100, "only {scrapes} scrapes");
 
     // The test means little unless all of this has happened.
-    let metrics = probe.metrics(&network.router);
+    let metrics = probe.metrics();
     for (name, labels) in [
         ("pathflow_received_packets_total", [("interface", "veth-in")]),
         ("pathflow_received_packets_total", [("interface", "veth-in2")]),
@@ -128,7 +128,7 @@ fn identities_hold_at_every_scrape_under_load() {
     let ended = probe.terminate();
     ended.report.assert_balanced();
     let listener = ended.report.figure("ipfix to 192.0.2.2:4739: exported");
-    let collected = nfcapd.stop();
+    let collected = nfcapd.stop(&network);
     assert_eq!(collected.packets(), listener.packets);
     assert_eq!(collected.flows.len() as u64, listener.records);
     collected.assert_in_sequence();

@@ -6,12 +6,26 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod collector_down;
+#[cfg(test)]
 mod counts;
 #[cfg(test)]
 mod end_of_run;
 #[cfg(test)]
 mod export_totals;
 #[cfg(test)]
+mod field_values;
+#[cfg(test)]
+mod flow_end;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod path_mtu;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod standard_output;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod vlan;

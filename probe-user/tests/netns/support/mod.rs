@@ -1,6 +1,7 @@
 //! Namespaces, links, traffic, the probe and the collectors, each behind a guard that cleans up.
 
 pub(crate) mod frames;
+pub(crate) mod json;
 pub(crate) mod metrics;
 pub(crate) mod namespace;
 pub(crate) mod network;

@@ -1,6 +1,6 @@
 //! Network namespaces.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -89,6 +89,21 @@ impl Namespace {
         let links: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         let received = &links[0]["stats64"]["rx"];
         (received["packets"].as_u64().unwrap(), received["bytes"].as_u64().unwrap())
+    }
+
+    /// Sum of some of the kernel's UDP counters, IPv4 and IPv6, by their names in `/proc/net/snmp`.
+    pub(crate) fn udp_counters(&self, names: &[&str]) -> u64 {
+        // Of the thread, because it is a thread that is in the namespace.
+        let read = |table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap();
+        let (ipv4, ipv6) = self.run(|| (read("snmp"), read("snmp6")));
+        let mut rows = ipv4.lines().filter_map(|line| line.strip_prefix("Udp: ")).map(str::split_whitespace);
+        let (columns, values) = (rows.next().unwrap(), rows.next().unwrap());
+        let ipv4 = columns.zip(values).filter(|(name, _)| names.contains(name));
+        let ipv6 = ipv6
+            .lines()
+            .filter_map(|line| line.strip_prefix("Udp6")?.split_once(char::is_whitespace))
+            .filter(|(name, _)| names.contains(name));
+        ipv4.chain(ipv6).map(|(_, value)| value.trim().parse::<u64>().unwrap()).sum()
     }
 
     fn path(&self) -> String {

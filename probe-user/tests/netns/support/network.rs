@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::namespace::Namespace;
 use super::tool::{output, tool};
+use super::wait_for;
 
 /// Interface of the sender.
 pub(crate) const SENDER: &str = "veth-send";
@@ -25,10 +26,11 @@ pub(crate) const SENDER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// Address of the router on the captured interface.
 pub(crate) const ROUTER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 
-const COLLECTOR_IPV4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const COLLECTOR_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
-/// IPFIX port, and for the tests that of `NetFlow` v9 as well.
-const PORT: u16 = 4739;
+/// Where the collector listens, IPv4: the IPFIX port, for the tests that of `NetFlow` v9 as well.
+pub(crate) const COLLECTOR_IPV4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 4739);
+/// Where the collector listens, IPv6.
+pub(crate) const COLLECTOR_IPV6: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)), 4739);
 
 /// Three namespaces in a row. Nothing but the test sends through the captured interface.
 #[derive(Debug)]
@@ -71,14 +73,20 @@ impl Network {
         join((&self.sender, sending), (&self.router, captured));
     }
 
-    /// Where the collector listens, IPv4.
-    pub(crate) fn collector_ipv4(&self) -> SocketAddr {
-        SocketAddr::from((COLLECTOR_IPV4, PORT))
+    /// Datagrams that the router has sent.
+    pub(crate) fn datagrams_sent(&self) -> u64 {
+        self.router.udp_counters(&["OutDatagrams"])
     }
 
-    /// Where the collector listens, IPv6.
-    pub(crate) fn collector_ipv6(&self) -> SocketAddr {
-        SocketAddr::from((COLLECTOR_IPV6, PORT))
+    /// Waits until whatever the router has sent is read by a program of the collector's, or counted as
+    /// refused or dropped there.
+    pub(crate) fn wait_until_read(&self) {
+        let arrived = || self.collector.udp_counters(&["InDatagrams", "NoPorts", "InErrors"]);
+        wait_for(
+            "datagrams arrive",
+            || format!("{} of {}", arrived(), self.datagrams_sent()),
+            || (arrived() >= self.datagrams_sent()).then_some(()),
+        );
     }
 }
 

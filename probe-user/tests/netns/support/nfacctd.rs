@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::json::sum;
 use super::namespace::Namespace;
 use super::process::Process;
 use super::temp_dir::TempDir;
@@ -76,9 +77,4 @@ impl Nfacctd {
     fn log(&self) -> String {
         self.process.errors() + &fs::read_to_string(&self.log).unwrap_or_default()
     }
-}
-
-/// Sum of a number over all flows.
-pub(crate) fn sum(flows: &[Value], key: &str) -> u64 {
-    flows.iter().map(|flow| flow[key].as_u64().unwrap()).sum()
 }

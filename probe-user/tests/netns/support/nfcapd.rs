@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::namespace::Namespace;
+use super::json;
+use super::network::Network;
 use super::process::Process;
 use super::temp_dir::TempDir;
 use super::tool::{output, tool};
@@ -32,11 +33,11 @@ pub(crate) struct Collected {
 
 impl Nfcapd {
     /// Starts it and waits until it listens.
-    pub(crate) fn start(namespace: &Namespace, address: SocketAddr) -> Self {
+    pub(crate) fn start(network: &Network, address: SocketAddr) -> Self {
         let directory = TempDir::new();
         let (flows, log) = (directory.file("flows"), directory.file("log"));
         fs::create_dir(&flows).unwrap();
-        let mut command = namespace.command("nfcapd");
+        let mut command = network.collector.command("nfcapd");
         command.args(["-b", &address.ip().to_string(), "-p", &address.port().to_string()]);
         command.args([if address.is_ipv6() { "-6" } else { "-4" }, "-B", "4000000", "-w"]).arg(&flows);
         command.stdout(File::create(&log).unwrap());
@@ -46,13 +47,9 @@ impl Nfcapd {
         nfcapd
     }
 
-    /// Waits until it has read everything that its socket has received, then ends it.
-    pub(crate) fn stop(mut self) -> Collected {
-        wait_for("nfcapd reads", String::new, || {
-            let socket = self.socket()?;
-            // Sending and receiving queue: nothing is waiting.
-            socket.contains(" 00000000:00000000 ").then_some(())
-        });
+    /// Waits until it has read everything that the router has sent, then ends it.
+    pub(crate) fn stop(mut self, network: &Network) -> Collected {
+        network.wait_until_read();
         let socket = self.socket().unwrap();
         assert!(socket.trim_end().ends_with(" 0"), "the socket of nfcapd had no room: {socket}");
         let status = self.process.terminate();
@@ -81,17 +78,12 @@ impl Nfcapd {
 }
 
 impl Collected {
-    /// Sum of a number over all flows.
-    pub(crate) fn sum(&self, key: &str) -> u64 {
-        self.flows.iter().map(|flow| flow[key].as_u64().unwrap()).sum()
-    }
-
     pub(crate) fn packets(&self) -> u64 {
-        self.sum("in_packets")
+        json::sum(&self.flows, "in_packets")
     }
 
     pub(crate) fn octets(&self) -> u64 {
-        self.sum("in_bytes")
+        json::sum(&self.flows, "in_bytes")
     }
 
     /// No message was missing, repeated or not understood.

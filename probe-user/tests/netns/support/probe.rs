@@ -16,9 +16,6 @@ use super::report::Report;
 use super::temp_dir::TempDir;
 use super::wait_for;
 
-/// Address of the metrics page; every namespace has a loopback of its own.
-const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 9590);
-
 /// The daemon: what cargo has just built.
 pub(crate) fn daemon() -> PathBuf {
     env::var_os("PATHFLOW_BIN").map_or_else(|| env!("CARGO_BIN_EXE_pathflow").into(), PathBuf::from)
@@ -73,7 +70,7 @@ impl<'a> ProbeBuilder<'a> {
     }
 
     /// Starts the daemon and waits until it captures.
-    pub(crate) fn start(self) -> Probe {
+    pub(crate) fn start(self) -> Probe<'a> {
         let directory = TempDir::new();
         let (configuration, output) = (directory.file("pathflow.toml"), directory.file("stdout"));
         fs::write(&configuration, &self.configuration).unwrap();
@@ -87,15 +84,21 @@ impl<'a> ProbeBuilder<'a> {
         let mut process = Process::start(&mut command);
         // Written when everything is attached and ready.
         process.wait_for_message("metrics on http://");
-        assert!(process.errors().contains("capturing on "), "{}", process.errors());
-        Probe { process, output, _directory: directory }
+        let errors = process.errors();
+        assert!(errors.contains("capturing on "), "{errors}");
+        let (_, page) = errors.split_once("metrics on http://").unwrap();
+        let listen = page.split('/').next().unwrap().parse().unwrap();
+        Probe { namespace: self.namespace, process, listen, output, _directory: directory }
     }
 }
 
 /// A running daemon.
 #[derive(Debug)]
-pub(crate) struct Probe {
+pub(crate) struct Probe<'a> {
+    namespace: &'a Namespace,
     process: Process,
+    /// Address of the metrics page; every namespace has a loopback of its own.
+    listen: SocketAddr,
     output: PathBuf,
     _directory: TempDir,
 }
@@ -109,27 +112,22 @@ pub(crate) struct Ended {
     pub(crate) output: String,
 }
 
-impl Probe {
+impl Probe<'_> {
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
     /// Scrapes the metrics page.
-    pub(crate) fn metrics(&self, namespace: &Namespace) -> Metrics {
-        namespace.run(|| Metrics::scrape(SocketAddr::from(LISTEN)))
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.namespace.run(|| Metrics::scrape(self.listen))
     }
 
     /// Waits until a scrape shows what `condition` wants.
-    pub(crate) fn wait_until(
-        &self,
-        namespace: &Namespace,
-        what: &str,
-        condition: impl Fn(&Metrics) -> bool,
-    ) -> Metrics {
+    pub(crate) fn wait_until(&self, what: &str, condition: impl Fn(&Metrics) -> bool) -> Metrics {
         wait_for(
             what,
-            || format!("{:#?}", self.metrics(namespace)),
-            || Some(self.metrics(namespace)).filter(|metrics| condition(metrics)),
+            || format!("{:#?}", self.metrics()),
+            || Some(self.metrics()).filter(|metrics| condition(metrics)),
         )
     }
 

@@ -60,6 +60,13 @@ impl Report {
         self.sum(|label| label.contains(": lost, ") || label.ends_with(": not sent in time"))
     }
 
+    /// What was lost for one reason.
+    pub(crate) fn lost_for(&self, reason: &str) -> Figure {
+        let end = format!(": lost, {reason}");
+        self.sum(|label| label.ends_with(&end))
+    }
+
+    /// The report itself, and everything that was logged before it.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("bpftool", "bpftool"),
+    ("date", "coreutils"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("nfacctd", "pmacct"),

@@ -1,13 +1,14 @@
 //! What is on the wire towards the collector: captured by `tcpdump`, read by `tshark`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::process::Command;
 
-use super::namespace::Namespace;
-use super::network::COLLECTING;
+use super::network::{COLLECTING, COLLECTOR_IPV4, Network};
 use super::process::Process;
 use super::temp_dir::TempDir;
 use super::tool::{output, tool};
+use super::wait_for;
 
 const FILE: &str = "wire.pcap";
 
@@ -16,6 +17,8 @@ const FILE: &str = "wire.pcap";
 pub(crate) struct Wire {
     process: Process,
     directory: TempDir,
+    /// Datagrams that were sent before.
+    sent_before: u64,
 }
 
 /// Captured export traffic.
@@ -28,9 +31,10 @@ pub(crate) struct Capture {
 pub(crate) type Fields = BTreeMap<&'static str, String>;
 
 impl Wire {
-    /// Starts to capture datagrams to `port`, and waits until it does.
-    pub(crate) fn start(collector: &Namespace, port: u16) -> Self {
-        let mut command = collector.command("tcpdump");
+    /// Starts to capture what is sent to the collector's port, and waits until it does.
+    pub(crate) fn start(network: &Network) -> Self {
+        let mut command = network.collector.command("tcpdump");
+        let port = COLLECTOR_IPV4.port();
         let directory = TempDir::new();
         command.args(["-i", COLLECTING, "-U", "-n", "-B", "16384", "--immediate-mode", "-Z", "root", "-w"]);
         command.arg(directory.file(FILE));
@@ -38,11 +42,18 @@ impl Wire {
         command.arg(format!("udp dst port {port} or ip[6:2] & 0x1fff != 0"));
         let mut process = Process::start(&mut command);
         process.wait_for_message("listening on");
-        Self { process, directory }
+        Self { process, directory, sent_before: network.datagrams_sent() }
     }
 
-    /// Ends the capture, which must be complete.
-    pub(crate) fn stop(mut self) -> Capture {
+    /// Ends the capture once it has everything that the router has sent since it began.
+    pub(crate) fn stop(mut self, network: &Network) -> Capture {
+        let sent = network.datagrams_sent() - self.sent_before;
+        let captured = || frames(&fs::read(self.directory.file(FILE)).unwrap());
+        wait_for(
+            "tcpdump captures",
+            || format!("{} of {sent} datagrams", captured()),
+            || (captured() >= sent).then_some(()),
+        );
         let status = self.process.terminate();
         let errors = self.process.errors();
         assert!(status.success() && errors.contains("\n0 packets dropped by kernel"), "{errors}");
@@ -97,4 +108,17 @@ impl Capture {
         ]);
         command
     }
+}
+
+/// Whole frames in a capture file that `tcpdump` has written on this machine.
+fn frames(file: &[u8]) -> u64 {
+    let mut frames = 0;
+    // The file header, then 16 octets before each frame; the third word of them is its length in the file.
+    let mut rest = file.get(24..).unwrap_or_default();
+    while let Some((header, tail)) = rest.split_first_chunk::<16>() {
+        let length = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
+        let Some(tail) = tail.get(length as usize..) else { break };
+        (frames, rest) = (frames + 1, tail);
+    }
+    frames
 }

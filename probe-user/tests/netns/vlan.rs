@@ -1,0 +1,72 @@
+//! Tagged frames are accounted under their VLAN identifiers.
+
+use std::collections::BTreeMap;
+
+use super::support::frames::{Frame, Upper, write_capture};
+use super::support::json::flows;
+use super::support::network::{COLLECTOR_IPV4, Network};
+use super::support::nfcapd::Nfcapd;
+use super::support::probe::ProbeBuilder;
+use super::support::temp_dir::TempDir;
+use super::support::traffic::{Traffic, replay};
+
+const CUSTOMER: u16 = 0x8100;
+const SERVICE: u16 = 0x88a8;
+
+#[test]
+fn frames_are_accounted_under_their_outer_and_inner_vlan() {
+    let network = Network::new();
+    let directory = TempDir::new();
+    let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
+    let probe = ProbeBuilder::new(&network.router)
+        .collector(COLLECTOR_IPV4, "ipfix")
+        .configuration("[export]\nstdout = \"json\"")
+        .start();
+
+    // The same addresses and ports everywhere: only the tags tell the flows apart.
+    let frame = || Frame::new("203.0.113.5", "198.18.0.9", Upper::Udp(1024, 9)).payload(100);
+    let mut frames = vec![frame()];
+    frames.extend(vec![frame().tag(CUSTOMER, 7); 2]);
+    frames.extend(vec![frame().tag(SERVICE, 100).tag(CUSTOMER, 200); 3]);
+    frames.extend(vec![frame().tag(CUSTOMER, 100).tag(CUSTOMER, 4094); 4]);
+    frames
+        .push(Frame::new("2001:db8::5", "2001:db8::9", Upper::Udp(1024, 9)).tag(SERVICE, 3).tag(CUSTOMER, 4));
+    // Three tags are one too many: no flow, but a counter.
+    frames.push(frame().tag(SERVICE, 1).tag(CUSTOMER, 2).tag(CUSTOMER, 3));
+    let file = directory.file("frames.pcap");
+    write_capture(&file, &frames);
+    replay(&network.sender, &file, frames.len());
+    // As fast as the generator goes, too.
+    let fast = Traffic { packets: 50_000, flows: 1, vlan_id: Some(42), ..Traffic::default() };
+    fast.send(&network.sender);
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+    assert_eq!(ended.report.dropped().packets, 1);
+    assert_eq!(ended.report.figure("not in a flow: not_ip").packets, 1);
+
+    let expected = BTreeMap::from([
+        ((0, 0), (1, 128)),
+        ((7, 0), (2, 2 * 128)),
+        ((100, 200), (3, 3 * 128)),
+        ((100, 4094), (4, 4 * 128)),
+        ((3, 4), (1, 48)),
+        ((42, 0), (fast.packets, fast.octets())),
+    ]);
+    let printed: BTreeMap<_, _> = flows(&ended.output)
+        .iter()
+        .map(|flow| {
+            let number = |key: &str| flow[key].as_u64().unwrap();
+            let vlans = (number("vlan_id"), number("dot1q_customer_vlan_id"));
+            (vlans, (number("packet_delta_count"), number("octet_delta_count")))
+        })
+        .collect();
+    assert_eq!(printed, expected);
+
+    // nfdump knows of one VLAN only, the outer one.
+    let mut by_outer: BTreeMap<u64, u64> = BTreeMap::new();
+    for flow in &nfcapd.stop(&network).flows {
+        let vlan = flow["src_vlan"].as_u64().unwrap_or_default();
+        *by_outer.entry(vlan).or_default() += flow["in_packets"].as_u64().unwrap();
+    }
+    assert_eq!(by_outer, BTreeMap::from([(0, 1), (3, 1), (7, 2), (42, fast.packets), (100, 7)]));
+}
