@@ -35,6 +35,13 @@ impl SinkQueue {
         self.0.try_send(SinkMessage::Records(records)).is_ok()
     }
 
+    /// Whether the queue has room for another batch. It stays true until the next batch is offered only if
+    /// nobody else offers one.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.0.is_full()
+    }
+
     /// Asks the sink to send what it has and to end. Waits for room in the queue, until `deadline`.
     pub fn close(&self, deadline: Instant) {
         // A sink that is gone has nothing left to send.

@@ -5,7 +5,8 @@
 //! queues, which are never waited for: what finds a queue full is counted as lost.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use pathflow_exporter::{FlowEndReason, FlowRecord};
@@ -21,6 +22,8 @@ use crate::metrics::Latencies;
 
 /// Records that are handed to the sinks together.
 pub const RECORD_BATCH: usize = 512;
+/// How long sinks may take to make room for what the cache holds at the end.
+const FLUSH_TIME: Duration = Duration::from_secs(10);
 
 /// What a shard is told.
 #[derive(Debug)]
@@ -64,14 +67,22 @@ impl Shard {
                 ShardMessage::Deltas(deltas) => self.merge(deltas, &mut records),
                 ShardMessage::Expire(now) => {
                     records.now = Some(now);
-                    while let Some((flow, reason)) = self.cache.expire(now.monotonic) {
+                    // A burst that fills every queue is spread over the next epochs: the flows can stay in
+                    // the cache until then. A sink that is slower than the others delays nothing.
+                    while self.sinks.iter().any(SinkQueue::has_room)
+                        && let Some((flow, reason)) = self.cache.expire(now.monotonic)
+                    {
                         self.record(&flow, reason, &mut records);
                     }
                     self.hand_over(&mut records);
                 }
                 ShardMessage::Flush(now) => {
                     records.now = Some(now);
+                    let deadline = Instant::now() + FLUSH_TIME;
                     while let Some(flow) = self.cache.flush() {
+                        if records.batch.is_empty() {
+                            self.wait_for_room(deadline);
+                        }
                         self.record(&flow, FlowEndReason::ForcedEnd, &mut records);
                     }
                     self.hand_over(&mut records);
@@ -109,6 +120,13 @@ impl Shard {
         records.batch.push(record);
         if records.batch.len() >= RECORD_BATCH {
             self.hand_over(records);
+        }
+    }
+
+    /// At the end nothing comes in any more, so there is time to wait for every sink.
+    fn wait_for_room(&self, deadline: Instant) {
+        while !self.sinks.iter().all(SinkQueue::has_room) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
