@@ -219,10 +219,14 @@ impl ExportingProcess {
     }
 
     /// Sends what is pending and settles the account: nothing is pending or in flight afterwards. What no error
-    /// was reported about is delivered.
+    /// was reported about is delivered, unless the collector refused messages and was not seen to be back:
+    /// hosts limit how often they say so, and silence after a refusal is no sign of life.
     pub fn close(&mut self, now: ExportTime) {
         self.flush(now);
         self.settle(now);
+        if self.is_refused {
+            self.account.lose_in_flight(LossReason::CollectorRefused);
+        }
         self.account.settle_delivered();
     }
 

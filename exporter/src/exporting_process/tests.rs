@@ -155,8 +155,7 @@ fn refused_belongs_to_the_message_before() {
     assert_eq!(process.account.lost(LossReason::CollectorRefused), Tally::from(&record(1)));
     assert_eq!(process.account.in_flight, Tally::from(&record(10)));
     export_one(&mut process, at(2), 100);
-    process.close(at(3));
-    assert_eq!(process.account.delivered.octets, 110);
+    assert_eq!(process.account.in_flight.octets, 110);
     let seen = seen(&mut process);
     assert_eq!(seen.octets, [1, 10, 100]);
     assert_eq!(seen.with_templates, [true, true, true]);
@@ -177,6 +176,17 @@ fn while_refused_nothing_is_delivered_without_proof() {
     export_one(&mut process, at(4000), 10_000);
     assert_eq!(process.account.delivered.octets, 1001);
     assert_eq!(process.account.in_flight.octets, 10_000);
+}
+
+#[test]
+fn closed_while_refused_counts_as_refused() {
+    let mut process = process(1500, [Step::Sent, Step::Refused]);
+    for octets in [1, 10, 100] {
+        export_one(&mut process, at(octets), octets);
+    }
+    process.close(at(200));
+    assert_eq!(process.account.lost(LossReason::CollectorRefused).octets, 111);
+    assert!(process.account.is_balanced());
 }
 
 #[test]
