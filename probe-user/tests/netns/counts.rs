@@ -1,10 +1,11 @@
 //! Five million packets at full speed: each has one fate, and every fate has a counter.
 
 use super::support::metrics::Metrics;
-use super::support::network::{CAPTURED, COLLECTOR_IPV4, Network};
+use super::support::network::{CAPTURED, COLLECTOR_IPV4, Network, SENDER};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::{Ended, Probe, ProbeBuilder};
 use super::support::report::{Figure, Report};
+use super::support::tool::output;
 use super::support::traffic::Traffic;
 
 const PACKETS: u64 = 5_000_000;
@@ -79,4 +80,21 @@ fn sixty_thousand_random_flows_are_counted_packet_by_packet() {
     // 83 packets for each flow on average: that one of them gets none is all but impossible.
     assert_eq!(ended.report.made().records, 60_000);
     assert_eq!(ended.output.lines().count(), 60_000);
+}
+
+#[test]
+fn a_link_that_goes_down_and_up_again_is_still_captured() {
+    let network = Network::new();
+    let probe = ProbeBuilder::new(&network.router).json().start();
+    let traffic = Traffic::default();
+    traffic.send(&network.sender);
+    for (namespace, interface) in [(&network.router, CAPTURED), (&network.sender, SENDER)] {
+        for state in ["down", "up"] {
+            output(namespace.command("ip").args(["link", "set", interface, state]));
+        }
+        traffic.send(&network.sender);
+    }
+    let ended = probe.terminate();
+    ended.report.assert_complete();
+    assert_eq!(ended.report.received().packets, 3 * traffic.packets);
 }

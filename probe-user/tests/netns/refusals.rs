@@ -72,6 +72,14 @@ fn an_interface_that_is_missing_or_not_named_is_refused() {
 }
 
 #[test]
+fn an_interface_without_native_xdp_is_refused() {
+    let network = Network::new();
+    let message = last_line(&mut run(&network.router, &["--interface", "lo", "--json"]));
+    assert_contains(&message, &["interface lo", "no native XDP"]);
+    assert_eq!(network.router.xdp_program("lo"), None);
+}
+
+#[test]
 fn a_foreign_program_is_named_and_stays_attached() {
     let network = Network::new();
     let router = &network.router;
