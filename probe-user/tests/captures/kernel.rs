@@ -52,7 +52,7 @@ fn same_frames_give_equal_keys_in_the_kernel_and_on_the_host() {
         let drained = kernel.drain();
         assert_eq!(drained.totals.differences(&host), Vec::<String>::new(), "{}", capture.name);
         assert_eq!(drained.spilled, Count::default(), "{}", capture.name);
-        captures += 1;
+        captures += usize::from(capture.ethernet().next().is_some());
         flows += host.flows.len();
     }
     corpus.check_processed(captures, packets);

@@ -9,7 +9,7 @@
 //! What is checked:
 //! - [`pipeline`]: every packet has one fate in the parser, and the flow cache neither loses nor adds any;
 //! - [`kernel`]: the XDP program, run by the kernel over the same frames, gives the same flows (needs root);
-//! - [`totals`]: packets and octets equal those that tshark sees;
+//! - [`totals`] and [`keys`]: packets, octets and the fields of keys equal those that tshark sees;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
 
@@ -19,12 +19,14 @@ mod frames;
 mod host;
 mod kernel;
 mod kernel_run;
+mod keys;
 mod namespace;
 mod own;
 mod pipeline;
 mod replay;
 mod scratch;
 mod totals;
+mod tshark;
 
 use std::io::Write as _;
 

@@ -48,10 +48,10 @@ fn every_capture_goes_through_parser_and_pipeline() {
     }
     assert_eq!(sum.packets, packets);
     assert_eq!(Some(&sum), totals.seen.get(&0), "seen is flows and reasons");
-    corpus.check_processed(corpus.captures.len(), packets);
+    let captures = corpus.captures.iter().filter(|capture| !capture.packets.is_empty()).count();
+    corpus.check_processed(captures, packets);
     say(&format!(
-        "parser: {} captures, {packets} packets: {} in {} flows, {}",
-        corpus.captures.len(),
+        "parser: {captures} captures, {packets} packets: {} in {} flows, {}",
         totals.in_flows().packets,
         totals.flows.len(),
         reasons.join(", ")
