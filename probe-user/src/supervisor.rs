@@ -289,13 +289,13 @@ fn hash_secrets() -> Result<[u32; HASH_SECRETS], RunError> {
 
 fn announce(config: &Config, program: &KernelProgram, tables: &FlowTables, settings: &LoadSettings) {
     let with_tables = tables.table_cpu_count() as u64;
-    let without = tables.cpu_count() as u64 - with_tables;
+    let without = tables.online_cpu_count() as u64 - with_tables;
     let octets =
         with_tables * settings.sizes.octets_with_tables() + without * settings.sizes.octets_without_tables();
     info!(
         "kernel program {}; tables for {with_tables} of {} CPUs, {} IPv4 and {} IPv6 flows each per {}: {:.1} MiB of kernel memory",
         program.name(),
-        tables.cpu_count(),
+        tables.online_cpu_count(),
         config.sizes.ipv4_slots,
         config.sizes.ipv6_slots,
         humantime::format_duration(config.drain_interval),
@@ -378,18 +378,28 @@ fn start_drain(
     (stop, stopped): (&Stop, Receiver<()>),
 ) -> Result<(), RunError> {
     let tables = Arc::clone(&context.tables);
-    let count =
-        config.drain_workers.unwrap_or_else(|| tables.table_cpu_count().div_ceil(CPUS_PER_WORKER)).max(1);
+    let count = config
+        .drain_workers
+        .unwrap_or_else(|| tables.table_cpu_count().div_ceil(CPUS_PER_WORKER))
+        .clamp(1, tables.table_cpu_count().max(1));
+    // CPUs with tables are shared out evenly, in order; the first worker looks after the others as well.
     let mut shares: Vec<Vec<usize>> = vec![Vec::new(); count];
+    let mut seen = 0;
     for position in 0..tables.cpu_count() {
-        shares[position * count / tables.cpu_count()].push(position);
+        let share = if tables.table_cpu(position).is_some() {
+            seen += 1;
+            (seen - 1) * count / tables.table_cpu_count()
+        } else {
+            0
+        };
+        shares[share].push(position);
     }
     let (done_sender, done) = bounded(count);
     let mut workers = Vec::new();
     let own = shares.remove(0);
     for (number, positions) in (1..).zip(shares) {
         let (sender, receiver) = bounded(1);
-        let cpu = positions.last().and_then(|position| tables.cpu(*position));
+        let cpu = last_cpu(&tables, &positions);
         let worker =
             DrainWorker { context: context.clone(), positions, epochs: receiver, done: done_sender.clone() };
         threads.0.push(spawn(format!("drain-{number}"), move || {
@@ -398,7 +408,7 @@ fn start_drain(
         })?);
         workers.push(sender);
     }
-    let cpu = own.last().and_then(|position| tables.cpu(*position));
+    let cpu = last_cpu(&tables, &own);
     let timekeeper = Timekeeper {
         context,
         positions: own,
@@ -414,6 +424,10 @@ fn start_drain(
         timekeeper.run(&stopped);
     })?);
     Ok(())
+}
+
+fn last_cpu(tables: &FlowTables, positions: &[usize]) -> Option<u32> {
+    positions.iter().rev().find_map(|position| tables.table_cpu(*position))
 }
 
 /// Keeps the calling thread on one CPU, the last of those it drains: their tables are warm in its cache.

@@ -17,13 +17,16 @@ use super::CaptureError;
 use super::mapping::Mapping;
 
 /// The mapped tables of one CPU and one generation.
+///
+/// A CPU that does not receive has only a spill log, and one that was offline at the start has nothing:
+/// should a packet come there all the same, the kernel program counts it as table overflow.
 #[derive(Debug)]
 pub(super) struct CpuTables {
     /// Index of header and counters.
     pub(super) index: u32,
     pub(super) ipv4: Option<Mapping<Ipv4Slot>>,
     pub(super) ipv6: Option<Mapping<Ipv6Slot>>,
-    pub(super) spill: Mapping<Ipv6Slot>,
+    pub(super) spill: Option<Mapping<Ipv6Slot>>,
 }
 
 /// What one epoch added to a flow, or one spilled packet.
@@ -88,22 +91,29 @@ impl FlowTables {
         (Self { control, headers, points, cpus, stride, tick }, Epochs { epoch, rcu })
     }
 
-    /// Number of CPUs that have tables or a spill log; positions below are indices into them.
+    /// Number of possible CPUs; positions below are indices into them.
     #[must_use]
     pub fn cpu_count(&self) -> usize {
         self.cpus.len()
     }
 
-    /// The CPU at `position`.
+    /// The CPU at `position`, if it has flow tables.
     #[must_use]
-    pub fn cpu(&self, position: usize) -> Option<u32> {
-        self.cpus.get(position).map(|(cpu, _)| *cpu)
+    pub fn table_cpu(&self, position: usize) -> Option<u32> {
+        let (cpu, tables) = self.cpus.get(position)?;
+        tables[0].ipv4.as_ref().map(|_| *cpu)
     }
 
     /// CPUs that have flow tables.
     #[must_use]
     pub fn table_cpu_count(&self) -> usize {
-        self.cpus.iter().filter(|(_, tables)| tables[0].ipv4.is_some()).count()
+        (0..self.cpus.len()).filter(|position| self.table_cpu(*position).is_some()).count()
+    }
+
+    /// CPUs that have at least a spill log.
+    #[must_use]
+    pub fn online_cpu_count(&self) -> usize {
+        self.cpus.iter().filter(|(_, tables)| tables[0].spill.is_some()).count()
     }
 
     /// True if a table or spill log of the current epoch is more than half full, so that the epoch should
@@ -119,7 +129,7 @@ impl FlowTables {
             let over = |used: u32, slots: usize| used as usize > slots / 2;
             tables.ipv4.as_ref().is_some_and(|table| over(header.ipv4_used, table.length()))
                 || tables.ipv6.as_ref().is_some_and(|table| over(header.ipv6_used, table.length()))
-                || over(header.spilled, tables.spill.length())
+                || tables.spill.as_ref().is_some_and(|log| over(header.spilled, log.length()))
         })
     }
 
@@ -174,9 +184,11 @@ impl FlowTables {
                 sink(time.delta(slot.key.without_epoch(), &slot.counters));
             });
         }
-        for position in 0..header.spilled as usize {
-            if let Some(Ipv6Slot { slot: Slot { key, counters }, .. }) = tables.spill.read(position) {
-                sink(time.delta(key.without_epoch(), &counters));
+        if let Some(log) = &tables.spill {
+            for position in 0..header.spilled as usize {
+                if let Some(Ipv6Slot { slot: Slot { key, counters }, .. }) = log.read(position) {
+                    sink(time.delta(key.without_epoch(), &counters));
+                }
             }
         }
         drained.flows = u64::from(header.ipv4_used) + u64::from(header.ipv6_used);

@@ -82,7 +82,8 @@ impl KernelProgram {
     pub fn load(settings: &LoadSettings) -> Result<(Self, FlowTables, Epochs), CaptureError> {
         support::check()?;
         let bytes = object::with_sizes(&settings.sizes)?;
-        let cpus = possible_cpus()?;
+        // The highest number, not the count: numbers may have gaps.
+        let cpus = support::possible_cpus()?.last().ok_or(CaptureError::NoCpu)? + 1;
         let mut ebpf = EbpfLoader::new()
             .override_global(global::CPUS, &cpus, true)
             .override_global(global::IPV4_MASK, &(settings.sizes.ipv4_slots - 1), true)
@@ -109,22 +110,23 @@ impl KernelProgram {
         let mut spill = take_tables(&mut ebpf, map::SPILL_LOGS)?;
         let mut tables = Vec::new();
         let mut rcu_table = None;
-        for cpu in online_cpus()? {
-            let has_tables = settings.table_cpus.contains(&cpu);
-            let mut generations = Vec::with_capacity(2);
-            for generation in 0..2 {
+        let online = support::online_cpus()?;
+        for cpu in support::possible_cpus()? {
+            let mut make = |generation| -> Result<CpuTables, CaptureError> {
                 let index = per_cpu_index(generation, cpus, cpu);
-                let (log_map, log) = inner::<Ipv6Slot>(&mut spill, index, settings.sizes.spill_slots)?;
-                rcu_table.get_or_insert((index, log_map));
-                let (mut table4, mut table6) = (None, None);
-                if has_tables {
-                    table4 = Some(inner(&mut ipv4, index, settings.sizes.ipv4_slots)?.1);
-                    table6 = Some(inner(&mut ipv6, index, settings.sizes.ipv6_slots)?.1);
+                let mut cpu_tables = CpuTables { index, ipv4: None, ipv6: None, spill: None };
+                if online.contains(&cpu) {
+                    let (log_map, log) = inner(&mut spill, index, settings.sizes.spill_slots)?;
+                    cpu_tables.spill = Some(log);
+                    rcu_table.get_or_insert((index, log_map));
                 }
-                generations.push(CpuTables { index, ipv4: table4, ipv6: table6, spill: log });
-            }
-            let generations = <[CpuTables; 2]>::try_from(generations).map_err(|_| CaptureError::NoCpu)?;
-            tables.push((cpu, generations));
+                if online.contains(&cpu) && settings.table_cpus.contains(&cpu) {
+                    cpu_tables.ipv4 = Some(inner(&mut ipv4, index, settings.sizes.ipv4_slots)?.1);
+                    cpu_tables.ipv6 = Some(inner(&mut ipv6, index, settings.sizes.ipv6_slots)?.1);
+                }
+                Ok(cpu_tables)
+            };
+            tables.push((cpu, [make(0)?, make(1)?]));
         }
         let (rcu_index, rcu_map) = rcu_table.ok_or(CaptureError::NoCpu)?;
 
@@ -292,12 +294,4 @@ fn full(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-fn possible_cpus() -> Result<u32, CaptureError> {
-    aya::util::nr_cpus().map(|cpus| cpus as u32).map_err(|_| CaptureError::NoCpu)
-}
-
-fn online_cpus() -> Result<Vec<u32>, CaptureError> {
-    aya::util::online_cpus().map_err(|_| CaptureError::NoCpu)
 }

@@ -86,7 +86,7 @@ pub(super) fn attached_program(interface_index: u32) -> String {
 /// go to, or every CPU for an interface that has no interrupts of its own (veth, bonding and so on).
 #[must_use]
 pub fn receiving_cpus(interfaces: &[String]) -> Vec<u32> {
-    let online = aya::util::online_cpus().unwrap_or_default();
+    let online = online_cpus().unwrap_or_default();
     let mut cpus = BTreeSet::new();
     for interface in interfaces {
         match interrupt_cpus(interface) {
@@ -96,6 +96,22 @@ pub fn receiving_cpus(interfaces: &[String]) -> Vec<u32> {
     }
     cpus.retain(|cpu| online.contains(cpu));
     if cpus.is_empty() { online } else { cpus.into_iter().collect() }
+}
+
+/// Numbers of the CPUs that are online, ascending.
+pub(super) fn online_cpus() -> Result<Vec<u32>, CaptureError> {
+    cpus_in("/sys/devices/system/cpu/online")
+}
+
+/// Numbers of the CPUs that could ever come online, ascending.
+pub(super) fn possible_cpus() -> Result<Vec<u32>, CaptureError> {
+    cpus_in("/sys/devices/system/cpu/possible")
+}
+
+fn cpus_in(path: &str) -> Result<Vec<u32>, CaptureError> {
+    let mut cpus = cpu_list(&read_trimmed(path)).ok_or(CaptureError::NoCpu)?;
+    cpus.sort_unstable();
+    Ok(cpus)
 }
 
 fn interrupt_cpus(interface: &str) -> Option<BTreeSet<u32>> {
