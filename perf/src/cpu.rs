@@ -1,8 +1,11 @@
-//! Which CPU a thread runs on.
+//! Which CPU a thread runs on, and for how long.
 
 use std::io;
+use std::time::Duration;
 
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Keeps the calling thread on `cpu`.
 ///
@@ -15,6 +18,37 @@ pub fn pin(cpu: u32) -> io::Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu as usize);
     Ok(sched_setaffinity(None, &cpus)?)
+}
+
+/// Lets the calling thread run anywhere but on `cpu`, unless there is no other.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn avoid(cpu: u32) -> io::Result<()> {
+    let mut cpus = CpuSet::new();
+    // The kernel takes out of these the CPUs that do not exist.
+    for other in (0..CpuSet::MAX_CPU).filter(|other| *other != cpu as usize) {
+        cpus.set(other);
+    }
+    match sched_setaffinity(None, &cpus) {
+        Err(rustix::io::Errno::INVAL) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Lets the calling thread, and what it starts, go before other work: the machine may not be idle.
+///
+/// # Errors
+/// If that is not allowed.
+pub fn go_first() -> io::Result<()> {
+    Ok(setpriority_process(None, -20)?)
+}
+
+/// Time that the calling thread was on a CPU, interrupts that came meanwhile included.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Keeps a thread where it is until it is dropped, then lets it go where it was allowed before.

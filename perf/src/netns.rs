@@ -29,7 +29,7 @@ impl Namespace {
         // Neighbour discovery and router solicitation would add frames of the kernel's own.
         for which in ["all", "default"] {
             let setting = format!("net.ipv6.conf.{which}.disable_ipv6=1");
-            run(namespace.command("sysctl").args(["--quiet", "--write", &setting]))?;
+            namespace.execute(&["sysctl", "--quiet", "--write", &setting])?;
         }
         Ok(namespace)
     }
@@ -38,6 +38,23 @@ impl Namespace {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Sets an interface up.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn set_up(&self, interface: &str) -> io::Result<()> {
+        self.execute(&["ip", "link", "set", interface, "up"])
+    }
+
+    /// Runs a program with arguments in the namespace; what it prints is only seen if it fails.
+    ///
+    /// # Errors
+    /// If it cannot be started or fails.
+    pub fn execute(&self, line: &[&str]) -> io::Result<()> {
+        let Some((program, arguments)) = line.split_first() else { return Ok(()) };
+        run(self.command(program).args(arguments))
     }
 
     /// A command that will run in the namespace. Unlike with `ip netns exec`, `/sys` and the BPF file
@@ -94,7 +111,7 @@ pub fn join(
         &right.name,
     ]))?;
     for (namespace, interface) in [(left, left_name), (right, right_name)] {
-        run(namespace.command("ip").args(["link", "set", interface, "up"]))?;
+        namespace.set_up(interface)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! The generator against the kernel program: what was sent through a veth pair is what the flow tables
-//! hold. Needs root; says so and passes without.
+//! hold. Needs root, and fails without.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
@@ -68,11 +68,8 @@ fn add(sum: &mut Count, count: Count) {
 
 /// Sends `packets` frames of `flows` flows through a veth pair with the kernel program at its far end,
 /// and drains its tables in epochs of 1 to 40 ms all the while.
-fn send_and_drain(sizes: TableSizes, frame: &Frame, packets: u64, flows: u32, order: Order) -> Option<Taken> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: making network namespaces and loading kernel programs needs root");
-        return None;
-    }
+fn send_and_drain(sizes: TableSizes, frame: &Frame, packets: u64, flows: u32, order: Order) -> Taken {
+    assert!(rustix::process::geteuid().is_root(), "needs root: run cargo xtask test");
     let (near, far) = (Namespace::new("pathflow-perf").unwrap(), Namespace::new("pathflow-perf").unwrap());
     netns::join((&near, SENDER), (&far, RECEIVER)).unwrap();
     let settings = LoadSettings {
@@ -82,43 +79,41 @@ fn send_and_drain(sizes: TableSizes, frame: &Frame, packets: u64, flows: u32, or
             0x9e37_79b9_u32.wrapping_mul(i as u32 + 1)
         }),
     };
-    let taken = far
-        .run(|| {
-            let (mut program, tables, mut epochs) = KernelProgram::load(&settings).unwrap();
-            let index = interface::index(RECEIVER).unwrap();
-            program.register(index, POINT).unwrap();
-            program.attach(RECEIVER, index).unwrap();
-            let mut taken = Taken::default();
-            thread::scope(|scope| {
-                let sender = scope.spawn(|| {
-                    near.run(|| {
-                        let settings = GeneratorSettings {
-                            interface: SENDER.to_owned(),
-                            flows,
-                            order,
-                            batch: 64,
-                            rate: None,
-                        };
-                        Generator::load(&settings, frame.clone()).unwrap().send(packets).unwrap()
-                    })
-                    .unwrap()
-                });
-                // Epochs of every length from one RCU grace period up.
-                for pause in (0..40).cycle() {
-                    if sender.is_finished() {
-                        break;
-                    }
-                    thread::sleep(Duration::from_millis(pause));
-                    taken.drain(&tables, &mut epochs);
-                }
-                let sent = sender.join().unwrap();
-                assert_eq!((sent.missing_packets, sent.interface_dropped_packets), (0, 0), "{sent:?}");
+    far.run(|| {
+        let (mut program, tables, mut epochs) = KernelProgram::load(&settings).unwrap();
+        let index = interface::index(RECEIVER).unwrap();
+        program.register(index, POINT).unwrap();
+        program.attach(RECEIVER, index).unwrap();
+        let mut taken = Taken::default();
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                near.run(|| {
+                    let settings = GeneratorSettings {
+                        interface: SENDER.to_owned(),
+                        flows,
+                        order,
+                        batch: 64,
+                        rate: None,
+                    };
+                    Generator::load(&settings, frame.clone()).unwrap().send(packets).unwrap()
+                })
+                .unwrap()
             });
-            taken.drain(&tables, &mut epochs);
-            taken
-        })
-        .unwrap();
-    Some(taken)
+            // Epochs of every length from one RCU grace period up.
+            for pause in (0..40).cycle() {
+                if sender.is_finished() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(pause));
+                taken.drain(&tables, &mut epochs);
+            }
+            let sent = sender.join().unwrap();
+            assert_eq!((sent.missing_packets, sent.interface_dropped_packets), (0, 0), "{sent:?}");
+        });
+        taken.drain(&tables, &mut epochs);
+        taken
+    })
+    .unwrap()
 }
 
 #[test]
@@ -127,7 +122,7 @@ fn five_million_packets_are_in_their_flows() {
     const FLOWS: u32 = 1000;
     let sizes = TableSizes { ipv4_slots: 65_536, ipv6_slots: 16_384, spill_slots: 8192 };
     let frame = Frame::new(&FrameSettings::default()).unwrap();
-    let Some(taken) = send_and_drain(sizes, &frame, PACKETS, FLOWS, Order::Sequential) else { return };
+    let taken = send_and_drain(sizes, &frame, PACKETS, FLOWS, Order::Sequential);
 
     let all = Count { packets: PACKETS, octets: PACKETS * frame.ip_octets() };
     assert!(taken.epochs > 2, "{}", taken.epochs);
@@ -157,7 +152,7 @@ fn ipv6_packets_are_in_their_flows() {
     let settings =
         FrameSettings { family: Family::Ipv6, vlan_id: Some(7), octets: 200, ..FrameSettings::default() };
     let frame = Frame::new(&settings).unwrap();
-    let Some(taken) = send_and_drain(sizes, &frame, PACKETS, 4000, Order::Random) else { return };
+    let taken = send_and_drain(sizes, &frame, PACKETS, 4000, Order::Random);
 
     let all = Count { packets: PACKETS, octets: PACKETS * frame.ip_octets() };
     assert_eq!(taken.seen, all);
@@ -171,7 +166,7 @@ fn packets_without_a_place_in_the_tables_are_counted() {
     const FLOWS: u32 = 100_000;
     let sizes = TableSizes { ipv4_slots: 1024, ipv6_slots: 1024, spill_slots: 512 };
     let frame = Frame::new(&FrameSettings::default()).unwrap();
-    let Some(taken) = send_and_drain(sizes, &frame, PACKETS, FLOWS, Order::Random) else { return };
+    let taken = send_and_drain(sizes, &frame, PACKETS, FLOWS, Order::Random);
 
     let overflow = taken.dropped[DropReason::TableOverflow as usize];
     assert_eq!(taken.seen, Count { packets: PACKETS, octets: PACKETS * frame.ip_octets() });

@@ -47,8 +47,8 @@ struct Row {
 }
 
 pub(crate) fn run(options: &Options, common: &Common, report: &mut Report) -> Result<()> {
-    report.text(&format!(
-        "method   {} pairs of runs of {} packets; net = program - empty\n\n{:<11} {:<5} {:>8} {:>8} {:>10} {:>10} {:>22} {:>9}",
+    report.heading("kernel", &format!(
+        "{} pairs of runs of {} packets; net = program - empty\n\n{:<11} {:<5} {:>8} {:>8} {:>10} {:>10} {:>22} {:>9}",
         common.runs, options.packets, "packets", "ip", "flows", "slots", "empty ns", "program ns",
         "net ns min/median/max", "no slot"
     ));

@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod drain;
+mod encode;
 mod kernel;
+mod merge;
+mod random;
 mod report;
 mod tables;
 
@@ -47,6 +50,10 @@ enum Measurement {
     Kernel(kernel::Options),
     /// Draining the kernel's flow tables
     Drain,
+    /// Deltas of flows merged into the flow cache
+    Merge,
+    /// Flow records encoded, and sent over loopback
+    Encode,
 }
 
 fn main() -> ExitCode {
@@ -69,6 +76,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     match measurement {
         Measurement::Kernel(options) => kernel::run(options, common, &mut report)?,
         Measurement::Drain => drain::run(common, &mut report)?,
+        Measurement::Merge => merge::run(common, &mut report)?,
+        Measurement::Encode => encode::run(common, &mut report)?,
     }
     report.finish()
 }

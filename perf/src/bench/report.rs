@@ -22,11 +22,24 @@ impl Spread {
     }
 }
 
+impl Spread {
+    /// The three with `decimals` digits behind the point.
+    pub(crate) fn text(&self, decimals: usize) -> String {
+        format!("{:.decimals$} / {:.decimals$} / {:.decimals$}", self.min, self.median, self.max)
+    }
+}
+
+/// How a target stands in a table.
+pub(crate) fn met(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "MISSED" }
+}
+
 /// Collects the rows of one run of the program.
 pub(crate) struct Report {
     json: bool,
     machine: Machine,
     command: String,
+    measurement: &'static str,
     rows: Vec<serde_json::Value>,
 }
 
@@ -42,7 +55,14 @@ impl Report {
         if !json {
             println!("{}\ncommand  {command}", machine.lines());
         }
-        Self { json, machine, command, rows: Vec::new() }
+        Self { json, machine, command, measurement: "", rows: Vec::new() }
+    }
+
+    /// Begins the table of a measurement: how it is measured, and the heads of its columns. The rows that
+    /// follow are of this measurement.
+    pub(crate) fn heading(&mut self, measurement: &'static str, method: &str) {
+        self.measurement = measurement;
+        self.text(&format!("\n{measurement}\nmethod   {method}"));
     }
 
     /// Prints a line of text above or between rows of a table.
@@ -55,7 +75,11 @@ impl Report {
     /// Adds one row: `line` for the table, `value` for JSON.
     pub(crate) fn row(&mut self, line: &str, value: impl Serialize) -> Result<()> {
         self.text(line);
-        self.rows.push(serde_json::to_value(value)?);
+        let mut row = serde_json::to_value(value)?;
+        if let Some(fields) = row.as_object_mut() {
+            fields.insert("measurement".to_owned(), self.measurement.into());
+        }
+        self.rows.push(row);
         Ok(())
     }
 
