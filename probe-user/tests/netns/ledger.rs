@@ -11,7 +11,7 @@ use super::support::probe::ProbeBuilder;
 use super::support::traffic::Traffic;
 
 const SCRAPING: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Every packet and octet that an interface has received is in exactly one place.
 fn assert_received_is_accounted(metrics: &Metrics) {
