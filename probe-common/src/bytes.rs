@@ -8,6 +8,9 @@ pub trait PacketBytes {
     /// Reads `N` octets at `offset`; `None` if any of them is not readable.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
+    /// Octets from the start of the frame that [`read`](Self::read) reaches.
+    fn readable_length(&self) -> usize;
+
     /// Length of the frame in octets as it was on the wire, without the frame check sequence.
     ///
     /// May be more than what [`read`](Self::read) reaches: a capture may have cut the frame, and a
@@ -49,6 +52,10 @@ impl<'a> SliceFrame<'a> {
 impl PacketBytes for SliceFrame<'_> {
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.octets.get(offset..)?.first_chunk::<N>().copied()
+    }
+
+    fn readable_length(&self) -> usize {
+        self.octets.len()
     }
 
     fn wire_length(&self) -> u32 {

@@ -176,6 +176,19 @@ impl Books {
         })
     }
 
+    /// Whether nothing is on its way any more: every packet is in a record or dropped by name, and every
+    /// record is delivered or lost by name.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let PointAccounts { in_kernel, in_transit, in_cache, .. } = self.total();
+        let held = [in_kernel, in_transit, in_cache];
+        held.iter().all(Amount::is_zero)
+            && self
+                .sinks
+                .iter()
+                .all(|sink| sink.queued + sink.account.pending + sink.account.in_flight == Tally::ZERO)
+    }
+
     /// The first identity that does not hold, in words; `None` if all do.
     #[must_use]
     pub fn imbalance(&self) -> Option<String> {

@@ -127,7 +127,7 @@ pub struct Ended {
     pub books: Books,
     /// How long the stages took.
     pub latencies: Arc<Latencies>,
-    /// Whether it ended because a part failed.
+    /// Whether it ended because a part failed, or something that was held could not be sent in time.
     pub failed: bool,
 }
 
@@ -158,8 +158,6 @@ pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended
         let log = program.log()?;
         spawn("kernel-log".to_owned(), move || log.run())?;
     }
-    announce(config, &program, &tables, &settings);
-
     let mut threads = Threads::default();
     let (sinks, sink_threads) = start_sinks(config, outputs, &ledger, clock, &latencies, stop)?;
     let (shards, pool) = start_shards(config, &mut threads, &ledger, &points, &sinks, &latencies)?;
@@ -177,6 +175,12 @@ pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended
     }
     for interface in &interfaces {
         program.attach(&interface.name, interface.index)?;
+    }
+    announce(config, &program, &tables, &settings);
+    for sink in ledger.books().sinks {
+        info!("exporting {} to {}", sink.format, sink.destination);
+    }
+    for interface in &interfaces {
         info!("capturing on {} (index {}), XDP native mode", interface.name, interface.index);
     }
     let (stop_timekeeper, timekeeper_stopped) = Stop::new();
@@ -202,7 +206,9 @@ pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended
     stop_timekeeper.pull();
     threads.join();
     close_sinks(&sinks, sink_threads);
-    Ok(Ended { books: ledger.books(), latencies, failed: stop.failed.load(Ordering::Relaxed) })
+    let books = ledger.books();
+    let failed = stop.failed.load(Ordering::Relaxed) || !books.is_settled();
+    Ok(Ended { books, latencies, failed })
 }
 
 fn find_interfaces(config: &Config) -> Result<Vec<netlink::Interface>, RunError> {
@@ -318,8 +324,7 @@ fn start_sinks(
 ) -> Result<(Vec<SinkQueue>, Vec<JoinHandle<()>>), RunError> {
     let alone = outputs.len() == 1;
     let (mut queues, mut threads) = (Vec::new(), Vec::new());
-    for (number, (format, destination, output)) in outputs.into_iter().enumerate() {
-        info!("exporting {format} to {destination}");
+    for (number, (_, destination, output)) in outputs.into_iter().enumerate() {
         let parts = SinkParts {
             number,
             destination,

@@ -50,6 +50,7 @@ const PEERS: &[Package] = &[
     Package { name: "tcpdump", proof: Proof::Program("tcpdump") },
     Package { name: "bpftool", proof: Proof::Program("bpftool") },
     Package { name: "util-linux", proof: Proof::Program("nsenter") },
+    Package { name: "procps", proof: Proof::Program("sysctl") },
 ];
 
 /// Lints the kernel program with the compiler that builds it.

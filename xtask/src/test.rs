@@ -121,12 +121,13 @@ impl Tally {
 }
 
 fn clippy() -> Result<()> {
-    process::run(process::cargo(["clippy"]).args(HOST_MEMBERS).args([
-        "--all-targets",
-        "--",
-        "--deny",
-        "warnings",
-    ]))
+    let deny = ["--", "--deny", "warnings"];
+    process::run(process::cargo(["clippy"]).args(HOST_MEMBERS).arg("--all-targets").args(deny))?;
+    // `--all-targets` leaves out what `cargo test` would not run by itself.
+    if has_netns_tests()? {
+        process::run(process::cargo(["clippy", "--package", "pathflow", "--test", NETNS]).args(deny))?;
+    }
+    Ok(())
 }
 
 /// The optimized programs that end-to-end tests and measurements start.

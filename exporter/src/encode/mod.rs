@@ -36,7 +36,7 @@ impl Format {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ipfix => "ipfix",
-            Self::NetflowV9 => "netflow_v9",
+            Self::NetflowV9 => "netflow-v9",
         }
     }
 }

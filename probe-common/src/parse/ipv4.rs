@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791).
 
 use super::ethernet::Link;
-use super::{FlowSink, PacketFacts, transport};
+use super::{FlowSink, PacketFacts, at_most_on_wire, transport};
 use crate::bytes::field;
 use crate::flow::{Ipv4Key, KEY_FLAG_LATER_FRAGMENT, KeyFields};
 use crate::{DropReason, PacketBytes};
@@ -25,12 +25,14 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: 
     if header[0] >> 4 != 4 || header_octets < 20 || (octets as usize) < header_octets {
         return sink.unaccounted(DropReason::Malformed, packet.wire_length());
     }
+    let octets = at_most_on_wire(packet, link.offset, octets);
     let protocol = header[9];
     let later_fragment = u16::from_be_bytes(field(&header, 6)) & FRAGMENT_OFFSET != 0;
     let (flags, transport) = if later_fragment {
         (KEY_FLAG_LATER_FRAGMENT, transport::Transport::default())
     } else {
-        (0, transport::parse(packet, protocol, link.offset + header_octets))
+        let end = link.offset + octets as usize;
+        (0, transport::parse(packet, protocol, link.offset + header_octets, end))
     };
     let fields = KeyFields {
         observation_point,

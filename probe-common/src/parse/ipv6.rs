@@ -1,7 +1,7 @@
 //! IPv6 and its extension headers (RFC 8200).
 
 use super::ethernet::Link;
-use super::{FlowSink, PacketFacts, transport};
+use super::{FlowSink, PacketFacts, at_most_on_wire, transport};
 use crate::bytes::field;
 use crate::flow::{Ipv6Key, KEY_FLAG_LATER_FRAGMENT, KeyFields};
 use crate::{DropReason, PacketBytes};
@@ -43,12 +43,13 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: 
             octets = available;
         }
     }
+    let octets = at_most_on_wire(packet, link.offset, octets);
     let upper = walk(packet, header[6], link.offset + HEADER_OCTETS);
     let flags = if upper.later_fragment { KEY_FLAG_LATER_FRAGMENT } else { 0 };
     let transport = if upper.later_fragment || !upper.reached {
         transport::Transport::default()
     } else {
-        transport::parse(packet, upper.protocol, upper.offset)
+        transport::parse(packet, upper.protocol, upper.offset, link.offset + octets as usize)
     };
     let fields = KeyFields {
         observation_point,

@@ -28,6 +28,18 @@ pub struct PacketFacts {
     pub tcp_control_bits: u16,
 }
 
+/// Octets of the network packet at `offset`: what its header says, but never more than the frame had for it.
+///
+/// A header that says more is false, or the frame was cut on its way; either way these octets were not
+/// there, and a sender must not be able to inflate a flow.
+#[inline(always)]
+fn at_most_on_wire<P: PacketBytes>(packet: &P, offset: usize, octets: u32) -> u32 {
+    if offset + octets as usize <= packet.readable_length() {
+        return octets;
+    }
+    octets.min(packet.wire_length().saturating_sub(offset as u32))
+}
+
 /// Takes the one result of parsing a frame.
 pub trait FlowSink {
     /// The packet belongs to an IPv4 flow.

@@ -20,21 +20,28 @@ pub(super) struct Transport {
     pub(super) tcp_control_bits: u16,
 }
 
+/// Reads the header at `offset`. What lies at `end` and beyond is no longer the packet's: padding.
 #[inline(always)]
-pub(super) fn parse<P: PacketBytes>(packet: &P, protocol: u8, offset: usize) -> Transport {
+pub(super) fn parse<P: PacketBytes>(packet: &P, protocol: u8, offset: usize, end: usize) -> Transport {
     let mut transport = Transport::default();
     match protocol {
         TCP | UDP | SCTP | UDP_LITE | DCCP => {
+            if offset + 4 > end {
+                return transport;
+            }
             let Some(ports) = packet.read::<4>(offset) else { return transport };
             transport.ports = ports;
             if protocol == TCP
+                && offset + 14 <= end
                 && let Some(word) = packet.read::<2>(offset + 12)
             {
                 transport.tcp_control_bits = u16::from_be_bytes(word) & 0x0fff;
             }
         }
         ICMP | ICMPV6 => {
-            if let Some([kind, code]) = packet.read::<2>(offset) {
+            if offset + 2 <= end
+                && let Some([kind, code]) = packet.read::<2>(offset)
+            {
                 transport.ports = [0, 0, kind, code];
             }
         }

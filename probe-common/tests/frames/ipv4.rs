@@ -107,12 +107,31 @@ fn a_total_length_below_the_header_length_is_malformed() {
 }
 
 #[test]
-fn options_that_the_frame_does_not_hold_leave_the_ports_zero() {
+fn a_length_beyond_the_frame_counts_what_the_frame_had() {
     let mut frame = Ipv4::of(17).frame(&udp());
     frame[HEADER] = 0x4f;
     frame[HEADER + 2..HEADER + 4].copy_from_slice(&100_u16.to_be_bytes());
     let flow = parse_frame(&frame).flow();
-    assert_eq!((flow.fields.ports, flow.facts.octets), ([0; 4], 100));
+    // The options it claims reach beyond the frame as well.
+    assert_eq!((flow.fields.ports, flow.facts.octets as usize), ([0; 4], frame.len() - HEADER));
+}
+
+#[test]
+fn padding_does_not_become_ports_or_control_bits() {
+    let padded = |protocol, length: u16, payload: &[u8]| {
+        let mut frame = Ipv4::of(protocol).frame(payload);
+        frame[HEADER + 2..HEADER + 4].copy_from_slice(&length.to_be_bytes());
+        let flow = parse_frame(&frame).flow();
+        (flow.fields.ports, flow.facts.tcp_control_bits, flow.facts.octets)
+    };
+    let ports = |payload: &[u8]| [payload[0], payload[1], payload[2], payload[3]];
+    assert_eq!(padded(17, 20, &udp()), ([0; 4], 0, 20));
+    assert_eq!(padded(17, 23, &udp()), ([0; 4], 0, 23));
+    assert_eq!(padded(17, 24, &udp()), (ports(&udp()), 0, 24));
+    assert_eq!(padded(6, 33, &tcp(0x012)), (ports(&tcp(0x012)), 0, 33));
+    assert_eq!(padded(6, 34, &tcp(0x012)), (ports(&tcp(0x012)), 0x012, 34));
+    assert_eq!(padded(1, 21, &[8, 7, 0, 0]), ([0; 4], 0, 21));
+    assert_eq!(padded(1, 22, &[8, 7, 0, 0]), ([0, 0, 8, 7], 0, 22));
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn keys_equal_an_independent_dissection() {
         "icmp",
         "icmpv6",
     ] {
-        assert!(compared.get(field).is_some_and(|packets| *packets >= 5), "{field}: {compared:?}");
+        assert!(compared.get(field).is_some_and(|packets| *packets >= 2), "{field}: {compared:?}");
     }
 }
 
@@ -158,6 +158,10 @@ impl Check<'_> {
         let extensions = if layers.family == Family::Ipv6 { extensions } else { 0 };
         if extensions > MAX_EXTENSION_HEADERS {
             return self.equal("no ports behind too many extension headers", ports, Some([0, 0]));
+        }
+        if layers.family == Family::Ipv6 && facts.octets == 40 {
+            // A payload length of 0 that is no jumbogram's: what follows is not the packet's.
+            return self.equal("no ports beyond the packet", ports, Some([0, 0]));
         }
         let Some(upper) = layers.upper.get(extensions) else { return };
         let pair = |source: &str, destination: &str| row.number(source).zip(row.number(destination));

@@ -58,7 +58,7 @@ struct Rule {
     amount: fn(&Dissected) -> Option<Amount>,
 }
 
-const RULES: [Rule; 4] = [
+const RULES: [Rule; 5] = [
     Rule {
         reason: "an IPv4 total length below the header length contradicts itself: malformed",
         amount: |packet| {
@@ -89,6 +89,14 @@ const RULES: [Rule; 4] = [
             let (family, offset) = packet.network_layer?;
             let header = if family == Family::Ipv4 { 20 } else { 40 };
             (packet.captured < offset + header).then_some(None)
+        },
+    },
+    Rule {
+        reason: "a length of more than the frame had for the packet counts what the frame had",
+        amount: |packet| {
+            let (family, offset) = packet.network_layer?;
+            let available = packet.wire_length - offset;
+            (packet.amount()?.1 > available).then_some(Some((family, available)))
         },
     },
 ];

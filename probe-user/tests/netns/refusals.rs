@@ -74,7 +74,7 @@ fn an_interface_that_is_missing_or_not_named_is_refused() {
 #[test]
 fn an_interface_without_native_xdp_is_refused() {
     let network = Network::new();
-    let message = last_line(&mut run(&network.router, &["--interface", "lo", "--json"]));
+    let message = refusal(&mut run(&network.router, &["--interface", "lo", "--json"]));
     assert_contains(&message, &["interface lo", "no native XDP"]);
     assert_eq!(network.router.xdp_program("lo"), None);
 }
@@ -96,7 +96,7 @@ fn a_foreign_program_is_named_and_stays_attached() {
     let attached = router.link(CAPTURED)["xdp"].clone();
     assert_eq!(router.xdp_program(CAPTURED).as_deref(), Some("foreign_xdp"));
 
-    let message = last_line(&mut run(router, &["--interface", CAPTURED, "--json"]));
+    let message = refusal(&mut run(router, &["--interface", CAPTURED, "--json"]));
     assert_contains(&message, &[CAPTURED, "foreign_xdp", &attached["prog"]["id"].to_string()]);
     assert_eq!(router.link(CAPTURED)["xdp"], attached);
 }
@@ -106,7 +106,7 @@ fn a_second_daemon_on_the_same_interface_is_refused_and_the_first_goes_on() {
     let network = Network::new();
     let probe = ProbeBuilder::new(&network.router).json().start();
     let attached = network.router.link(CAPTURED)["xdp"].clone();
-    let message = last_line(&mut run(&network.router, &["--interface", CAPTURED, "--json", "--listen", ""]));
+    let message = refusal(&mut run(&network.router, &["--interface", CAPTURED, "--json", "--listen", ""]));
     assert_contains(&message, &[CAPTURED, "XDP program pathflow", "attached already"]);
     assert_eq!(network.router.link(CAPTURED)["xdp"], attached);
 
@@ -203,15 +203,4 @@ fn the_example_file_is_right_and_faults_of_a_file_are_named_with_their_place() {
 
     let missing = directory.file("missing.toml");
     assert_contains(&refusal(&mut check(&missing)), &["missing.toml", "No such file"]);
-}
-
-/// As [`refusal`], for a daemon that has got as far as logging what it does: the last line is the error.
-fn last_line(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{errors}");
-    assert!(!errors.contains("panicked"), "{errors}");
-    let refusals = errors.lines().filter(|line| line.starts_with("pathflow: ")).count();
-    assert_eq!(refusals, 1, "{errors}");
-    errors.lines().last().unwrap_or_default().to_owned()
 }
