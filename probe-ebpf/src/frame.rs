@@ -60,6 +60,11 @@ impl<L: FrameLength> PacketBytes for Frame<'_, L> {
     }
 
     #[inline(always)]
+    fn readable_length(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline(always)]
     fn wire_length(&self) -> u32 {
         L::wire_length(self.context)
     }
