@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "the functions that the program macro makes have none")]
+#![expect(clippy::needless_pass_by_value, reason = "the program macro hands over the context by value")]
 
 use core::mem::size_of;
 use core::ptr::read_volatile;
