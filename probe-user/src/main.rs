@@ -2,7 +2,6 @@
 //! how it went: 0 after a normal end, 1 if it failed while running, 2 if it could not start.
 
 use std::fmt::Display;
-use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
@@ -10,7 +9,7 @@ use clap::Parser as _;
 use mimalloc::MiMalloc;
 use pathflow::cli::{Cli, Command, Run};
 use pathflow::config::raw::Raw;
-use pathflow::config::{self, Config, ConfigError, Overrides};
+use pathflow::config::{self, Config};
 use pathflow::supervisor::{self, Stop};
 use pathflow::{logging, report};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -25,19 +24,14 @@ const CANNOT_START: u8 = 2;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(flags) => run(*flags),
-        Command::Check { file } => match check(&file) {
-            Ok(()) => {
+        Command::Check { file } => match config::read(&file) {
+            Ok(_) => {
                 println!("{}: right", file.display());
                 ExitCode::SUCCESS
             }
             Err(error) => fail(&error),
         },
     }
-}
-
-fn check(file: &Path) -> Result<(), ConfigError> {
-    let raw = config::read(file)?;
-    Config::resolve(raw, Overrides::default()).map(drop).map_err(|error| error.in_file(file))
 }
 
 fn run(mut flags: Run) -> ExitCode {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::de::DeTable;
+
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -26,10 +28,10 @@ pub enum ConfigError {
         reason: String,
     },
     /// A value cannot be used.
-    #[error("{}{key}: {value:?} cannot be used: {reason}", file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default())]
+    #[error("{place}: {value:?} cannot be used: {reason}")]
     Value {
-        /// The file, if there is one.
-        file: Option<PathBuf>,
+        /// Where it was given: file, line, column and key; or a flag; or, if that is not known yet, the key.
+        place: String,
         /// Section and key.
         key: &'static str,
         /// The value.
@@ -40,22 +42,49 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// Adds the file to an error that does not name one.
+    /// The same fault of a value that was given in a file, which has this text.
     #[must_use]
-    pub fn in_file(mut self, path: &Path) -> Self {
-        if let Self::Value { file, .. } = &mut self {
-            *file = Some(path.to_owned());
+    pub fn in_file(mut self, file: &Path, text: &str) -> Self {
+        if let Self::Value { place, key, .. } = &mut self {
+            let (line, column) = position(text, offset_of(text, key).unwrap_or(0));
+            *place = format!("{}:{line}:{column}: {key}", file.display());
+        }
+        self
+    }
+
+    /// The same fault of a value that was given by a flag.
+    #[must_use]
+    pub fn of_flag(mut self) -> Self {
+        if let Self::Value { place, key, .. } = &mut self
+            && let Some((_, name)) = key.rsplit_once('.')
+        {
+            // Flags are named as the keys are, but for lists, of which a flag gives one entry.
+            let flag = name.trim_end_matches('s').replace('_', "-");
+            *place = format!("--{flag}");
         }
         self
     }
 }
 
+/// Where in the text a key such as `flow.idle_timeout` is given.
+fn offset_of(text: &str, key: &str) -> Option<usize> {
+    let (section, name) = key.split_once('.')?;
+    let document = DeTable::parse(text).ok()?;
+    let (_, section) = document.get_ref().iter().find(|(key, _)| key.get_ref() == section)?;
+    let (key, _) = section.get_ref().as_table()?.iter().find(|(key, _)| key.get_ref() == name)?;
+    Some(key.span().start)
+}
+
+/// Line and column, from 1, of an offset in octets.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (before.matches('\n').count() + 1, column)
+}
+
 /// Makes one line of what the TOML parser says.
 pub(super) fn syntax(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let offset = error.span().map_or(0, |span| span.start);
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    let (line, column) = position(text, error.span().map_or(0, |span| span.start));
     ConfigError::Syntax { file: file.to_owned(), line, column, reason: reason(error.message()) }
 }
 

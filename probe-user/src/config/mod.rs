@@ -82,21 +82,27 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     duration::parse(text)
 }
 
-/// Reads the file as it is written.
+/// Reads and checks a file. What it returns is as written, for [`Config::resolve`] to put flags over it.
 ///
 /// # Errors
-/// [`ConfigError`] with file, line and column.
+/// [`ConfigError`] with file, line, column and key.
 pub fn read(path: &Path) -> Result<Raw, ConfigError> {
     let text = fs::read_to_string(path)
         .map_err(|error| ConfigError::Read { file: path.to_owned(), reason: error.to_string() })?;
-    toml::from_str(&text).map_err(|error| error::syntax(path, &text, &error))
+    parse(path, &text)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
+    let raw: Raw = toml::from_str(text).map_err(|error| error::syntax(path, text, &error))?;
+    check(raw.clone()).map_err(|error| error.in_file(path, text))?;
+    Ok(raw)
 }
 
 impl Config {
-    /// Checks the settings of a file (or the defaults), with the command line over them.
+    /// Checks the settings of a file that was [`read`] (or the defaults), with the command line over them.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] naming the key or flag.
+    /// [`ConfigError::Value`] naming the flag, for the file alone has been found right.
     pub fn resolve(mut raw: Raw, overrides: Overrides) -> Result<Self, ConfigError> {
         if !overrides.interfaces.is_empty() {
             raw.capture.interfaces = overrides.interfaces;
@@ -112,7 +118,7 @@ impl Config {
         if overrides.json {
             raw.export.stdout = StdoutStyle::Json;
         }
-        check(raw)
+        check(raw).map_err(ConfigError::of_flag)
     }
 }
 
@@ -248,7 +254,7 @@ fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
 }
 
 fn invalid(key: &'static str, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {
-    ConfigError::Value { file: None, key, value: value.to_string(), reason: reason.into() }
+    ConfigError::Value { place: key.to_owned(), key, value: value.to_string(), reason: reason.into() }
 }
 
 #[cfg(test)]

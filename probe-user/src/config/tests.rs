@@ -4,14 +4,8 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../../pathflow.example.toml");
 
-fn syntax_error(text: &str) -> String {
-    let error = toml::from_str::<Raw>(text).unwrap_err();
-    error::syntax(Path::new("probe.toml"), text, &error).to_string()
-}
-
-fn value_error(text: &str) -> String {
-    let raw = toml::from_str(text).unwrap();
-    Config::resolve(raw, Overrides::default()).unwrap_err().in_file(Path::new("probe.toml")).to_string()
+fn error(text: &str) -> String {
+    parse(Path::new("probe.toml"), text).unwrap_err().to_string()
 }
 
 #[test]
@@ -48,23 +42,17 @@ fn the_defaults_are_accepted() {
 #[test]
 fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
     let text = "[capture]\ninterfaces = [\"eth0\"]\n\n[flow]\nidle_timout = \"15s\"\n";
-    assert_eq!(
-        syntax_error(text),
-        "probe.toml:5:1: unknown key \"idle_timout\"; did you mean \"idle_timeout\"?"
-    );
-    assert_eq!(
-        syntax_error("[exprot]\n"),
-        "probe.toml:1:2: unknown key \"exprot\"; did you mean \"export\"?"
-    );
+    assert_eq!(error(text), "probe.toml:5:1: unknown key \"idle_timout\"; did you mean \"idle_timeout\"?");
+    assert_eq!(error("[exprot]\n"), "probe.toml:1:2: unknown key \"exprot\"; did you mean \"export\"?");
 }
 
 #[test]
 fn wrong_types_and_durations_are_one_line_with_their_place() {
-    let text = syntax_error("[flow]\nactive_timeout = 60\n");
+    let text = error("[flow]\nactive_timeout = 60\n");
     assert!(text.starts_with("probe.toml:2:18: ") && !text.contains('\n'), "{text}");
-    let text = syntax_error("[flow]\nactive_timeout = \"sixty\"\n");
+    let text = error("[flow]\nactive_timeout = \"sixty\"\n");
     assert!(text.starts_with("probe.toml:2:18: \"sixty\" is not a duration"), "{text}");
-    let text = syntax_error("[flow\n");
+    let text = error("[flow\n");
     assert!(text.starts_with("probe.toml:1:6: ") && !text.contains('\n'), "{text}");
 }
 
@@ -96,9 +84,22 @@ fn values_out_of_range_are_refused_by_key() {
         ("[export]\nsource_address = \"nowhere\"\n", "export.source_address"),
         ("[http]\nlisten = \"9590\"\n", "http.listen"),
     ] {
-        let message = value_error(text);
-        assert!(message.starts_with("probe.toml: ") && message.contains(expected), "{message}");
+        let message = error(text);
+        assert!(message.starts_with("probe.toml:2:1: ") && message.contains(expected), "{message}");
     }
+}
+
+#[test]
+fn a_bad_flag_is_named() {
+    let message = |overrides| Config::resolve(Raw::default(), overrides).unwrap_err().to_string();
+    let collectors = vec!["192.0.2.1".to_owned()];
+    assert_eq!(
+        message(Overrides { collectors, ..Overrides::default() }),
+        "--collector: \"192.0.2.1\" cannot be used: it needs a port: HOST:PORT"
+    );
+    let drain_interval = Some(Duration::from_secs(9));
+    let text = message(Overrides { drain_interval, ..Overrides::default() });
+    assert!(text.starts_with("--drain-interval: \"9s\" cannot be used"), "{text}");
 }
 
 #[test]
