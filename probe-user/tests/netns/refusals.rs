@@ -146,15 +146,15 @@ fn an_address_of_the_metrics_page_that_is_in_use_is_named() {
 }
 
 #[test]
-fn a_value_that_cannot_be_used_is_named_with_its_key() {
+fn a_value_that_cannot_be_used_is_named_with_its_flag() {
     let network = Network::new();
     let cases: [(&[&str], &[&str]); 6] = [
-        (&["--drain-interval", "10ms"], &["capture.drain_interval", "10ms", "100ms to 5s"]),
-        (&["--collector", "192.0.2.2"], &["export.collectors", "192.0.2.2", "HOST:PORT"]),
-        (&["--collector", "no-such-host.invalid:4739"], &["export.collectors", "no-such-host.invalid"]),
+        (&["--drain-interval", "10ms"], &["--drain-interval", "10ms", "100ms to 5s"]),
+        (&["--collector", "192.0.2.2"], &["--collector", "192.0.2.2", "HOST:PORT"]),
+        (&["--collector", "no-such-host.invalid:4739"], &["--collector", "no-such-host.invalid"]),
         (&["--collector", "203.0.113.1:4739"], &["203.0.113.1:4739", "unreachable"]),
-        (&["--listen", "127.0.0.1:port"], &["http.listen", "127.0.0.1:port"]),
-        (&["--idle-timeout", "0s"], &["flow.idle_timeout", "0s"]),
+        (&["--listen", "127.0.0.1:port"], &["--listen", "127.0.0.1:port"]),
+        (&["--idle-timeout", "0s"], &["--idle-timeout", "0s"]),
     ];
     for (arguments, parts) in cases {
         let message = refusal(run(&network.router, &["--interface", CAPTURED]).args(arguments));
@@ -189,7 +189,7 @@ fn the_example_file_is_right_and_faults_of_a_file_are_named_with_their_place() {
         ("[capture]\nipv4_slots = \"many\"\n", ":2:14: ", &["invalid type"]),
         ("[capture\n", ":1:9: ", &[]),
         ("[flow]\nactive_timeout = \"soon\"\n", ":2:18: ", &["soon"]),
-        ("[capture]\nipv4_slots = 1000\n", ": ", &["capture.ipv4_slots", "1000", "power of two"]),
+        ("[capture]\nipv4_slots = 1000\n", ":2:1: ", &["capture.ipv4_slots", "1000", "power of two"]),
         ("[export]\nformat = \"netflow-v5\"\n", ":2:10: ", &["netflow-v5"]),
     ] {
         fs::write(&file, text).unwrap();
