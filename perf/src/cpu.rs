@@ -51,7 +51,7 @@ pub fn thread_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Keeps a thread where it is until it is dropped, then lets it go where it was allowed before.
+/// Keeps a thread on one CPU until it is dropped, then lets it go where it was allowed before.
 #[derive(Debug)]
 #[must_use]
 pub struct Stay {
@@ -64,8 +64,16 @@ impl Stay {
     /// # Errors
     /// If the kernel refuses.
     pub fn here() -> io::Result<Self> {
+        Self::on(sched_getcpu() as u32)
+    }
+
+    /// Keeps the calling thread on `cpu`.
+    ///
+    /// # Errors
+    /// If there is no such CPU or it is not allowed to this process.
+    pub fn on(cpu: u32) -> io::Result<Self> {
         let before = sched_getaffinity(None)?;
-        pin(sched_getcpu() as u32)?;
+        pin(cpu)?;
         Ok(Self { before })
     }
 }

@@ -204,6 +204,20 @@ impl Frame {
         &self.octets
     }
 
+    /// The frame of another flow, as the kernel program makes it.
+    #[must_use]
+    pub fn flow(&self, flow: u32) -> Vec<u8> {
+        let mut octets = self.octets.clone();
+        let value = self.flow_base.wrapping_add(flow);
+        octets[self.flow_offset..][..4].copy_from_slice(&value.to_be_bytes());
+        for Checksum { offset, others } in self.checksums.iter().filter(|checksum| checksum.offset != 0) {
+            let sum = fold(u64::from(*others) + u64::from(value >> 16) + u64::from(value & 0xffff));
+            let checksum = if sum == 0xffff { 0xffff } else { !(sum as u16) };
+            octets[*offset as usize..][..2].copy_from_slice(&checksum.to_be_bytes());
+        }
+        octets
+    }
+
     /// Layer 3 octets: what the frame adds to its flow.
     #[must_use]
     pub fn ip_octets(&self) -> u64 {
@@ -270,19 +284,6 @@ mod tests {
         })
     }
 
-    /// What the kernel program does to the frame.
-    fn flow(frame: &Frame, flow: u32) -> Vec<u8> {
-        let mut octets = frame.octets().to_vec();
-        let value = frame.flow_base() + flow;
-        octets[frame.flow_offset() as usize..][..4].copy_from_slice(&value.to_be_bytes());
-        for Checksum { offset, others } in frame.checksums().iter().filter(|checksum| checksum.offset != 0) {
-            let sum = fold(u64::from(*others) + u64::from(value >> 16) + u64::from(value & 0xffff));
-            let checksum = if sum == 0xffff { 0xffff } else { !(sum as u16) };
-            octets[*offset as usize..][..2].copy_from_slice(&checksum.to_be_bytes());
-        }
-        octets
-    }
-
     fn assert_valid(octets: &[u8], settings: &FrameSettings) {
         let packet = SlicedPacket::from_ethernet(octets).unwrap();
         assert_eq!(packet.vlan_ids().first().map(|id| id.value()), settings.vlan_id);
@@ -325,9 +326,9 @@ mod tests {
             let frame = Frame::new(&settings).unwrap();
             assert_eq!(frame.octets().len(), settings.octets);
             assert_valid(frame.octets(), &settings);
-            assert_eq!(flow(&frame, 0), frame.octets(), "{settings:?}");
+            assert_eq!(frame.flow(0), frame.octets(), "{settings:?}");
             for number in [1, 255, 65_535, 65_536, 1_000_000, 0x00ff_ffff] {
-                assert_valid(&flow(&frame, number), &settings);
+                assert_valid(&frame.flow(number), &settings);
             }
         }
     }

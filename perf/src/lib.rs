@@ -12,4 +12,5 @@ pub mod interface;
 pub mod machine;
 pub mod netns;
 mod object;
+pub mod pass;
 pub mod vary;

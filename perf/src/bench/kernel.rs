@@ -19,7 +19,7 @@ use crate::tables::{Tables, ample_sizes, default_sizes};
 pub(crate) struct Options {
     /// Packets of each run
     #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1000..))]
-    packets: u32,
+    pub(crate) packets: u32,
 }
 
 /// Numbers of flows that are measured: one cache line, first-level cache, last-level cache, memory.

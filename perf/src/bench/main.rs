@@ -1,19 +1,29 @@
 //! `pathflow-bench`: how fast each part of pathflow is on this machine. One file per measurement.
 #![forbid(unsafe_code)]
 
+mod collector;
 mod drain;
 mod encode;
+mod endtoend;
+mod exporter;
+mod final_report;
 mod kernel;
+mod latency;
+mod link;
 mod merge;
 mod random;
+mod replay;
 mod report;
+mod scratch;
 mod tables;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use pathflow_perf::{cpu, machine};
+use pathflow_perf::cpu::Stay;
+use pathflow_perf::machine;
 
 use crate::report::Report;
 
@@ -21,8 +31,9 @@ use crate::report::Report;
 #[derive(Parser)]
 #[command(name = "pathflow-bench")]
 struct Arguments {
+    /// Without one: all, briefly
     #[command(subcommand)]
-    measurement: Measurement,
+    measurement: Option<Measurement>,
     #[command(flatten)]
     common: Common,
 }
@@ -54,6 +65,19 @@ enum Measurement {
     Merge,
     /// Flow records encoded, and sent over loopback
     Encode,
+    /// pathflow beside other exporters, from a veth pair to a collector
+    #[command(name = "endtoend")]
+    EndToEnd(endtoend::Options),
+    /// A capture of mixed traffic at top speed into pathflow
+    Replay(replay::Options),
+    /// Time that pathflow adds to forwarding
+    Latency(latency::Options),
+    /// All of these, briefly
+    All {
+        /// The program to measure; without it, `pathflow` beside this program
+        #[arg(long)]
+        pathflow: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,13 +95,59 @@ fn run(arguments: &Arguments) -> Result<()> {
     if machine::bpf_stats_enabled() && !common.force {
         bail!("kernel.bpf_stats_enabled is 1: set it to 0, or measure all the same with --force");
     }
-    cpu::pin(common.cpu).with_context(|| format!("CPU {}", common.cpu))?;
     let mut report = Report::new(common.json);
-    match measurement {
-        Measurement::Kernel(options) => kernel::run(options, common, &mut report)?,
-        Measurement::Drain => drain::run(common, &mut report)?,
-        Measurement::Merge => merge::run(common, &mut report)?,
-        Measurement::Encode => encode::run(common, &mut report)?,
-    }
+    let all = Measurement::All { pathflow: None };
+    measure(measurement.as_ref().unwrap_or(&all), common, &mut report)?;
     report.finish()
+}
+
+fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> Result<()> {
+    // What the other measurements start must not be kept on this CPU as well.
+    let stay = || Stay::on(common.cpu).with_context(|| format!("CPU {}", common.cpu));
+    match measurement {
+        Measurement::Kernel(options) => {
+            let _stay = stay()?;
+            kernel::run(options, common, report)
+        }
+        Measurement::Drain => {
+            let _stay = stay()?;
+            drain::run(common, report)
+        }
+        Measurement::Merge => {
+            let _stay = stay()?;
+            merge::run(common, report)
+        }
+        Measurement::Encode => {
+            let _stay = stay()?;
+            encode::run(common, report)
+        }
+        Measurement::EndToEnd(options) => endtoend::run(options, report),
+        Measurement::Replay(options) => replay::run(options, report),
+        Measurement::Latency(options) => latency::run(options, report),
+        Measurement::All { pathflow } => all(pathflow.as_deref(), common, report),
+    }
+}
+
+/// Every measurement, with settings under which all take a few minutes.
+fn all(pathflow: Option<&Path>, common: &Common, report: &mut Report) -> Result<()> {
+    let pathflow = pathflow.map(Path::to_owned);
+    let common = Common { runs: common.runs.min(3), ..*common };
+    for measurement in [
+        Measurement::Kernel(kernel::Options { packets: 200_000 }),
+        Measurement::Drain,
+        Measurement::Merge,
+        Measurement::Encode,
+        Measurement::EndToEnd(endtoend::Options {
+            pathflow: pathflow.clone(),
+            packets: 3_000_000,
+            rounds: 1,
+            flows: vec![1000, 60_000],
+            no_peers: false,
+        }),
+        Measurement::Replay(replay::Options { pathflow: pathflow.clone(), loops: 100, rounds: 1 }),
+        Measurement::Latency(latency::Options { pathflow, rate: 20_000, seconds: 2, rounds: 2 }),
+    ] {
+        measure(&measurement, &common, report)?;
+    }
+    Ok(())
 }
