@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metrics::Latencies;
-use crate::supervisor::Stop;
+use crate::stop::Stop;
 
 /// How often a sink that has nothing to do resends templates, asks for errors and so on.
 const TICK: Duration = Duration::from_secs(1);

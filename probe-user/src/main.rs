@@ -10,8 +10,8 @@ use mimalloc::MiMalloc;
 use pathflow::cli::{Cli, Command, Run};
 use pathflow::config::raw::Raw;
 use pathflow::config::{self, Config};
-use pathflow::supervisor::{self, Stop};
-use pathflow::{logging, report};
+use pathflow::stop::Stop;
+use pathflow::{logging, report, supervisor};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 

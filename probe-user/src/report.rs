@@ -7,7 +7,7 @@ use pathflow_common::DropReason;
 use pathflow_exporter::{LossReason, Tally};
 
 use crate::ledger::{Amount, SinkAccounts};
-use crate::supervisor::Ended;
+use crate::pipeline::Ended;
 
 /// The report, a line for each figure that is not zero.
 #[must_use]

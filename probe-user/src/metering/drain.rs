@@ -16,7 +16,7 @@ use crate::capture::{CaptureError, Delta, Epochs, FlowTables};
 use crate::clock::Clock;
 use crate::ledger::{Amount, Ledger, PointAmounts};
 use crate::metrics::Latencies;
-use crate::supervisor::Stop;
+use crate::stop::Stop;
 
 /// Deltas that are handed to a shard together.
 pub const DELTA_BATCH: usize = 1024;
@@ -90,6 +90,8 @@ impl Timekeeper {
     /// attached any more.
     pub fn run(mut self, stopped: &Receiver<()>) {
         let mut drain = Drain::new(self.context.clone());
+        // The caches learn what time it is before the first flow comes.
+        self.tell(ShardMessage::Expire);
         while self.wait(stopped) {
             if let Err(reason) = self.end_epoch(&mut drain) {
                 // Without the kernel's word that an epoch is over, its tables cannot be read.

@@ -25,6 +25,15 @@ pub const RECORD_BATCH: usize = 512;
 /// How long sinks may take to make room for what the cache holds at the end.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
 
+/// Whether a shard waits for sinks that are behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Live capture: a full queue is a loss, because packets keep coming.
+    NeverWait,
+    /// Replay: the file has time.
+    WaitForSinks,
+}
+
 /// What a shard is told.
 #[derive(Debug)]
 pub enum ShardMessage {
@@ -53,6 +62,8 @@ pub struct Shard {
     pub enricher: Arc<Enricher>,
     /// Queues of the sinks, in the order of the ledger's sinks.
     pub sinks: Vec<SinkQueue>,
+    /// Whether sinks are waited for.
+    pub pace: Pace,
     /// How long merging takes.
     pub latencies: Arc<Latencies>,
 }
@@ -81,7 +92,7 @@ impl Shard {
                     let deadline = Instant::now() + FLUSH_TIME;
                     while let Some(flow) = self.cache.flush() {
                         if records.batch.is_empty() {
-                            self.wait_for_room(deadline);
+                            self.wait_for_room(Some(deadline));
                         }
                         self.record(&flow, FlowEndReason::ForcedEnd, &mut records);
                     }
@@ -123,9 +134,11 @@ impl Shard {
         }
     }
 
-    /// At the end nothing comes in any more, so there is time to wait for every sink.
-    fn wait_for_room(&self, deadline: Instant) {
-        while !self.sinks.iter().all(SinkQueue::has_room) && Instant::now() < deadline {
+    /// Waits for every sink, where there is time: in a replay, and at the end when nothing comes in any more.
+    fn wait_for_room(&self, deadline: Option<Instant>) {
+        while !self.sinks.iter().all(SinkQueue::has_room)
+            && deadline.is_none_or(|deadline| Instant::now() < deadline)
+        {
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -133,6 +146,9 @@ impl Shard {
     fn hand_over(&self, records: &mut Records) {
         if records.batch.is_empty() {
             return;
+        }
+        if self.pace == Pace::WaitForSinks {
+            self.wait_for_room(None);
         }
         let batch = Arc::new(std::mem::replace(&mut records.batch, Vec::with_capacity(RECORD_BATCH)));
         self.ledger.recorded(&records.made, |sink| {

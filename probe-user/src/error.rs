@@ -1,0 +1,50 @@
+//! Why pathflow cannot run: each message is one line that an operator can act on.
+
+use std::io;
+use std::net::SocketAddr;
+
+use pathflow_exporter::{ExportSettingsError, UdpError};
+
+use crate::capture::CaptureError;
+
+/// Why the daemon cannot run here.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No interface was named.
+    #[error("no interface: name one with --interface NAME or capture.interfaces in the configuration file")]
+    NoInterface,
+    /// Capture is not possible.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The interfaces cannot be listed.
+    #[error("cannot list the interfaces: {0}")]
+    Netlink(io::Error),
+    /// A collector cannot be exported to.
+    #[error(transparent)]
+    Collector(#[from] UdpError),
+    /// Export settings that cannot work.
+    #[error("export: {0}")]
+    Export(#[from] ExportSettingsError),
+    /// Standard output cannot be used.
+    #[error("standard output: {0}")]
+    Stdout(io::Error),
+    /// The address of the metrics page cannot be had.
+    #[error("http.listen: {address}: {error}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// From the system.
+        error: io::Error,
+    },
+    /// No random numbers.
+    #[error("no random numbers for the table hash: {0}")]
+    Random(io::Error),
+    /// A thread cannot be started.
+    #[error("cannot start thread {name}: {error}")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// From the system.
+        error: io::Error,
+    },
+}

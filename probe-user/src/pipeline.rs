@@ -1,0 +1,208 @@
+//! Everything behind the capture: the shards of the flow cache, the sinks, and the ledger over both.
+//!
+//! The same for live capture and for replay: what fills it differs, and what happens to packets does not.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use pathflow_bgp::RouteTable;
+use pathflow_exporter::{
+    ExportingProcess, FlowPrinter, InterfaceNames, LineStyle, Stdout, Transport, Udp, UdpSettings,
+};
+
+use crate::capture::Delta;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::raw::StdoutStyle;
+use crate::enrich::Enricher;
+use crate::error::RunError;
+use crate::export::{Output, Sink, SinkParts, SinkQueue};
+use crate::ledger::{Books, Ledger};
+use crate::metering::FlowCache;
+use crate::metering::flow_record::ObservationPoint;
+use crate::metering::shard::{Pace, RECORD_BATCH, Shard, ShardMessage};
+use crate::metrics::Latencies;
+use crate::stop::Stop;
+
+/// CPUs for each shard.
+const CPUS_PER_SHARD: usize = 4;
+/// Batches of deltas that wait for a shard at most: a quarter million flows.
+const SHARD_QUEUE: usize = 256;
+/// How long sinks may take to send what is left at the end.
+const CLOSE_TIME: Duration = Duration::from_secs(10);
+
+/// What is left when the daemon has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The accounts.
+    pub books: Books,
+    /// How long the stages took.
+    pub latencies: Arc<Latencies>,
+    /// Whether it ended because a part failed, or something that was held could not be sent in time.
+    pub failed: bool,
+}
+
+/// Shards and sinks at work.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Accounts.
+    pub ledger: Arc<Ledger>,
+    /// How long the stages take.
+    pub latencies: Arc<Latencies>,
+    /// Queues of the shards.
+    pub shards: Vec<Sender<ShardMessage>>,
+    /// Empty buffers that the shards are done with.
+    pub pool: Receiver<Vec<Delta>>,
+    shard_threads: Vec<JoinHandle<()>>,
+    sinks: Vec<SinkQueue>,
+    sink_threads: Vec<JoinHandle<()>>,
+}
+
+impl Pipeline {
+    /// Opens the outputs and starts the threads.
+    ///
+    /// # Errors
+    /// [`RunError`] if an output cannot be opened or a thread not be started.
+    pub fn start(
+        config: &Config,
+        points: &Arc<[ObservationPoint]>,
+        pace: Pace,
+        stop: &Stop,
+    ) -> Result<Self, RunError> {
+        let outputs = outputs(config, points)?;
+        let ledger = Arc::new(Ledger::new(outputs.iter().map(|(format, name, _)| (*format, name.clone()))));
+        let latencies = Arc::new(Latencies::new());
+        let (sinks, sink_threads) = start_sinks(config, outputs, &ledger, &latencies, stop)?;
+
+        let cpus = thread::available_parallelism().map_or(1, usize::from);
+        let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
+        let (emptied, pool) = bounded(count * SHARD_QUEUE);
+        let enricher = Arc::new(Enricher::new(RouteTable::new()));
+        let (mut shards, mut shard_threads) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            let (sender, messages) = bounded(SHARD_QUEUE);
+            let shard = Shard {
+                cache: FlowCache::new(config.timeouts, config.max_flows.div_ceil(count as u32)),
+                messages,
+                pool: emptied.clone(),
+                ledger: Arc::clone(&ledger),
+                points: Arc::clone(points),
+                enricher: Arc::clone(&enricher),
+                sinks: sinks.clone(),
+                pace,
+                latencies: Arc::clone(&latencies),
+            };
+            shard_threads.push(spawn(format!("shard-{number}"), move || shard.run())?);
+            shards.push(sender);
+        }
+        Ok(Self { ledger, latencies, shards, pool, shard_threads, sinks, sink_threads })
+    }
+
+    /// Ends shards and sinks, in this order. Nobody else may hold a queue of a shard any more. `has_failed`
+    /// says whether what came before went wrong.
+    #[must_use]
+    pub fn finish(self, has_failed: bool) -> Ended {
+        drop(self.shards);
+        join(self.shard_threads);
+        close_sinks(&self.sinks, self.sink_threads);
+        let books = self.ledger.books();
+        let failed = has_failed || !books.is_settled();
+        Ended { books, latencies: self.latencies, failed }
+    }
+}
+
+/// Opens every output: its format, its name and itself.
+fn outputs(
+    config: &Config,
+    points: &[ObservationPoint],
+) -> Result<Vec<(&'static str, String, Output)>, RunError> {
+    let mut outputs = Vec::new();
+    for collector in &config.collectors {
+        let mut settings = UdpSettings::new(*collector);
+        settings.source_address = config.source_address;
+        let process = ExportingProcess::new(&config.export, Transport::Udp(Udp::connect(&settings)?))?;
+        outputs.push((
+            config.export.format.as_str(),
+            collector.to_string(),
+            Output::Collector(Box::new(process)),
+        ));
+    }
+    let style = match config.stdout {
+        StdoutStyle::Auto if !config.collectors.is_empty() => None,
+        StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
+        StdoutStyle::Auto | StdoutStyle::Json => Some(LineStyle::Json),
+        StdoutStyle::Text => Some(LineStyle::Text),
+        StdoutStyle::None => None,
+    };
+    if let Some(style) = style {
+        // Point 0 is no interface.
+        let names: InterfaceNames =
+            points.iter().skip(1).map(|point| (point.interface, point.name.clone())).collect();
+        let printer = FlowPrinter::new(style, Stdout::new().map_err(RunError::Stdout)?, Arc::new(names));
+        let format = match style {
+            LineStyle::Text => "text",
+            LineStyle::Json => "json",
+        };
+        outputs.push((format, "stdout".to_owned(), Output::Lines(Box::new(printer))));
+    }
+    Ok(outputs)
+}
+
+fn start_sinks(
+    config: &Config,
+    outputs: Vec<(&'static str, String, Output)>,
+    ledger: &Arc<Ledger>,
+    latencies: &Arc<Latencies>,
+    stop: &Stop,
+) -> Result<(Vec<SinkQueue>, Vec<JoinHandle<()>>), RunError> {
+    let clock = Clock::new();
+    let alone = outputs.len() == 1;
+    let (mut queues, mut threads) = (Vec::new(), Vec::new());
+    for (number, (_, destination, output)) in outputs.into_iter().enumerate() {
+        let parts = SinkParts {
+            number,
+            destination,
+            output,
+            ledger: Arc::clone(ledger),
+            clock,
+            latencies: Arc::clone(latencies),
+            stop_when_closed: alone.then(|| stop.clone()),
+        };
+        let (sink, queue) = Sink::new(parts, config.queue_records.div_ceil(RECORD_BATCH));
+        threads.push(spawn(format!("export-{number}"), move || sink.run())?);
+        queues.push(queue);
+    }
+    Ok((queues, threads))
+}
+
+fn close_sinks(sinks: &[SinkQueue], threads: Vec<JoinHandle<()>>) {
+    let deadline = Instant::now() + CLOSE_TIME;
+    for sink in sinks {
+        sink.close(deadline);
+    }
+    for thread in threads {
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
+            // A panic in it has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Waits for threads that end by themselves once their input has.
+pub(crate) fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        // A panic in it has ended the process already.
+        let _ = thread.join();
+    }
+}
+
+/// Starts a named thread.
+pub(crate) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, RunError> {
+    thread::Builder::new().name(name.clone()).spawn(work).map_err(|error| RunError::Thread { name, error })
+}
