@@ -22,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Capture and export until SIGINT or SIGTERM
     Run(Box<Run>),
+    /// Put a capture through the same pipeline, by its own clock and without privileges
+    Replay(Box<Replay>),
     /// Say whether a configuration file is right
     Check {
         /// Configuration file (TOML)
@@ -32,12 +34,36 @@ pub enum Command {
 /// Flags of `pathflow run`.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// Configuration file (TOML); flags override it
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// Interfaces to capture on
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub interface: Vec<String>,
+    /// Drain the kernel's tables this often, 100ms to 5s [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
+    pub drain_interval: Option<Duration>,
+    /// Address of /metrics and /healthz; empty for none [default: 127.0.0.1:9590]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// What live capture and replay have in common.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Arguments of `pathflow replay`.
+#[derive(Args, Debug)]
+pub struct Replay {
+    /// Capture to read, pcap or pcapng; - is standard input
+    pub file: PathBuf,
+    /// What live capture and replay have in common.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Flags of both.
+#[derive(Args, Debug)]
+pub struct Common {
+    /// Configuration file (TOML); flags override it
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Collector to export to; may be given several times
     #[arg(long, value_name = "HOST:PORT")]
     pub collector: Vec<String>,
@@ -50,15 +76,24 @@ pub struct Run {
     /// A flow is over after this long without packets [default: 15s]
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
     pub idle_timeout: Option<Duration>,
-    /// Drain the kernel's tables this often, 100ms to 5s [default: 1s]
-    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
-    pub drain_interval: Option<Duration>,
-    /// Address of /metrics and /healthz; empty for none [default: 127.0.0.1:9590]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub listen: Option<String>,
     /// Write flows to standard output, a JSON object on each line
     #[arg(long)]
     pub json: bool,
+}
+
+impl Common {
+    /// What the flags say over the file.
+    #[must_use]
+    pub fn overrides(self) -> Overrides {
+        Overrides {
+            collectors: self.collector,
+            format: self.format,
+            active_timeout: self.active_timeout,
+            idle_timeout: self.idle_timeout,
+            json: self.json,
+            ..Overrides::default()
+        }
+    }
 }
 
 impl Run {
@@ -67,13 +102,9 @@ impl Run {
     pub fn overrides(self) -> Overrides {
         Overrides {
             interfaces: self.interface,
-            collectors: self.collector,
-            format: self.format,
-            active_timeout: self.active_timeout,
-            idle_timeout: self.idle_timeout,
             drain_interval: self.drain_interval,
             listen: self.listen,
-            json: self.json,
+            ..self.common.overrides()
         }
     }
 }

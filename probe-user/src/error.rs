@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use pathflow_exporter::{ExportSettingsError, UdpError};
 
 use crate::capture::CaptureError;
+use crate::capture::pcap::PcapFileError;
 
 /// Why the daemon cannot run here.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum RunError {
     /// Capture is not possible.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// A capture file cannot be read.
+    #[error(transparent)]
+    File(#[from] PcapFileError),
     /// The interfaces cannot be listed.
     #[error("cannot list the interfaces: {0}")]
     Netlink(io::Error),

@@ -17,6 +17,7 @@ pub mod metering;
 pub mod metrics;
 pub mod netlink;
 pub mod pipeline;
+pub mod replay;
 pub mod report;
 pub mod stop;
 pub mod supervisor;

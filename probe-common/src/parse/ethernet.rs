@@ -3,9 +3,9 @@
 use crate::{DropReason, PacketBytes};
 
 /// `EtherType` of IPv4.
-pub(super) const IPV4: u16 = 0x0800;
+pub const IPV4: u16 = 0x0800;
 /// `EtherType` of IPv6.
-pub(super) const IPV6: u16 = 0x86dd;
+pub const IPV6: u16 = 0x86dd;
 
 /// Customer tag, service tag, and the number used for service tags before 802.1ad.
 const TAG_PROTOCOLS: [u16; 3] = [0x8100, 0x88a8, 0x9100];

@@ -8,7 +8,7 @@
 //! Understood: Ethernet II, up to two VLAN tags, IPv4 with options and fragments, IPv6 with extension
 //! headers, ports of TCP, UDP, SCTP, UDP-Lite and DCCP, type and code of ICMP and `ICMPv6`.
 
-mod ethernet;
+pub mod ethernet;
 mod ipv4;
 mod ipv6;
 mod transport;
@@ -26,6 +26,24 @@ pub struct PacketFacts {
     pub octets: u32,
     /// TCP control bits (RFC 7125): the low 12 bits of the header's word, 0 if not TCP.
     pub tcp_control_bits: u16,
+}
+
+/// Parses a packet whose network header is at `offset` and whose `EtherType` is known: for captures of links
+/// that are not Ethernet. Calls exactly one method of `sink`.
+#[inline(always)]
+pub fn parse_network<P: PacketBytes, S: FlowSink>(
+    packet: &P,
+    observation_point: u16,
+    ether_type: u16,
+    offset: usize,
+    sink: S,
+) {
+    let link = Link { offset, ..Link::untagged(ether_type) };
+    match ether_type {
+        ethernet::IPV4 => ipv4::parse(packet, observation_point, link, sink),
+        ethernet::IPV6 => ipv6::parse(packet, observation_point, link, sink),
+        _ => sink.unaccounted(DropReason::NotIp, packet.wire_length()),
+    }
 }
 
 /// Octets of the network packet at `offset`: what its header says, but never more than the frame had for it.

@@ -5,6 +5,7 @@ pub mod flow_table;
 mod kernel_log;
 mod mapping;
 mod object;
+pub mod pcap;
 pub mod program;
 mod support;
 

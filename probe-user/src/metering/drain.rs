@@ -3,23 +3,20 @@
 //! One of them, the first, is the timekeeper: it ends the epoch for all, hands every worker its CPUs,
 //! takes its own share, and tells the shards the time when all are done.
 
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use foldhash::quality::FixedState;
 use tracing::error;
 
+use super::batches::Batches;
 use super::shard::ShardMessage;
 use crate::capture::{CaptureError, Delta, Epochs, FlowTables};
 use crate::clock::Clock;
-use crate::ledger::{Amount, Ledger, PointAmounts};
+use crate::ledger::Ledger;
 use crate::metrics::Latencies;
 use crate::stop::Stop;
 
-/// Deltas that are handed to a shard together.
-pub const DELTA_BATCH: usize = 1024;
 /// How often the fill level of the tables is looked at between drains.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -91,7 +88,7 @@ impl Timekeeper {
     pub fn run(mut self, stopped: &Receiver<()>) {
         let mut drain = Drain::new(self.context.clone());
         // The caches learn what time it is before the first flow comes.
-        self.tell(ShardMessage::Expire);
+        drain.batches.tell(ShardMessage::Expire, self.clock.read());
         while self.wait(stopped) {
             if let Err(reason) = self.end_epoch(&mut drain) {
                 // Without the kernel's word that an epoch is over, its tables cannot be read.
@@ -99,7 +96,7 @@ impl Timekeeper {
                 self.stop.fail();
                 break;
             }
-            self.tell(ShardMessage::Expire);
+            drain.batches.tell(ShardMessage::Expire, self.clock.read());
         }
         // Twice: a program that began just as the first new epoch did may have written to it.
         for _ in 0..2 {
@@ -107,7 +104,7 @@ impl Timekeeper {
                 error!("{reason}");
             }
         }
-        self.tell(ShardMessage::Flush);
+        drain.batches.tell(ShardMessage::Flush, self.clock.read());
     }
 
     /// Waits until the epoch is to be ended; false if the work is.
@@ -140,73 +137,34 @@ impl Timekeeper {
         }
         Ok(())
     }
-
-    fn tell(&self, message: impl Fn(crate::clock::Reading) -> ShardMessage) {
-        let now = self.clock.read();
-        for shard in &self.context.shards {
-            // A shard ends only after every sender is gone.
-            let _ = shard.send(message(now));
-        }
-    }
 }
 
-/// The work of draining, with its buffers.
+/// The work of draining.
 #[derive(Debug)]
 struct Drain {
-    context: DrainContext,
-    /// A buffer and its amounts for each shard.
-    buffers: Vec<(Vec<Delta>, PointAmounts)>,
-    hasher: FixedState,
+    tables: Arc<FlowTables>,
+    latencies: Arc<Latencies>,
+    batches: Batches,
 }
 
 impl Drain {
     fn new(context: DrainContext) -> Self {
-        let buffers =
-            context.shards.iter().map(|_| (Vec::with_capacity(DELTA_BATCH), PointAmounts::new())).collect();
-        Self { context, buffers, hasher: FixedState::default() }
+        let DrainContext { tables, shards, pool, ledger, latencies } = context;
+        Self { tables, latencies, batches: Batches::new(shards, pool, ledger) }
     }
 
     fn drain(&mut self, epoch: u64, positions: &[usize]) {
         let start = Instant::now();
-        let tables = Arc::clone(&self.context.tables);
         for &position in positions {
             // First what the kernel counted, then what is in its tables: see `ledger`.
-            self.context.ledger.seen(&tables.take_counters(epoch, position));
-            tables.drain(epoch, position, |delta| self.push(delta));
-            for shard in 0..self.buffers.len() {
-                self.send(shard);
-            }
+            self.batches.ledger().seen(&self.tables.take_counters(epoch, position));
+            self.tables.drain(epoch, position, |delta| {
+                if let Some(full) = self.batches.push(delta) {
+                    self.batches.send(full);
+                }
+            });
+            self.batches.send_all();
         }
-        self.context.latencies.drain(start.elapsed());
-    }
-
-    fn push(&mut self, delta: Delta) {
-        let shard = match self.buffers.len() {
-            1 => 0,
-            shards => (self.hasher.hash_one(delta.key.0) % shards as u64) as usize,
-        };
-        let Some((deltas, amounts)) = self.buffers.get_mut(shard) else { return };
-        let amount = Amount { packets: delta.packets, octets: delta.octets };
-        amounts.add(delta.key.fields().observation_point, amount);
-        deltas.push(delta);
-        if deltas.len() >= DELTA_BATCH {
-            self.send(shard);
-        }
-    }
-
-    fn send(&mut self, shard: usize) {
-        let (Some((deltas, amounts)), Some(queue)) =
-            (self.buffers.get_mut(shard), self.context.shards.get(shard))
-        else {
-            return;
-        };
-        if deltas.is_empty() {
-            return;
-        }
-        self.context.ledger.drained(amounts);
-        amounts.clear();
-        let empty = self.context.pool.try_recv().unwrap_or_else(|_| Vec::with_capacity(DELTA_BATCH));
-        // Waits if the shard is behind; the kernel's tables go on counting meanwhile.
-        let _ = queue.send(ShardMessage::Deltas(std::mem::replace(deltas, empty)));
+        self.latencies.drain(start.elapsed());
     }
 }

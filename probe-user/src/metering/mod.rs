@@ -1,5 +1,6 @@
 //! The Metering Process: what a flow is and when it ends.
 
+pub mod batches;
 pub mod drain;
 pub mod flow_cache;
 pub mod flow_record;

@@ -1,0 +1,333 @@
+//! Captures in files and streams: pcap and pcapng, read packet by packet.
+//!
+//! Times are nanoseconds since the Unix epoch. Files are untrusted: whatever is wrong with one ends the
+//! reading with an error that says after which packet.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use pathflow_common::bytes::{SliceFrame, field};
+use pathflow_common::parse::{FlowSink, ethernet, parse, parse_network};
+use pathflow_common::{DropReason, PacketBytes as _};
+use pcap_parser::pcapng::InterfaceDescriptionBlock;
+use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator};
+use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
+
+/// Longest block that is read, in octets: more than any snapshot length in use.
+const LONGEST_BLOCK: usize = 16 << 20;
+/// What is read at once.
+const BUFFER: usize = 1 << 20;
+
+/// Why a capture cannot be read, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PcapFileError {
+    /// The file cannot be opened.
+    #[error("{}: {error}", file.display())]
+    Open {
+        /// The file.
+        file: PathBuf,
+        /// From the system.
+        error: io::Error,
+    },
+    /// Neither pcap nor pcapng.
+    #[error("{}: neither a pcap nor a pcapng file", file.display())]
+    NotACapture {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file ends in the middle of a block.
+    #[error("{}: cut short after packet {packets}", file.display())]
+    CutShort {
+        /// The file.
+        file: PathBuf,
+        /// Packets read before.
+        packets: u64,
+    },
+    /// A block that is not understood.
+    #[error("{}: damaged after packet {packets}", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// Packets read before.
+        packets: u64,
+    },
+}
+
+/// What lies below the network header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Ethernet,
+    /// The network packet itself.
+    Raw,
+    /// Address family of the capturing host in 4 octets.
+    Null,
+    /// Linux "cooked" capture.
+    LinuxSll,
+    /// Linux "cooked" capture, version 2.
+    LinuxSll2,
+    /// Anything else: its packets are counted as not IP.
+    Other(i32),
+}
+
+impl From<Linktype> for Link {
+    fn from(link: Linktype) -> Self {
+        match link.0 {
+            1 => Self::Ethernet,
+            12 | 14 | 101 | 228 | 229 => Self::Raw,
+            0 | 108 => Self::Null,
+            113 => Self::LinuxSll,
+            276 => Self::LinuxSll2,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// An interface of the capture.
+#[derive(Clone, Copy, Debug)]
+struct Interface {
+    link: Link,
+    /// Time stamp units per second.
+    resolution: u64,
+    /// Added to time stamps, in seconds.
+    offset: i64,
+}
+
+/// One packet.
+#[derive(Clone, Copy, Debug)]
+pub struct FilePacket<'a> {
+    /// Number of the interface in the capture, from 0.
+    pub interface: u32,
+    /// Nanoseconds since the Unix epoch; `None` if the block carries no time.
+    pub time: Option<u64>,
+    link: Link,
+    frame: SliceFrame<'a>,
+}
+
+impl FilePacket<'_> {
+    /// Parses the packet; calls exactly one method of `sink`.
+    pub fn parse<S: FlowSink>(&self, observation_point: u16, sink: S) {
+        let frame = &self.frame;
+        let network = |ether_type: u16, offset: usize, sink: S| {
+            parse_network(frame, observation_point, ether_type, offset, sink);
+        };
+        let truncated = |sink: S| sink.unaccounted(DropReason::Truncated, frame.wire_length());
+        match self.link {
+            Link::Ethernet => parse(frame, observation_point, sink),
+            Link::Raw => match frame.read::<1>(0) {
+                Some([first]) => network(version_ether_type(first), 0, sink),
+                None => truncated(sink),
+            },
+            // The family's number depends on the system that captured, so the packet itself is asked.
+            Link::Null => match frame.read::<5>(0) {
+                Some([.., first]) => network(version_ether_type(first), 4, sink),
+                None => truncated(sink),
+            },
+            Link::LinuxSll => match frame.read::<16>(0) {
+                Some(header) => network(u16::from_be_bytes(field(&header, 14)), 16, sink),
+                None => truncated(sink),
+            },
+            Link::LinuxSll2 => match frame.read::<20>(0) {
+                Some(header) => network(u16::from_be_bytes(field(&header, 0)), 20, sink),
+                None => truncated(sink),
+            },
+            Link::Other(_) => sink.unaccounted(DropReason::NotIp, frame.wire_length()),
+        }
+    }
+}
+
+/// `EtherType` of a network packet that begins with this octet; 0 if it is neither IPv4 nor IPv6.
+fn version_ether_type(first: u8) -> u16 {
+    match first >> 4 {
+        4 => ethernet::IPV4,
+        6 => ethernet::IPV6,
+        _ => 0,
+    }
+}
+
+/// A capture that is being read.
+pub struct PacketFile {
+    file: PathBuf,
+    reader: Box<dyn PcapReaderIterator + Send>,
+    interfaces: Vec<Interface>,
+    /// Link types met that are not understood.
+    unknown_links: Vec<i32>,
+    packets: u64,
+    capacity: usize,
+}
+
+impl std::fmt::Debug for PacketFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("PacketFile")
+            .field("file", &self.file)
+            .field("packets", &self.packets)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PacketFile {
+    /// Opens a file; `-` is standard input.
+    ///
+    /// # Errors
+    /// If it cannot be opened or is not a capture.
+    pub fn open(file: &Path) -> Result<Self, PcapFileError> {
+        let reader: Box<dyn Read + Send> = if file == Path::new("-") {
+            Box::new(io::stdin())
+        } else {
+            let opened = File::open(file);
+            Box::new(opened.map_err(|error| PcapFileError::Open { file: file.to_owned(), error })?)
+        };
+        Self::read_from(file, reader)
+    }
+
+    fn read_from(file: &Path, reader: impl Read + Send + 'static) -> Result<Self, PcapFileError> {
+        let reader = create_reader(BUFFER, reader)
+            .map_err(|_| PcapFileError::NotACapture { file: file.to_owned() })?;
+        Ok(Self {
+            file: file.to_owned(),
+            reader,
+            interfaces: Vec::new(),
+            unknown_links: Vec::new(),
+            packets: 0,
+            capacity: BUFFER,
+        })
+    }
+
+    /// Reads until `each` has been called for a packet; false at the end.
+    ///
+    /// # Errors
+    /// If the file is cut short or damaged.
+    pub fn next(&mut self, mut each: impl FnMut(FilePacket<'_>)) -> Result<bool, PcapFileError> {
+        loop {
+            let (consumed, found) = match self.reader.next() {
+                Ok((consumed, block)) => (consumed, visit(&block, &mut self.interfaces, &mut each)),
+                Err(PcapError::Eof) => return Ok(false),
+                Err(PcapError::Incomplete(_)) => {
+                    self.refill()?;
+                    continue;
+                }
+                Err(PcapError::UnexpectedEof) => return Err(self.cut_short()),
+                Err(_) => return Err(self.damaged()),
+            };
+            self.reader.consume(consumed);
+            match found {
+                Found::Packet => {
+                    self.packets += 1;
+                    return Ok(true);
+                }
+                Found::UnknownLink(link) if !self.unknown_links.contains(&link) => {
+                    self.unknown_links.push(link);
+                }
+                Found::UnknownLink(_) | Found::Other => {}
+                Found::Fault => return Err(self.damaged()),
+            }
+        }
+    }
+
+    /// Link types met that are not understood: their packets are counted as not IP.
+    #[must_use]
+    pub fn unknown_links(&self) -> &[i32] {
+        &self.unknown_links
+    }
+
+    fn refill(&mut self) -> Result<(), PcapFileError> {
+        if self.reader.reader_exhausted() {
+            return Err(self.cut_short());
+        }
+        match self.reader.refill() {
+            Ok(()) => Ok(()),
+            Err(PcapError::BufferTooSmall) if self.capacity < LONGEST_BLOCK => {
+                self.capacity *= 2;
+                if self.reader.grow(self.capacity) { Ok(()) } else { Err(self.damaged()) }
+            }
+            Err(_) => Err(self.damaged()),
+        }
+    }
+
+    fn cut_short(&self) -> PcapFileError {
+        PcapFileError::CutShort { file: self.file.clone(), packets: self.packets }
+    }
+
+    fn damaged(&self) -> PcapFileError {
+        PcapFileError::Damaged { file: self.file.clone(), packets: self.packets }
+    }
+}
+
+/// What a block was.
+enum Found {
+    Packet,
+    UnknownLink(i32),
+    Other,
+    Fault,
+}
+
+fn visit(
+    block: &PcapBlockOwned<'_>,
+    interfaces: &mut Vec<Interface>,
+    each: &mut impl FnMut(FilePacket<'_>),
+) -> Found {
+    match block {
+        PcapBlockOwned::LegacyHeader(header) => {
+            let resolution = if header.is_nanosecond_precision() { 1_000_000_000 } else { 1_000_000 };
+            add(interfaces, Interface { link: header.network.into(), resolution, offset: 0 })
+        }
+        PcapBlockOwned::Legacy(packet) => {
+            let Some(interface) = interfaces.first() else { return Found::Fault };
+            let fraction = u64::from(packet.ts_usec) * (1_000_000_000 / interface.resolution);
+            let time = u64::from(packet.ts_sec) * 1_000_000_000 + fraction;
+            let captured = packet.data.get(..packet.caplen as usize).unwrap_or(packet.data);
+            let frame = SliceFrame::captured(captured, packet.origlen.max(captured.len() as u32));
+            each(FilePacket { interface: 0, time: Some(time), link: interface.link, frame });
+            Found::Packet
+        }
+        PcapBlockOwned::NG(Block::SectionHeader(_)) => {
+            // A new section has interfaces of its own.
+            interfaces.clear();
+            Found::Other
+        }
+        PcapBlockOwned::NG(Block::InterfaceDescription(description)) => {
+            add(interfaces, described(description))
+        }
+        PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
+            let Some(interface) = interfaces.get(packet.if_id as usize) else { return Found::Fault };
+            let stamp = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
+            let captured = packet.packet_data();
+            let frame = SliceFrame::captured(captured, packet.origlen.max(captured.len() as u32));
+            let time = Some(nanoseconds(stamp, interface));
+            each(FilePacket { interface: packet.if_id, time, link: interface.link, frame });
+            Found::Packet
+        }
+        PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
+            let Some(interface) = interfaces.first() else { return Found::Fault };
+            let captured = packet.packet_data();
+            let frame = SliceFrame::captured(captured, packet.origlen.max(captured.len() as u32));
+            each(FilePacket { interface: 0, time: None, link: interface.link, frame });
+            Found::Packet
+        }
+        PcapBlockOwned::NG(_) => Found::Other,
+    }
+}
+
+fn add(interfaces: &mut Vec<Interface>, interface: Interface) -> Found {
+    interfaces.push(interface);
+    match interface.link {
+        Link::Other(link) => Found::UnknownLink(link),
+        _ => Found::Other,
+    }
+}
+
+fn described(description: &InterfaceDescriptionBlock<'_>) -> Interface {
+    Interface {
+        link: description.linktype.into(),
+        resolution: description.ts_resolution().unwrap_or(1_000_000).max(1),
+        offset: description.ts_offset(),
+    }
+}
+
+/// A time stamp in units of the interface, as nanoseconds since the Unix epoch.
+fn nanoseconds(stamp: u64, interface: &Interface) -> u64 {
+    let nanoseconds = u128::from(stamp) * 1_000_000_000 / u128::from(interface.resolution);
+    let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+    nanoseconds.saturating_add_signed(interface.offset.saturating_mul(1_000_000_000))
+}
