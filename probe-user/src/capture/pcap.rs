@@ -72,7 +72,8 @@ enum Link {
 
 impl From<Linktype> for Link {
     fn from(link: Linktype) -> Self {
-        match link.0 {
+        // The upper half of a pcap file's field is about the frame check sequence.
+        match link.0 & 0xffff {
             1 => Self::Ethernet,
             12 | 14 | 101 | 228 | 229 => Self::Raw,
             0 | 108 => Self::Null,

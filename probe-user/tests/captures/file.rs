@@ -103,7 +103,7 @@ pub(crate) fn write<'a>(path: &Path, packets: impl IntoIterator<Item = &'a Packe
 
 /// A pcap file of Ethernet packets. Written by hand, so that reading is checked against something else than
 /// the library that reads.
-fn pcap<'a>(
+pub(crate) fn pcap<'a>(
     packets: impl IntoIterator<Item = &'a Packet>,
     order: Endianness,
     resolution: TsResolution,
@@ -128,7 +128,7 @@ fn pcap<'a>(
 }
 
 /// A pcapng file of Ethernet packets.
-fn pcapng(packets: &[Packet], order: Endianness) -> Vec<u8> {
+pub(crate) fn pcapng(packets: &[Packet], order: Endianness) -> Vec<u8> {
     let word = |value: u32| ordered(value.to_be_bytes(), order);
     let half = |value: u16| ordered(value.to_be_bytes(), order);
     let block = |kind: u32, body: &[u8]| {

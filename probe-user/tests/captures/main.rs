@@ -10,6 +10,7 @@
 //! - [`pipeline`]: every packet has one fate in the parser, and the flow cache neither loses nor adds any;
 //! - [`kernel`]: the XDP program, run by the kernel over the same frames, gives the same flows (needs root);
 //! - [`totals`] and [`keys`]: packets, octets and the fields of keys equal those that tshark sees;
+//! - [`offline`]: `pathflow replay` finds the same flows in files and streams of every form;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
 
@@ -21,6 +22,8 @@ mod kernel;
 mod kernel_run;
 mod keys;
 mod namespace;
+#[cfg(test)]
+mod offline;
 mod own;
 mod pipeline;
 mod replay;
