@@ -139,7 +139,7 @@ fn a_stream_that_comes_in_pieces_is_read_to_its_end_and_a_cut_is_said() {
         let output = child.wait_with_output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         let whole_packets = if is_whole { packets.len() } else { packets.len() - 1 };
-        assert_eq!(output.status.code(), Some(if is_whole { 0 } else { 1 }), "{errors}");
+        assert_eq!(output.status.code(), Some(i32::from(!is_whole)), "{errors}");
         assert_eq!(errors.contains("cut short after packet"), !is_whole, "{errors}");
         assert_eq!(printed(&output), expected(packets[..whole_packets].iter()));
     }
