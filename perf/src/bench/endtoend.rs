@@ -34,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) pathflow: Option<PathBuf>,
     /// Packets of each run
-    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
     pub(crate) packets: u64,
     /// Runs of each exporter and number of flows
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -140,7 +140,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     for peer in Exporter::PEERS.into_iter().filter(|_| !options.no_peers) {
         match peer.is_installed() {
             Ok(()) => cases.push(Case::Exporter(peer)),
-            Err(reason) => report.text(&reason),
+            Err(reason) => eprintln!("{reason}"),
         }
     }
     let frame = Frame::new(&FrameSettings::default())?;
@@ -172,6 +172,12 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
         for (case, own) in cases.iter().zip(runs) {
             let row = row(*case, *flows, own, &runs[0], &runs[1]);
             report.row(&line(&row), &row)?;
+            if let Some(dropped @ 1..) = row.collector_dropped_datagrams {
+                report.text(&format!(
+                    "  the collector lost {dropped} datagrams of these records: {}",
+                    row.exporter
+                ));
+            }
         }
     }
     Ok(())
