@@ -21,9 +21,10 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
     become_program(Command::new(build_probe(false)?).arg("run").args(arguments))
 }
 
-/// Builds the benchmarks and becomes their program.
+/// Builds the probe and the benchmarks, and becomes their program. The probe is measured beside its peers.
 pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
-    setup::run(Purpose::Build)?;
+    setup::run(Purpose::Test)?;
+    build_probe(false)?;
     let run = ["run", "--release", "--package", "pathflow-perf", "--bin", "pathflow-bench", "--"];
     become_program(process::cargo(run).args(arguments))
 }
