@@ -74,7 +74,7 @@ fn send_and_drain(sizes: TableSizes, frame: &Frame, packets: u64, flows: u32, or
     netns::join((&near, SENDER), (&far, RECEIVER)).unwrap();
     let settings = LoadSettings {
         sizes,
-        table_cpus: receiving_cpus(&[RECEIVER.to_owned()]),
+        table_cpus: receiving_cpus(&[]),
         hash_secrets: core::array::from_fn::<u32, HASH_SECRETS, _>(|i| {
             0x9e37_79b9_u32.wrapping_mul(i as u32 + 1)
         }),

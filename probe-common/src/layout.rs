@@ -154,6 +154,14 @@ pub const fn point_index(per_cpu_index: u32, observation_point: u16) -> u32 {
     per_cpu_index * OBSERVATION_POINTS + observation_point as u32
 }
 
+/// The slot of the interface table to try as number `probe` (from 0) for an interface. Mixed, because hosts
+/// that make and delete many interfaces have indices of every pattern.
+#[inline(always)]
+#[must_use]
+pub const fn interface_slot(interface_index: u32, probe: u32) -> u32 {
+    (interface_index.wrapping_mul(0x9e37_79b1) >> 24).wrapping_add(probe) & (INTERFACE_SLOTS - 1)
+}
+
 /// Entry of the interface table: the interface index in the low half, its observation point above.
 #[inline(always)]
 #[must_use]

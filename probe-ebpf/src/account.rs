@@ -10,7 +10,7 @@ use aya_ebpf::{helpers::bpf_get_smp_processor_id, programs::XdpContext};
 use pathflow_common::DropReason;
 use pathflow_common::flow::{FlowCounters, Ipv4Key, Ipv6Key, Key, Slot};
 use pathflow_common::layout::{
-    Count, INTERFACE_PROBES, INTERFACE_SLOTS, PROBES, PointCounters, TableHeader, entry_point, per_cpu_index,
+    Count, INTERFACE_PROBES, PROBES, PointCounters, TableHeader, entry_point, interface_slot, per_cpu_index,
     point_index, slot_number,
 };
 use pathflow_common::parse::{FlowSink, PacketFacts, parse};
@@ -47,8 +47,7 @@ fn interface_index(context: &XdpContext) -> u32 {
 fn observation_point(interface_index: u32) -> u16 {
     let mut probe = 0;
     while probe < INTERFACE_PROBES {
-        let Some(entry) = INTERFACES.get_ptr(interface_index.wrapping_add(probe) & (INTERFACE_SLOTS - 1))
-        else {
+        let Some(entry) = INTERFACES.get_ptr(interface_slot(interface_index, probe)) else {
             return 0;
         };
         // SAFETY: points to an element of an array map; aligned 64-bit reads are not torn.
@@ -79,7 +78,8 @@ impl FlowSink for Packet<'_> {
         let mut probe = 0;
         while probe < PROBES {
             let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv4_mask())) else { break };
-            match add(slot, self.epoch, &key, facts, now) {
+            // SAFETY: an element of the table of this CPU and generation, as looked up above.
+            match unsafe { add(slot, self.epoch, &key, facts, now) } {
                 Added::ToFlow => return,
                 Added::NewFlow => {
                     return self.header(|header| {
@@ -104,7 +104,8 @@ impl FlowSink for Packet<'_> {
             let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv6_mask())) else { break };
             // SAFETY: points to an element of an array map; only the address of its part is taken.
             let slot = unsafe { &raw mut (*slot).slot };
-            match add(slot, self.epoch, &key, facts, now) {
+            // SAFETY: an element of the table of this CPU and generation, as looked up above.
+            match unsafe { add(slot, self.epoch, &key, facts, now) } {
                 Added::ToFlow => return,
                 Added::NewFlow => {
                     return self.header(|header| {
@@ -185,9 +186,18 @@ enum Added {
 }
 
 /// Adds the packet to `slot` if the slot is free or holds the packet's flow.
+///
+/// # Safety
+/// `slot` must point to an element of a table of this CPU and of the generation of `epoch`.
 #[inline(always)]
-fn add<const N: usize>(slot: *mut Slot<N>, epoch: u32, key: &Key<N>, facts: PacketFacts, now: u32) -> Added {
-    // SAFETY: `slot` points to an element of an array map; this CPU is its only writer in this epoch.
+unsafe fn add<const N: usize>(
+    slot: *mut Slot<N>,
+    epoch: u32,
+    key: &Key<N>,
+    facts: PacketFacts,
+    now: u32,
+) -> Added {
+    // SAFETY: by the caller's guarantee this CPU alone writes to the slot.
     unsafe {
         let words = &(*slot).key.0;
         if words[0] as u32 != epoch {

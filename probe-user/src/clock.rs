@@ -60,8 +60,9 @@ impl Reading {
     /// Milliseconds since the Unix epoch at `monotonic` nanoseconds, by the wall clock of this reading.
     #[must_use]
     pub fn unix_milliseconds(&self, monotonic: u64) -> u64 {
-        let distance = self.monotonic as i64 - monotonic as i64;
-        self.wall.saturating_add_signed(-distance) / 1_000_000
+        // Whatever a capture file says: the result stays in range.
+        let wall = i128::from(self.wall) + i128::from(monotonic) - i128::from(self.monotonic);
+        u64::try_from(wall.max(0)).unwrap_or(u64::MAX) / 1_000_000
     }
 
     /// How long until the wall clock shows the next multiple of `interval`.

@@ -102,9 +102,9 @@ impl Output {
     }
 }
 
-/// A sink: takes records from its queue and exports them.
+/// Everything a sink needs but its queue.
 #[derive(Debug)]
-pub struct Sink {
+pub struct SinkParts {
     /// Number in the ledger.
     pub number: usize,
     /// For log messages.
@@ -119,26 +119,13 @@ pub struct Sink {
     pub latencies: Arc<Latencies>,
     /// Pulled when standard output is closed, if nothing else is being exported to.
     pub stop_when_closed: Option<Stop>,
-    messages: Receiver<SinkMessage>,
 }
 
-/// Everything a sink needs but its queue.
+/// A sink: takes records from its queue and exports them.
 #[derive(Debug)]
-pub struct SinkParts {
-    /// As in [`Sink`].
-    pub number: usize,
-    /// As in [`Sink`].
-    pub destination: String,
-    /// As in [`Sink`].
-    pub output: Output,
-    /// As in [`Sink`].
-    pub ledger: Arc<Ledger>,
-    /// As in [`Sink`].
-    pub clock: Clock,
-    /// As in [`Sink`].
-    pub latencies: Arc<Latencies>,
-    /// As in [`Sink`].
-    pub stop_when_closed: Option<Stop>,
+pub struct Sink {
+    parts: SinkParts,
+    messages: Receiver<SinkMessage>,
 }
 
 impl Sink {
@@ -146,9 +133,7 @@ impl Sink {
     #[must_use]
     pub fn new(parts: SinkParts, batches: usize) -> (Self, SinkQueue) {
         let (sender, messages) = crossbeam_channel::bounded(batches.max(2));
-        let SinkParts { number, destination, output, ledger, clock, latencies, stop_when_closed } = parts;
-        let sink = Self { number, destination, output, ledger, clock, latencies, stop_when_closed, messages };
-        (sink, SinkQueue(sender))
+        (Self { parts, messages }, SinkQueue(sender))
     }
 
     /// Works until it is told to close, or every queue end is gone.
@@ -162,11 +147,11 @@ impl Sink {
             }
             if last_tick.elapsed() >= TICK {
                 last_tick = Instant::now();
-                self.output.tick(self.now());
+                self.parts.output.tick(self.now());
                 self.settle(Tally::ZERO);
             }
         }
-        self.output.close(self.now());
+        self.parts.output.close(self.now());
         self.settle(Tally::ZERO);
     }
 
@@ -177,7 +162,7 @@ impl Sink {
             Err(TryRecvError::Disconnected) => return Next::Close,
             Err(TryRecvError::Empty) => {}
         }
-        self.output.flush(self.now());
+        self.parts.output.flush(self.now());
         self.settle(Tally::ZERO);
         match self.messages.recv_timeout(TICK) {
             Ok(message) => message.into(),
@@ -188,21 +173,21 @@ impl Sink {
 
     fn export(&mut self, records: &[FlowRecord]) {
         let start = Instant::now();
-        self.output.export(self.now(), records);
+        self.parts.output.export(self.now(), records);
         self.settle(Tally::of(records));
-        self.latencies.export(start.elapsed());
+        self.parts.latencies.export(start.elapsed());
     }
 
     fn settle(&mut self, taken: Tally) {
-        let (account, counts) = self.output.account();
-        self.ledger.exported(self.number, taken, account, counts);
-        while let Some(event) = self.output.next_event() {
+        let (account, counts) = self.parts.output.account();
+        self.parts.ledger.exported(self.parts.number, taken, account, counts);
+        while let Some(event) = self.parts.output.next_event() {
             self.log(&event);
         }
     }
 
     fn log(&self, event: &ExportEvent) {
-        let destination = &self.destination;
+        let destination = &self.parts.destination;
         match event {
             ExportEvent::Refused { error } => {
                 warn!("collector {destination} refuses messages: {error}; records are lost until it is back");
@@ -211,7 +196,7 @@ impl Sink {
             ExportEvent::Failed { error } => warn!("collector {destination}: sending fails: {error}"),
             ExportEvent::Closed => {
                 warn!("the reader of standard output is gone");
-                if let Some(stop) = &self.stop_when_closed {
+                if let Some(stop) = &self.parts.stop_when_closed {
                     stop.pull();
                 }
             }
@@ -223,7 +208,7 @@ impl Sink {
     }
 
     fn now(&self) -> ExportTime {
-        let reading = self.clock.read();
+        let reading = self.parts.clock.read();
         ExportTime {
             unix_milliseconds: reading.wall / 1_000_000,
             monotonic: Duration::from_nanos(reading.monotonic),

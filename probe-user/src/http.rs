@@ -34,6 +34,7 @@ const CONNECTION_TIME: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    address: SocketAddr,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -46,21 +47,20 @@ impl Server {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { listener, runtime })
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, runtime })
     }
 
     /// Address that is listened on; of interest when port 0 was asked for.
-    ///
-    /// # Errors
-    /// If the socket does not tell.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Serves until the process ends. `stalled_after` is the time without a drain after which the program
     /// is no longer healthy.
     pub fn run(self, observed: Observed, stalled_after: Duration) {
-        let Self { listener, runtime } = self;
+        let Self { listener, runtime, .. } = self;
         let page = Arc::new(Page { observed, stalled_after });
         runtime.block_on(async move {
             match tokio::net::TcpListener::from_std(listener) {

@@ -15,6 +15,8 @@ pub fn start(level: &str) -> Result<(), ParseError> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // A standard error that nobody reads any more must not end the daemon.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

@@ -263,7 +263,7 @@ impl Scrape {
         family(
             encoder,
             "pathflow_live_packets",
-            "Packets in the current epoch, not yet in any other figure",
+            "Packets that the kernel program has counted since the last drain, about: not yet in any other figure",
             MetricType::Gauge,
             [],
             &[([], self.live)],

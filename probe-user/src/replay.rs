@@ -33,24 +33,21 @@ pub struct Replayed {
     pub fault: Option<PcapFileError>,
 }
 
-/// Replays `file` (`-` is standard input) until its end or until `stopped` hears something.
+/// Replays `file` (`-` is standard input) until its end or until `stop` is pulled.
 ///
 /// # Errors
 /// [`RunError`] if the file cannot be opened or the pipeline not be started.
-pub fn run(
-    config: &Config,
-    file: &Path,
-    stop: &Stop,
-    stopped: &crossbeam_channel::Receiver<()>,
-) -> Result<Replayed, RunError> {
-    let mut packets = PacketFile::open(file)?;
+pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunError> {
+    let mut packets = PacketFile::open(file, stop)?;
     let pipeline = Pipeline::start(config, &observation_points(file), Pace::WaitForSinks, stop)?;
     let mut replay = Replay::new(config, &pipeline);
     let mut fault = None;
-    while stopped.try_recv().is_err() {
+    while !stop.is_pulled() {
         match packets.next(|packet| replay.packet(&packet)) {
             Ok(true) => {}
             Ok(false) => break,
+            // A stream that was left in the middle was not cut short by its sender.
+            Err(_) if stop.is_pulled() => break,
             Err(error) => {
                 fault = Some(error);
                 break;

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 #[derive(Clone, Debug)]
 pub struct Stop {
     sender: Sender<()>,
+    pulled: Arc<AtomicBool>,
     failed: Arc<AtomicBool>,
 }
 
@@ -17,13 +18,20 @@ impl Stop {
     #[must_use]
     pub fn new() -> (Self, Receiver<()>) {
         let (sender, receiver) = bounded(1);
-        (Self { sender, failed: Arc::default() }, receiver)
+        (Self { sender, pulled: Arc::default(), failed: Arc::default() }, receiver)
     }
 
     /// Ends the daemon.
     pub fn pull(&self) {
+        self.pulled.store(true, Ordering::Relaxed);
         // Full: it was pulled before.
         let _ = self.sender.try_send(());
+    }
+
+    /// Whether it was pulled.
+    #[must_use]
+    pub fn is_pulled(&self) -> bool {
+        self.pulled.load(Ordering::Relaxed)
     }
 
     /// Whether a part could not go on.

@@ -50,7 +50,7 @@ pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended
         }
         None => None,
     };
-    let table_cpus = receiving_cpus(&config.interfaces);
+    let table_cpus = receiving_cpus(&interfaces);
     let settings = LoadSettings { sizes: config.sizes, table_cpus, hash_secrets: hash_secrets()? };
     let (mut program, tables, epochs) = KernelProgram::load(&settings)?;
     let tables = Arc::new(tables);
@@ -85,7 +85,7 @@ pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended
     };
     let drain_threads = start_drain(config, context, epochs, clock, (stop, timekeeper_stopped))?;
     if let Some(server) = server {
-        let address = server.address().map_err(RunError::Stdout)?;
+        let address = server.address();
         info!("metrics on http://{address}/metrics");
         let observed = Observed {
             ledger: Arc::clone(&pipeline.ledger),
@@ -167,7 +167,7 @@ fn announce(config: &Config, program: &KernelProgram, tables: &FlowTables, setti
         octets as f64 / f64::from(1 << 20),
     );
     info!(
-        "flow cache for {} flows, at most {:.0} MiB of memory",
+        "flow cache for {} flows, about {:.0} MiB of memory when full",
         config.max_flows,
         config.max_flows as f64 * FlowCache::OCTETS_PER_FLOW as f64 / f64::from(1 << 20)
     );

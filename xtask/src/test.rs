@@ -123,6 +123,8 @@ impl Tally {
 fn clippy() -> Result<()> {
     let deny = ["--", "--deny", "warnings"];
     process::run(process::cargo(["clippy"]).args(HOST_MEMBERS).arg("--all-targets").args(deny))?;
+    let kernel_log = ["clippy", "--package", "pathflow", "--features", "kernel-log"];
+    process::run(process::cargo(kernel_log).args(deny))?;
     // `--all-targets` leaves out what `cargo test` would not run by itself.
     if has_netns_tests()? {
         process::run(process::cargo(["clippy", "--package", "pathflow", "--test", NETNS]).args(deny))?;

@@ -44,12 +44,13 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: 
         }
     }
     let octets = at_most_on_wire(packet, link.offset, octets);
-    let upper = walk(packet, header[6], link.offset + HEADER_OCTETS);
+    let end = link.offset + octets as usize;
+    let upper = walk(packet, header[6], link.offset + HEADER_OCTETS, end);
     let flags = if upper.later_fragment { KEY_FLAG_LATER_FRAGMENT } else { 0 };
     let transport = if upper.later_fragment || !upper.reached {
         transport::Transport::default()
     } else {
-        transport::parse(packet, upper.protocol, upper.offset, link.offset + octets as usize)
+        transport::parse(packet, upper.protocol, upper.offset, end)
     };
     let fields = KeyFields {
         observation_point,
@@ -67,11 +68,15 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: 
 }
 
 #[inline(always)]
-fn walk<P: PacketBytes>(packet: &P, first: u8, start: usize) -> Upper {
+fn walk<P: PacketBytes>(packet: &P, first: u8, start: usize, end: usize) -> Upper {
     let mut upper = Upper { protocol: first, offset: start, later_fragment: false, reached: false };
     let mut headers = 0;
     while headers < MAX_EXTENSION_HEADERS {
         let Some((less, shift)) = length_unit(upper.protocol) else { break };
+        // What lies beyond is padding, not a header.
+        if upper.offset + 4 > end {
+            return upper;
+        }
         let Some([next, length, offset_high, offset_low]) = packet.read::<4>(upper.offset) else {
             return upper;
         };

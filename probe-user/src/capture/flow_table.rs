@@ -133,16 +133,14 @@ impl FlowTables {
         })
     }
 
-    /// Packets counted so far in the current epoch, all CPUs and points. Approximate by nature: the
-    /// kernel program is adding to it.
+    /// Packets counted by the kernel and not taken yet: in the current epoch, and in one that has ended and is
+    /// not drained. Approximate by nature, as the kernel program is adding to it.
     #[must_use]
     pub fn live_packets(&self) -> u64 {
-        let epoch = self.control.first_word(0);
         let mut packets = 0;
-        for (cpu, _) in &self.cpus {
-            let index = per_cpu_index(epoch, self.stride, *cpu);
+        for tables in self.cpus.iter().flat_map(|(_, generations)| generations) {
             for point in 0..OBSERVATION_POINTS as u16 {
-                packets += self.points.first_word(point_index(index, point) as usize);
+                packets += self.points.first_word(point_index(tables.index, point) as usize);
             }
         }
         packets

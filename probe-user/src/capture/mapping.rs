@@ -79,8 +79,9 @@ impl<T: Element> Mapping<T> {
     #[must_use]
     pub fn first_word(&self, index: usize) -> u64 {
         match self.element(index) {
-            // SAFETY: as in `read`; every element has at least one word.
-            Some(element) => unsafe { element.cast::<u64>().read_volatile() },
+            // SAFETY: the word lies in the mapping and is aligned; every element has at least one. It is
+            // loaded atomically, as another thread may be storing it.
+            Some(element) => unsafe { AtomicU64::from_ptr(element.cast::<u64>()) }.load(Ordering::Relaxed),
             None => 0,
         }
     }
@@ -89,7 +90,8 @@ impl<T: Element> Mapping<T> {
     /// made before.
     pub fn store_first_word(&self, index: usize, value: u64) {
         if let Some(element) = self.element(index) {
-            // SAFETY: the word is in the mapping, aligned, and only accessed atomically or volatile.
+            // SAFETY: the word lies in the mapping and is aligned; while it may be shared, threads of this
+            // process access it by these two functions only.
             unsafe { AtomicU64::from_ptr(element.cast::<u64>()) }.store(value, Ordering::Release);
         }
     }

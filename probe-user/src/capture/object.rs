@@ -6,10 +6,7 @@ use pathflow_common::layout::{IPV4_SLOTS_MARK, IPV6_SLOTS_MARK, SPILL_SLOTS_MARK
 use super::CaptureError;
 use super::program::TableSizes;
 
-#[repr(C, align(64))]
-struct Aligned<T: ?Sized>(T);
-
-static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("PATHFLOW_EBPF")));
+static OBJECT: &[u8] = include_bytes!(env!("PATHFLOW_EBPF"));
 
 /// The object with the sizes of the inner maps set to `sizes`.
 ///
@@ -21,7 +18,7 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("PATHFLOW_EBPF")))
 /// # Errors
 /// [`CaptureError::Object`] if a mark does not occur exactly once: the object is not of this build.
 pub fn with_sizes(sizes: &TableSizes) -> Result<Vec<u8>, CaptureError> {
-    let mut bytes = OBJECT.0.to_vec();
+    let mut bytes = OBJECT.to_vec();
     let (start, length) = {
         let file = object::File::parse(&*bytes).map_err(|error| CaptureError::Object(error.to_string()))?;
         file.section_by_name(".BTF")

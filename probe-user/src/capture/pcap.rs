@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use pathflow_common::bytes::{SliceFrame, field};
@@ -13,11 +14,16 @@ use pathflow_common::{DropReason, PacketBytes as _};
 use pcap_parser::pcapng::InterfaceDescriptionBlock;
 use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::stop::Stop;
 
 /// Longest block that is read, in octets: more than any snapshot length in use.
 const LONGEST_BLOCK: usize = 16 << 20;
 /// What is read at once.
 const BUFFER: usize = 1 << 20;
+/// How often a stream from which nothing comes is asked whether the program is to end.
+const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Why a capture cannot be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +105,7 @@ struct Interface {
 pub struct FilePacket<'a> {
     /// Number of the interface in the capture, from 0.
     pub interface: u32,
-    /// Nanoseconds since the Unix epoch; `None` if the block carries no time.
+    /// Nanoseconds since the Unix epoch; `None` if the block carries no time, or one after the year 2262.
     pub time: Option<u64>,
     link: Link,
     frame: SliceFrame<'a>,
@@ -146,6 +152,24 @@ fn version_ether_type(first: u8) -> u16 {
     }
 }
 
+/// A file or stream that ends when the program is to end, even if nothing comes.
+struct Input {
+    input: File,
+    stop: Stop,
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while !self.stop.is_pulled() {
+            let mut ready = [PollFd::new(&self.input, PollFlags::IN)];
+            if poll(&mut ready, Some(&WAIT))? > 0 {
+                return self.input.read(buffer);
+            }
+        }
+        Ok(0)
+    }
+}
+
 /// A capture that is being read.
 pub struct PacketFile {
     file: PathBuf,
@@ -168,22 +192,18 @@ impl std::fmt::Debug for PacketFile {
 }
 
 impl PacketFile {
-    /// Opens a file; `-` is standard input.
+    /// Opens a file; `-` is standard input. Once `stop` is pulled, it is at its end.
     ///
     /// # Errors
     /// If it cannot be opened or is not a capture.
-    pub fn open(file: &Path) -> Result<Self, PcapFileError> {
-        let reader: Box<dyn Read + Send> = if file == Path::new("-") {
-            Box::new(io::stdin())
+    pub fn open(file: &Path, stop: &Stop) -> Result<Self, PcapFileError> {
+        let opened = if file == Path::new("-") {
+            io::stdin().as_fd().try_clone_to_owned().map(File::from)
         } else {
-            let opened = File::open(file);
-            Box::new(opened.map_err(|error| PcapFileError::Open { file: file.to_owned(), error })?)
+            File::open(file)
         };
-        Self::read_from(file, reader)
-    }
-
-    fn read_from(file: &Path, reader: impl Read + Send + 'static) -> Result<Self, PcapFileError> {
-        let reader = create_reader(BUFFER, reader)
+        let input = opened.map_err(|error| PcapFileError::Open { file: file.to_owned(), error })?;
+        let reader = create_reader(BUFFER, Input { input, stop: stop.clone() })
             .map_err(|_| PcapFileError::NotACapture { file: file.to_owned() })?;
         Ok(Self {
             file: file.to_owned(),
@@ -295,7 +315,7 @@ fn visit(
             let stamp = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
             let captured = packet.packet_data();
             let frame = SliceFrame::captured(captured, packet.origlen.max(captured.len() as u32));
-            let time = Some(nanoseconds(stamp, interface));
+            let time = nanoseconds(stamp, interface);
             each(FilePacket { interface: packet.if_id, time, link: interface.link, frame });
             Found::Packet
         }
@@ -326,9 +346,10 @@ fn described(description: &InterfaceDescriptionBlock<'_>) -> Interface {
     }
 }
 
-/// A time stamp in units of the interface, as nanoseconds since the Unix epoch.
-fn nanoseconds(stamp: u64, interface: &Interface) -> u64 {
-    let nanoseconds = u128::from(stamp) * 1_000_000_000 / u128::from(interface.resolution);
-    let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
-    nanoseconds.saturating_add_signed(interface.offset.saturating_mul(1_000_000_000))
+/// A time stamp in units of the interface, as nanoseconds since the Unix epoch. Half of the range is plenty,
+/// and leaves room for arithmetic.
+fn nanoseconds(stamp: u64, interface: &Interface) -> Option<u64> {
+    let since_offset = i128::from(stamp) * 1_000_000_000 / i128::from(interface.resolution);
+    let time = since_offset + i128::from(interface.offset) * 1_000_000_000;
+    i64::try_from(time).ok().and_then(|time| u64::try_from(time).ok())
 }

@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use pathflow_common::flow::{HASH_SECRETS, Ipv4Slot, Ipv6Slot};
 use pathflow_common::layout::{
     Control, INTERFACE_PROBES, INTERFACE_SLOTS, OBSERVATION_POINTS, PointCounters, TableHeader, global,
-    interface_entry, map, per_cpu_index, program,
+    interface_entry, interface_slot, map, per_cpu_index, program,
 };
 
 use super::flow_table::{CpuTables, Epochs, FlowTables, RcuWait};
@@ -167,7 +167,7 @@ impl KernelProgram {
     /// [`CaptureError::TooManyInterfaces`] if the table has no place near the index.
     pub fn register(&self, interface_index: u32, observation_point: u16) -> Result<(), CaptureError> {
         for probe in 0..INTERFACE_PROBES {
-            let index = (interface_index.wrapping_add(probe) & (INTERFACE_SLOTS - 1)) as usize;
+            let index = interface_slot(interface_index, probe) as usize;
             let entry = self.interfaces.first_word(index);
             if entry == 0 || entry as u32 == interface_index {
                 self.interfaces.store_first_word(index, interface_entry(interface_index, observation_point));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::CaptureError;
+use crate::netlink::Interface;
 
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -85,7 +86,7 @@ pub(super) fn attached_program(interface_index: u32) -> String {
 /// CPUs on which packets of `interfaces` can arrive: those that the interrupts of their receive queues may
 /// go to, or every CPU for an interface that has no interrupts of its own (veth, bonding and so on).
 #[must_use]
-pub fn receiving_cpus(interfaces: &[String]) -> Vec<u32> {
+pub fn receiving_cpus(interfaces: &[Interface]) -> Vec<u32> {
     let online = online_cpus().unwrap_or_default();
     let mut cpus = BTreeSet::new();
     for interface in interfaces {
@@ -114,9 +115,14 @@ fn cpus_in(path: &str) -> Result<Vec<u32>, CaptureError> {
     Ok(cpus)
 }
 
-fn interrupt_cpus(interface: &str) -> Option<BTreeSet<u32>> {
+fn interrupt_cpus(interface: &Interface) -> Option<BTreeSet<u32>> {
+    let directory = format!("/sys/class/net/{}", interface.name);
+    // `/sys` may show another network namespace, with another interface of this name.
+    if read_trimmed(&format!("{directory}/ifindex")) != interface.index.to_string() {
+        return None;
+    }
     let mut cpus = BTreeSet::new();
-    for entry in fs::read_dir(format!("/sys/class/net/{interface}/device/msi_irqs")).ok()? {
+    for entry in fs::read_dir(format!("{directory}/device/msi_irqs")).ok()? {
         let irq = entry.ok()?.file_name().into_string().ok()?;
         cpus.extend(cpu_list(&read_trimmed(&format!("/proc/irq/{irq}/smp_affinity_list")))?);
     }

@@ -49,7 +49,7 @@ pub struct Config {
     pub stdout: StdoutStyle,
     /// Address of the metrics page; `None` = no page.
     pub listen: Option<SocketAddr>,
-    /// Log filter.
+    /// Least level of messages that are logged.
     pub log: String,
 }
 
@@ -94,7 +94,9 @@ pub fn read(path: &Path) -> Result<Raw, ConfigError> {
 
 fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
     let raw: Raw = toml::from_str(text).map_err(|error| error::syntax(path, text, &error))?;
-    check(raw.clone()).map_err(|error| error.in_file(path, text))?;
+    // Names are looked up when they are used, after flags have had their say.
+    let accept = |_: &str| Some(SocketAddr::from(([0, 0, 0, 0], 1)));
+    check(raw.clone(), accept).map_err(|error| error.in_file(path, text))?;
     Ok(raw)
 }
 
@@ -118,11 +120,11 @@ impl Config {
         if overrides.json {
             raw.export.stdout = StdoutStyle::Json;
         }
-        check(raw).map_err(ConfigError::of_flag)
+        check(raw, look_up).map_err(ConfigError::of_flag)
     }
 }
 
-fn check(raw: Raw) -> Result<Config, ConfigError> {
+fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Config, ConfigError> {
     let Raw { capture, flow, export, http, log } = raw;
     let mut interfaces = Vec::new();
     for name in capture.interfaces {
@@ -178,11 +180,14 @@ fn check(raw: Raw) -> Result<Config, ConfigError> {
     if export.queue_records < 1024 {
         return Err(invalid("export.queue_records", &export.queue_records, "it must be 1024 or more"));
     }
-    let collectors = export
-        .collectors
-        .iter()
-        .map(|collector| address("export.collectors", collector))
-        .collect::<Result<_, _>>()?;
+    let mut collectors = Vec::new();
+    for collector in &export.collectors {
+        let address = address("export.collectors", collector, &look_up)?;
+        if address.port() == 0 {
+            return Err(invalid("export.collectors", collector, "its port cannot be 0"));
+        }
+        collectors.push(address);
+    }
     let source_address = match export.source_address.as_str() {
         "" => None,
         text => Some(
@@ -191,8 +196,11 @@ fn check(raw: Raw) -> Result<Config, ConfigError> {
     };
     let listen = match http.listen.as_str() {
         "" => None,
-        text => Some(address("http.listen", text)?),
+        text => Some(address("http.listen", text, &look_up)?),
     };
+    if !["error", "warn", "info", "debug", "trace"].contains(&log.level.as_str()) {
+        return Err(invalid("log.level", &log.level, "it must be error, warn, info, debug or trace"));
+    }
     Ok(Config {
         interfaces,
         drain_interval: capture.drain_interval,
@@ -236,21 +244,27 @@ fn between(key: &'static str, value: Duration, least: Duration, most: Duration) 
     Err(invalid(key, &value, format!("it must be from {least} to {most}")))
 }
 
-/// An address with a port; a name is looked up.
-fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+/// An address with a port, or a name with one that `look_up` finds the address of.
+fn address(
+    key: &'static str,
+    text: &str,
+    look_up: &impl Fn(&str) -> Option<SocketAddr>,
+) -> Result<SocketAddr, ConfigError> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
     let Some((_, port)) = text.rsplit_once(':') else {
         return Err(invalid(key, &text, "it needs a port: HOST:PORT"));
     };
-    if port.parse::<u16>().is_err() {
-        return Err(invalid(key, &text, "its port is not a number from 0 to 65535"));
+    match port.parse::<u16>() {
+        Err(_) => Err(invalid(key, &text, "its port is not a number from 0 to 65535")),
+        Ok(0) if key == "export.collectors" => Err(invalid(key, &text, "its port cannot be 0")),
+        Ok(_) => look_up(text).ok_or_else(|| invalid(key, &text, "its host cannot be resolved")),
     }
-    text.to_socket_addrs()
-        .ok()
-        .and_then(|mut addresses| addresses.next())
-        .ok_or_else(|| invalid(key, &text, "its host cannot be resolved"))
+}
+
+fn look_up(text: &str) -> Option<SocketAddr> {
+    text.to_socket_addrs().ok()?.next()
 }
 
 fn invalid(key: &'static str, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {

@@ -83,6 +83,8 @@ fn values_out_of_range_are_refused_by_key() {
         ("[export]\ncollectors = [\"192.0.2.1:x\"]\n", "its port is not a number"),
         ("[export]\nsource_address = \"nowhere\"\n", "export.source_address"),
         ("[http]\nlisten = \"9590\"\n", "http.listen"),
+        ("[log]\nlevel = \"warning\"\n", "log.level: \"warning\" cannot be used: it must be error, warn,"),
+        ("[export]\ncollectors = [\"192.0.2.1:0\"]\n", "its port cannot be 0"),
     ] {
         let message = error(text);
         assert!(message.starts_with("probe.toml:2:1: ") && message.contains(expected), "{message}");

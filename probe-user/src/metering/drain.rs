@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::batches::Batches;
 use super::shard::ShardMessage;
@@ -94,6 +94,8 @@ impl Timekeeper {
                 // Without the kernel's word that an epoch is over, its tables cannot be read.
                 error!("{reason}; stopping");
                 self.stop.fail();
+                // The final epochs are for when nothing is attached any more.
+                let _ = stopped.recv();
                 break;
             }
             drain.batches.tell(ShardMessage::Expire, self.clock.read());
@@ -145,12 +147,14 @@ struct Drain {
     tables: Arc<FlowTables>,
     latencies: Arc<Latencies>,
     batches: Batches,
+    /// Whether a CPU without tables has been warned of.
+    warned: bool,
 }
 
 impl Drain {
     fn new(context: DrainContext) -> Self {
         let DrainContext { tables, shards, pool, ledger, latencies } = context;
-        Self { tables, latencies, batches: Batches::new(shards, pool, ledger) }
+        Self { tables, latencies, batches: Batches::new(shards, pool, ledger), warned: false }
     }
 
     fn drain(&mut self, epoch: u64, positions: &[usize]) {
@@ -158,12 +162,19 @@ impl Drain {
         for &position in positions {
             // First what the kernel counted, then what is in its tables: see `ledger`.
             self.batches.ledger().seen(&self.tables.take_counters(epoch, position));
-            self.tables.drain(epoch, position, |delta| {
+            let drained = self.tables.drain(epoch, position, |delta| {
                 if let Some(full) = self.batches.push(delta) {
                     self.batches.send(full);
                 }
             });
             self.batches.send_all();
+            if drained.spilled > 0 && self.tables.table_cpu(position).is_none() && !self.warned {
+                self.warned = true;
+                warn!(
+                    "packets arrive on a CPU without flow tables, where only a spill log counts them; \
+                     restart after the interrupts have moved"
+                );
+            }
         }
         self.latencies.drain(start.elapsed());
     }

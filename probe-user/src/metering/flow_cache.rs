@@ -18,6 +18,8 @@ use crate::capture::Delta;
 
 /// FIN or RST: with either of them a TCP flow is at its end.
 const TCP_END: u16 = 0x01 | 0x04;
+/// Flows that are reserved room for at once.
+const RESERVED_FLOWS: u32 = 1 << 20;
 
 /// When flows end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +103,8 @@ impl FlowCache {
             limit: limit.max(1) as usize,
             hasher: RandomState::default(),
             index: HashTable::new(),
-            // Address space only: pages that are never written to take no memory.
-            slab: Vec::with_capacity(limit.max(1) as usize),
+            // Address space only: pages that are never written to take no memory. A larger cache grows.
+            slab: Vec::with_capacity(limit.clamp(1, RESERVED_FLOWS) as usize),
             free: Vec::new(),
             wheel: TimerWheel::new(),
         }
@@ -121,7 +123,8 @@ impl FlowCache {
     }
 
     /// Adds a delta to its flow, which begins if it is not in the cache. If that needs room, the flow that
-    /// is nearest to its end is evicted and returned: its reason is lack of resources.
+    /// was expected to end first when it was last looked at is evicted and returned: its reason is lack of
+    /// resources.
     pub fn merge(&mut self, delta: &Delta) -> Option<Flow> {
         let hash = self.hasher.hash_one(delta.key.0);
         let slab = &mut self.slab;
@@ -136,6 +139,10 @@ impl FlowCache {
                 self.wheel.file(number, end);
             }
             return None;
+        }
+        if self.index.is_empty() {
+            // Nothing is on the wheel: it can turn to this moment at once, however long it stood still.
+            self.wheel.advance(delta.last);
         }
         let evicted = if self.index.len() >= self.limit { self.evict() } else { None };
         let number = if let Some(number) = self.free.pop() {

@@ -80,7 +80,7 @@ impl Shard {
                     records.now = Some(now);
                     // A burst that fills every queue is spread over the next epochs: the flows can stay in
                     // the cache until then. A sink that is slower than the others delays nothing.
-                    while self.sinks.iter().any(SinkQueue::has_room)
+                    while (self.sinks.is_empty() || self.sinks.iter().any(SinkQueue::has_room))
                         && let Some((flow, reason)) = self.cache.expire(now.monotonic)
                     {
                         self.record(&flow, reason, &mut records);

@@ -36,7 +36,7 @@ impl Kernel {
     /// If this process may not, or this kernel cannot.
     pub(crate) fn load(sizes: TableSizes) -> Self {
         // An interface that does not exist has no interrupts of its own: every CPU.
-        let table_cpus = receiving_cpus(&["no-interface".to_owned()]);
+        let table_cpus = receiving_cpus(&[]);
         let hash_secrets: [u32; HASH_SECRETS] =
             std::array::from_fn(|index| 0x9e37_79b9_u32.wrapping_mul(2 * index as u32 + 1));
         match KernelProgram::load(&LoadSettings { sizes, table_cpus, hash_secrets }) {

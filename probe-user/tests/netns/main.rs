@@ -24,6 +24,8 @@ mod path_mtu;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod shapes;
+#[cfg(test)]
 mod standard_output;
 #[cfg(test)]
 mod support;

@@ -1,6 +1,6 @@
 //! What the build scripts of `probe-user` and `perf` share: build one object and embed it.
 //!
-//! The crate reads it with `aya::include_bytes_aligned!(env!("..."))`. No compiled object is ever committed.
+//! The crate reads it with `include_bytes!(env!("..."))`. No compiled object is ever committed.
 
 mod recipe;
 

@@ -93,6 +93,17 @@ fn the_flow_nearest_to_its_end_is_evicted() {
     assert_eq!(cache.len(), 2);
 }
 
+/// With a wheel that starts at 0, this would take hours.
+#[test]
+fn a_long_uptime_costs_nothing() {
+    let uptime = 100 * 365 * 86_400 * SECOND;
+    let mut cache = FlowCache::new(TIMEOUTS, 100_000);
+    for number in 0..100_000 {
+        cache.merge(&delta(number, uptime, uptime, 1, 0));
+    }
+    assert_eq!(expire_all(&mut cache, uptime + 15 * SECOND + STEP).len(), 100_000);
+}
+
 #[test]
 fn timeouts_beyond_the_wheel_are_kept() {
     let timeouts = Timeouts { active: Duration::from_hours(2), idle: Duration::from_hours(1), ..TIMEOUTS };

@@ -47,6 +47,12 @@ impl<'a> ProbeBuilder<'a> {
         self
     }
 
+    /// Another drain interval than the short one.
+    pub(crate) fn drain_interval(mut self, interval: &str) -> Self {
+        interval.clone_into(&mut self.arguments[3]);
+        self
+    }
+
     pub(crate) fn collector(self, collector: SocketAddr, format: &str) -> Self {
         self.argument("--collector", &collector.to_string()).argument("--format", format)
     }
