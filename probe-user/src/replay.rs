@@ -42,7 +42,8 @@ pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunErr
     let pipeline = Pipeline::start(config, &observation_points(file), Pace::WaitForSinks, stop)?;
     let mut replay = Replay::new(config, &pipeline);
     let mut fault = None;
-    while !stop.is_pulled() {
+    // Once the stop is pulled the file is at its end, after what has been read of it already.
+    loop {
         match packets.next(|packet| replay.packet(&packet)) {
             Ok(true) => {}
             Ok(false) => break,

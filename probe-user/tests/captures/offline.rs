@@ -184,3 +184,74 @@ fn damaged_files_do_not_bring_it_down() {
         }
     }
 }
+
+/// A pcapng file of one UDP packet at each of `stamps`, in units of 10 to the power of -`resolution` seconds.
+fn stamped(resolution: u8, stamps: &[u64]) -> Vec<u8> {
+    let word = |value: u32| value.to_le_bytes().to_vec();
+    let block = |kind: u32, body: Vec<u8>| {
+        let length = word(body.len() as u32 + 12);
+        [word(kind), length.clone(), body, length].concat()
+    };
+    let section = [word(0x1a2b_3c4d), word(1), word(u32::MAX), word(u32::MAX)].concat();
+    let option = vec![9, 0, 1, 0, resolution, 0, 0, 0, 0, 0, 0, 0];
+    let mut file = [block(0x0a0d_0d0a, section), block(1, [word(1), word(0), option].concat())].concat();
+    let mut frame = vec![0; 60];
+    frame[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0x00]);
+    frame[17] = 46;
+    frame[23] = 17;
+    for stamp in stamps {
+        let header = [word(0), word((stamp >> 32) as u32), word(*stamp as u32), word(60), word(60)].concat();
+        file.extend(block(6, [header, frame.clone()].concat()));
+    }
+    file
+}
+
+#[test]
+fn time_stamps_that_cannot_be_do_no_harm() {
+    let scratch = Scratch::new("stamps");
+    let path = scratch.file("capture");
+    for (resolution, stamps) in [
+        (0, vec![1 << 40, 1_700_000_000, u64::MAX]),
+        (6, vec![9_300_000_000_000_000, 1_700_000_000_000_000]),
+        (6, vec![16_000_000_000_000_000, 1_700_000_000_000_000, 0]),
+        (9, vec![u64::MAX, i64::MAX as u64, i64::MAX as u64 + 1, 0, 1]),
+        (127, vec![u64::MAX, 0]),
+    ] {
+        fs::write(&path, stamped(resolution, &stamps)).unwrap();
+        let output = replay().arg(&path).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!errors.contains("panicked"), "{resolution} {stamps:?}: {errors}");
+        if output.status.success() {
+            let sum = printed(&output);
+            assert_eq!(sum.packets, stamps.len() as u64, "{resolution} {stamps:?}: {errors}");
+            assert!(sum.first <= sum.last, "{sum:?}");
+        } else {
+            assert_eq!(output.status.code(), Some(1), "{resolution} {stamps:?}: {errors}");
+        }
+    }
+}
+
+/// A stream from which nothing comes any more is left when the program is asked to end.
+#[test]
+fn an_idle_stream_is_left_at_sigterm() {
+    let mut child = replay()
+        .arg("-")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&stamped(9, &[1_700_000_000_000_000_000])).unwrap();
+    stdin.flush().unwrap();
+    // Once it has read so much that the pipe is empty, it waits for more.
+    while rustix::io::ioctl_fionread(&stdin).unwrap() > 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(printed(&output).packets, 1);
+    drop(stdin);
+}
