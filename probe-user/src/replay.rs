@@ -38,12 +38,17 @@ pub struct Replayed {
 /// # Errors
 /// [`RunError`] if the file cannot be opened or the pipeline not be started.
 pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunError> {
-    let mut packets = PacketFile::open(file, stop)?;
+    let mut packets = match PacketFile::open(file, stop) {
+        Ok(packets) => Some(packets),
+        // Asked to end before anything came.
+        Err(_) if stop.is_pulled() => None,
+        Err(error) => return Err(error.into()),
+    };
     let pipeline = Pipeline::start(config, &observation_points(file), Pace::WaitForSinks, stop)?;
     let mut replay = Replay::new(config, &pipeline);
     let mut fault = None;
     // Once the stop is pulled the file is at its end, after what has been read of it already.
-    loop {
+    while let Some(packets) = &mut packets {
         match packets.next(|packet| replay.packet(&packet)) {
             Ok(true) => {}
             Ok(false) => break,
@@ -57,7 +62,7 @@ pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunErr
     }
     replay.end();
     drop(replay);
-    for link in packets.unknown_links() {
+    for link in packets.iter().flat_map(PacketFile::unknown_links) {
         warn!("{}: packets of link type {link} are not understood and counted as not_ip", file.display());
     }
     Ok(Replayed { ended: pipeline.finish(stop.has_failed()), fault })

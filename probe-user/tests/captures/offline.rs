@@ -230,28 +230,3 @@ fn time_stamps_that_cannot_be_do_no_harm() {
         }
     }
 }
-
-/// A stream from which nothing comes any more is left when the program is asked to end.
-#[test]
-fn an_idle_stream_is_left_at_sigterm() {
-    let mut child = replay()
-        .arg("-")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(&stamped(9, &[1_700_000_000_000_000_000])).unwrap();
-    stdin.flush().unwrap();
-    // Once it has read so much that the pipe is empty, it waits for more.
-    while rustix::io::ioctl_fionread(&stdin).unwrap() > 0 {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(printed(&output).packets, 1);
-    drop(stdin);
-}
