@@ -1,8 +1,17 @@
-//! Builds the kernel program and sets `PATHFLOW_EBPF` to the path of its object.
+//! Builds the kernel programs and sets `PATHFLOW_EBPF` and `PATHFLOW_MIRROR_EBPF` to the paths of their
+//! objects.
 
 #[path = "../xtask/src/ebpf/build_script.rs"]
 mod build_script;
 
-fn main() -> std::process::ExitCode {
-    build_script::embed("pathflow-ebpf", "PATHFLOW_EBPF")
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let objects = [("pathflow-ebpf", "PATHFLOW_EBPF"), ("pathflow-mirror-ebpf", "PATHFLOW_MIRROR_EBPF")];
+    for (bin, variable) in objects {
+        if build_script::embed(bin, variable) != ExitCode::SUCCESS {
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }

@@ -153,8 +153,10 @@ pub struct ExportCounts {
     pub messages: u64,
     /// Octets of those messages, without IP and UDP headers.
     pub octets: u64,
-    /// Template Records in those messages.
+    /// Template Records and Options Template Records in those messages.
     pub templates: u64,
+    /// Records of options data in those messages.
+    pub options_records: u64,
     /// Sends that failed, whether or not a second attempt succeeded, by [`SendErrorKind`].
     pub send_errors: [u64; SendErrorKind::COUNT],
 }

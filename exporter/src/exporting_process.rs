@@ -1,17 +1,19 @@
 //! The Exporting Process (RFC 7011, section 2): one encoder and one transport.
 //!
-//! It batches records into messages, repeats templates, copes with a path MTU that shrinks and with a collector
-//! that is down, and accounts for every record. It has no thread, clock or log of its own: time is an argument
+//! It batches records into messages, repeats templates and options data, copes with a path MTU that shrinks and with a
+//! collector that is down, and accounts for every record. It has no thread, clock or log of its own: time is an argument
 //! and what an operator may want to know is kept as an [`ExportEvent`].
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::{ExportAccount, ExportCounts, LossReason, SendErrorKind};
-use crate::encode::{Encoder, Format, Message, Templates};
+use crate::encode::{Encoder, Format, Message};
+use crate::observation::ObservationContext;
 use crate::record::{FlowRecord, Tally};
-use crate::template_schedule::TemplateSchedule;
+use crate::template_schedule::{Due, TemplateSchedule};
 use crate::time::ExportTime;
 use crate::transport::{Report, SendOutcome, Transport};
 
@@ -22,16 +24,16 @@ pub struct ExportSettings {
     pub format: Format,
     /// Observation Domain ID of IPFIX, Source ID of NetFlow v9.
     pub observation_domain_id: u32,
-    /// Templates are in one of this many messages; 0 and 1 both mean every message.
+    /// Templates and options data are sent every so many messages; 0 and 1 both mean with every message.
     pub template_messages: u32,
-    /// Longest time between messages with templates.
+    /// Longest time between messages with templates and options data.
     pub template_interval: Duration,
     /// Largest IP packet to send in octets, even if the path carries more; [`ExportSettings::MIN_MTU`] or more.
     pub mtu: u16,
 }
 
 impl ExportSettings {
-    /// Smallest `mtu`, in octets: templates and one record fit into it in every format.
+    /// Smallest `mtu`, in octets: every template, and every record, fits into it in every format.
     pub const MIN_MTU: u16 = 576;
 }
 
@@ -98,6 +100,30 @@ const MAX_ATTEMPTS: u32 = 4;
 /// The system learns of a larger path MTU without telling, so it is asked.
 const PATH_MTU_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Parts of the preamble (see [`Encoder::push_preamble`]) that go before data, in one message or more.
+#[derive(Clone, Copy, Debug)]
+struct Preamble {
+    what: Due,
+    /// The first part of the message.
+    from: usize,
+    /// The first part that is not in the message any more.
+    reached: usize,
+    end: usize,
+}
+
+impl Preamble {
+    const NONE: Self = Self { what: Due::Nothing, from: 0, reached: 0, end: 0 };
+
+    /// Nothing of it is left for later messages, so that data can follow.
+    const fn is_complete(&self) -> bool {
+        self.reached == self.end
+    }
+
+    const fn is_none(&self) -> bool {
+        self.from == self.end
+    }
+}
+
 /// Exports flow records to one collector.
 #[derive(Debug)]
 pub struct ExportingProcess {
@@ -112,8 +138,14 @@ pub struct ExportingProcess {
     /// Records that are not sent, oldest first; the first of them, as many as it has Data Records, are in
     /// `message`. Kept until the message is sent because it may have to be encoded again, smaller.
     unsent: Vec<FlowRecord>,
-    /// The last message had room for templates only, so the next must not begin with them again.
-    only_templates_fit: bool,
+    /// What `message` has before data.
+    preamble: Preamble,
+    /// What the last message had no room for.
+    rest_of_preamble: Option<Preamble>,
+    /// The last message had room for the end of the preamble only, so the next must not begin with it again.
+    only_preamble_fits: bool,
+    context: Arc<ObservationContext>,
+    next_context: Option<Arc<ObservationContext>>,
 
     path_mtu: Option<u32>,
     path_mtu_read_at: Option<Duration>,
@@ -150,7 +182,11 @@ impl ExportingProcess {
             message: Message::new(),
             is_open: false,
             unsent: Vec::new(),
-            only_templates_fit: false,
+            preamble: Preamble::NONE,
+            rest_of_preamble: None,
+            only_preamble_fits: false,
+            context: Arc::default(),
+            next_context: None,
             path_mtu: None,
             path_mtu_read_at: None,
             budget: 0,
@@ -164,12 +200,19 @@ impl ExportingProcess {
         Ok(process)
     }
 
+    /// Tells collectors about interfaces and sampling. If that is news, it is sent before any record that is exported
+    /// after this call, by the next [`tick`](Self::tick) at the latest; then as often as templates are.
+    pub fn set_context(&mut self, context: Arc<ObservationContext>) {
+        self.next_context = (context != self.context).then_some(context);
+    }
+
     /// Accepts `records` and sends every message they fill. The rest stays pending until more records, a
     /// [`flush`](Self::flush) or a [`tick`](Self::tick) come.
     ///
     /// Blocks no longer than the transport's send timeout for each message. What can not be sent is counted in
     /// [`account`](Self::account).
     pub fn export(&mut self, now: ExportTime, records: &[FlowRecord]) {
+        self.adopt_context(now);
         self.account.accept(Tally::of(records));
         for record in records {
             self.unsent.push(record.clone());
@@ -196,12 +239,9 @@ impl ExportingProcess {
             self.read_path_mtu();
         }
         self.flush(now);
+        self.adopt_context(now);
         if self.schedule.is_due_without_data(now.monotonic) {
-            // An error means that the path does not carry the templates: records will be counted as lost.
-            if self.encoder.begin(&mut self.message, self.budget, Templates::Include).is_ok() {
-                self.is_open = true;
-                self.send_message(now);
-            }
+            self.send_preamble(now);
         }
     }
 
@@ -253,33 +293,82 @@ impl ExportingProcess {
         self.events.pop_front()
     }
 
+    /// Records that wait were made under the old context and go before the new one.
+    fn adopt_context(&mut self, now: ExportTime) {
+        if let Some(context) = self.next_context.take() {
+            self.flush(now);
+            self.context = context;
+            self.rest_of_preamble = None;
+            self.schedule.options_changed();
+        }
+    }
+
+    /// Sends templates and options data without data.
+    fn send_preamble(&mut self, now: ExportTime) {
+        loop {
+            self.begin_message(now);
+            let before = self.preamble.from;
+            // Nothing fits: the path does not carry the templates, and records will be counted as lost.
+            if self.message.is_empty() {
+                self.is_open = false;
+                return;
+            }
+            self.send_message(now);
+            if self.rest_of_preamble.is_none_or(|rest| rest.from == before) {
+                return;
+            }
+        }
+    }
+
+    /// Begins a message with what is due of the preamble.
+    fn begin_message(&mut self, now: ExportTime) {
+        self.is_open = true;
+        let omit = std::mem::take(&mut self.only_preamble_fits);
+        let rest = self.rest_of_preamble.take();
+        let due = if omit { Due::Nothing } else { self.schedule.due(now.monotonic) };
+        let preamble = rest.unwrap_or_else(|| self.whole_preamble(due));
+        self.encode_preamble(preamble);
+    }
+
+    fn whole_preamble(&self, what: Due) -> Preamble {
+        let parts = self.encoder.preamble(&self.context);
+        let end = match what {
+            Due::Nothing => 0,
+            Due::Templates => parts.templates,
+            Due::All => parts.all,
+        };
+        Preamble { what, from: 0, reached: 0, end }
+    }
+
+    fn encode_preamble(&mut self, mut preamble: Preamble) {
+        preamble.reached = preamble.from;
+        if self.encoder.begin(&mut self.message, self.budget).is_ok() {
+            let parts = preamble.from..preamble.end;
+            preamble.reached = self.encoder.push_preamble(&mut self.message, &self.context, parts);
+        }
+        self.preamble = preamble;
+    }
+
     /// Puts the unsent records into the message; `false` if not all fit.
     fn encode_unsent(&mut self, now: ExportTime) -> bool {
         if self.unsent.is_empty() {
             return true;
         }
         if !self.is_open {
-            let omit = std::mem::take(&mut self.only_templates_fit);
-            let templates = if self.schedule.is_due(now.monotonic) && !omit {
-                Templates::Include
-            } else {
-                Templates::Omit
-            };
-            self.is_open = true;
-            if self.encoder.begin(&mut self.message, self.budget, templates).is_err() {
-                return false;
-            }
+            self.begin_message(now);
         }
         self.fill_message()
     }
 
     fn fill_message(&mut self) -> bool {
-        let encoded = self.message.data_records() as usize;
-        self.unsent
-            .get(encoded..)
-            .unwrap_or_default()
-            .iter()
-            .all(|record| self.encoder.push(&mut self.message, record).is_ok())
+        let encoded = self.message.flow_records() as usize;
+        self.preamble.is_complete()
+            && self
+                .unsent
+                .get(encoded..)
+                .unwrap_or_default()
+                .iter()
+                .all(|record| self.encoder.push(&mut self.message, record).is_ok())
     }
 
     /// Sends the open message. Its records leave `unsent`; at least one does, or templates are sent.
@@ -297,11 +386,11 @@ impl ExportingProcess {
             return;
         }
         self.encoder.commit(&self.message);
-        let only_templates_fit = self.message.data_records() == 0 && !self.unsent.is_empty();
-        self.only_templates_fit = only_templates_fit && result.is_ok();
+        let has_only_preamble = self.message.flow_records() == 0 && !self.unsent.is_empty();
+        self.only_preamble_fits = has_only_preamble && result.is_ok() && self.preamble.is_complete();
         // A record whose templates could not be sent is lost with them; otherwise they would be tried for ever.
-        let is_lost_with_templates = only_templates_fit && result.is_err();
-        let records = if is_lost_with_templates { 1 } else { self.message.data_records() as usize };
+        let is_lost_with_templates = has_only_preamble && result.is_err();
+        let records = if is_lost_with_templates { 1 } else { self.message.flow_records() as usize };
         let records = records.min(self.unsent.len());
         let tally = Tally::of(self.unsent.get(..records).unwrap_or_default());
         self.unsent.drain(..records);
@@ -315,11 +404,16 @@ impl ExportingProcess {
     }
 
     fn count_sent(&mut self, now: ExportTime, tally: Tally) {
-        let templates = self.message.template_records();
         self.counts.messages += 1;
         self.counts.octets += self.message.octets().len() as u64;
-        self.counts.templates += u64::from(templates);
-        if self.schedule.sent(now.monotonic, templates > 0) {
+        self.counts.templates += u64::from(self.message.template_records());
+        self.counts.options_records += u64::from(self.message.options_records());
+        let preamble = self.preamble;
+        let what = if preamble.is_complete() { preamble.what } else { Due::Nothing };
+        if !preamble.is_complete() {
+            self.rest_of_preamble = Some(Preamble { from: preamble.reached, ..preamble });
+        }
+        if self.schedule.sent(now.monotonic, what) {
             self.is_refused = false;
             if self.failure.take().is_some() {
                 self.keep_event(ExportEvent::Recovered);
@@ -388,14 +482,14 @@ impl ExportingProcess {
     }
 
     /// The collector may start any moment now, so the message that failed carries templates when it is sent
-    /// again, unless it has them already or they would leave no room for a record.
+    /// again, unless it has part of the preamble already or they would leave no room for a record.
     fn encode_again_with_templates(&mut self) {
-        if self.message.template_records() > 0 {
+        if !self.preamble.is_none() {
             return;
         }
-        self.encode_again(Templates::Include);
-        if self.message.data_records() == 0 {
-            self.encode_again(Templates::Omit);
+        self.encode_again(self.whole_preamble(Due::Templates));
+        if self.message.flow_records() == 0 {
+            self.encode_again(Preamble::NONE);
         }
     }
 
@@ -415,17 +509,14 @@ impl ExportingProcess {
             }
             self.budget = self.budget.min(self.transport.safe_message_size());
         }
-        let templates =
-            if self.message.template_records() > 0 { Templates::Include } else { Templates::Omit };
-        self.encode_again(templates);
+        self.encode_again(self.preamble);
         fits
     }
 
     /// The Sequence Number was not committed, so the message can be begun again.
-    fn encode_again(&mut self, templates: Templates) {
-        if self.encoder.begin(&mut self.message, self.budget, templates).is_ok() {
-            self.fill_message();
-        }
+    fn encode_again(&mut self, preamble: Preamble) {
+        self.encode_preamble(preamble);
+        self.fill_message();
     }
 
     fn in_flight_refused(&mut self, now: ExportTime, error: io::Error) {

@@ -19,18 +19,23 @@ pub enum AbstractDataType {
     Ipv4Address,
     /// IPv6 address.
     Ipv6Address,
+    /// Octets whose number the template says.
+    OctetArray,
+    /// UTF-8 text whose length in octets the template says.
+    String,
 }
 
 impl AbstractDataType {
-    /// Length on the wire in octets (RFC 7011, section 6.1).
+    /// Length on the wire in octets (RFC 7011, section 6.1); `None` if the template decides.
     #[must_use]
-    pub const fn length(self) -> u16 {
+    pub const fn length(self) -> Option<u16> {
         match self {
-            Self::Unsigned8 => 1,
-            Self::Unsigned16 => 2,
-            Self::Unsigned32 | Self::Ipv4Address => 4,
-            Self::Unsigned64 | Self::DateTimeMilliseconds => 8,
-            Self::Ipv6Address => 16,
+            Self::Unsigned8 => Some(1),
+            Self::Unsigned16 => Some(2),
+            Self::Unsigned32 | Self::Ipv4Address => Some(4),
+            Self::Unsigned64 | Self::DateTimeMilliseconds => Some(8),
+            Self::Ipv6Address => Some(16),
+            Self::OctetArray | Self::String => None,
         }
     }
 
@@ -38,6 +43,16 @@ impl AbstractDataType {
     #[must_use]
     pub const fn is_reducible(self) -> bool {
         matches!(self, Self::Unsigned16 | Self::Unsigned32 | Self::Unsigned64)
+    }
+
+    /// Whether a template may give a field of this type `length` octets. Variable length
+    /// (RFC 7011, section 7) is not used.
+    #[must_use]
+    pub const fn allows(self, length: u16) -> bool {
+        match self.length() {
+            Some(full) => length == full || (self.is_reducible() && length > 0 && length < full),
+            None => length > 0 && length < u16::MAX,
+        }
     }
 }
 
@@ -94,17 +109,34 @@ information_elements! {
     DestinationTransportPort = 11, "destinationTransportPort", Unsigned16;
     DestinationIpv4Address = 12, "destinationIPv4Address", Ipv4Address;
     EgressInterface = 14, "egressInterface", Unsigned32;
+    IpNextHopIpv4Address = 15, "ipNextHopIPv4Address", Ipv4Address;
     BgpSourceAsNumber = 16, "bgpSourceAsNumber", Unsigned32;
     BgpDestinationAsNumber = 17, "bgpDestinationAsNumber", Unsigned32;
     SourceIpv6Address = 27, "sourceIPv6Address", Ipv6Address;
     DestinationIpv6Address = 28, "destinationIPv6Address", Ipv6Address;
     IcmpTypeCodeIpv4 = 32, "icmpTypeCodeIPv4", Unsigned16;
+    SamplingInterval = 34, "samplingInterval", Unsigned32;
+    SamplerId = 48, "samplerId", Unsigned8;
+    SamplerMode = 49, "samplerMode", Unsigned8;
+    SamplerRandomInterval = 50, "samplerRandomInterval", Unsigned32;
     VlanId = 58, "vlanId", Unsigned16;
     IpVersion = 60, "ipVersion", Unsigned8;
     FlowDirection = 61, "flowDirection", Unsigned8;
+    IpNextHopIpv6Address = 62, "ipNextHopIPv6Address", Ipv6Address;
+    MplsTopLabelStackSection = 70, "mplsTopLabelStackSection", OctetArray;
+    InterfaceName = 82, "interfaceName", String;
+    InterfaceDescription = 83, "interfaceDescription", String;
     FlowEndReason = 136, "flowEndReason", Unsigned8;
+    ObservationPointId = 138, "observationPointId", Unsigned64;
     IcmpTypeCodeIpv6 = 139, "icmpTypeCodeIPv6", Unsigned16;
     FlowStartMilliseconds = 152, "flowStartMilliseconds", DateTimeMilliseconds;
     FlowEndMilliseconds = 153, "flowEndMilliseconds", DateTimeMilliseconds;
     Dot1qCustomerVlanId = 245, "dot1qCustomerVlanId", Unsigned16;
+    SelectorId = 302, "selectorId", Unsigned64;
+    SelectorAlgorithm = 304, "selectorAlgorithm", Unsigned16;
+    SamplingPacketInterval = 305, "samplingPacketInterval", Unsigned32;
+    SamplingPacketSpace = 306, "samplingPacketSpace", Unsigned32;
+    SamplingSize = 309, "samplingSize", Unsigned32;
+    SamplingPopulation = 310, "samplingPopulation", Unsigned32;
+    Layer2SegmentId = 351, "layer2SegmentId", Unsigned64;
 }

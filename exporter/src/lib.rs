@@ -3,12 +3,15 @@
 //! [`ExportingProcess`] sends IPFIX or NetFlow v9 messages over UDP; [`FlowPrinter`] writes JSON or text lines
 //! to standard output. Both take [`FlowRecord`]s and account for every one of them ([`ExportAccount`]).
 //!
+//! Counters are exported as they were counted. Of a sampled flow a collector is told the sampling interval, in the
+//! record and in options data ([`ObservationContext`]); whether to multiply by it is the collector's business.
+//!
 //! The crate starts no thread, reads no clock ([`ExportTime`] is an argument) and logs nothing
 //! ([`ExportEvent`] is kept for the caller). Sending allocates nothing once buffers have their size.
 //!
 //! Standards: RFC 7011 (IPFIX protocol), RFC 7012 and the IANA "IPFIX Entities" registry (Information
-//! Elements), RFC 3954 (NetFlow v9), RFC 5655 (IPFIX Files, by way of standard output), RFC 8259 (JSON),
-//! RFC 3339 (times), RFC 5952 (IPv6 addresses).
+//! Elements), RFC 5477 (sampling), RFC 7133 (overlay networks), RFC 3954 (NetFlow v9), RFC 5655 (IPFIX Files, by
+//! way of standard output), RFC 8259 (JSON), RFC 3339 (times), RFC 5952 (IPv6 addresses).
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +25,7 @@ pub mod transport;
 mod exporting_process;
 mod flow_printer;
 mod interface_names;
+mod observation;
 mod record;
 mod template_schedule;
 mod time;
@@ -31,6 +35,7 @@ pub use encode::Format;
 pub use exporting_process::{ExportEvent, ExportSettings, ExportSettingsError, ExportingProcess};
 pub use flow_printer::{FlowPrinter, LineStyle};
 pub use interface_names::InterfaceNames;
+pub use observation::{InterfaceInfo, ObservationContext, Selector, SelectorAlgorithm};
 pub use record::{FlowDirection, FlowEndReason, FlowRecord, Tally};
 pub use time::ExportTime;
 pub use transport::{Stdout, Transport, Udp, UdpError, UdpSettings};

@@ -59,6 +59,18 @@ pub struct FlowRecord {
     pub destination_prefix_length: u8,
     /// BGP next hop towards the destination, if known.
     pub bgp_next_hop: Option<IpAddr>,
+    /// Next hop of the route by which the packets left, if known. Binary formats carry it only if it is of the
+    /// family of the addresses.
+    pub ip_next_hop: Option<IpAddr>,
+    /// Label value (20 bits) of the top entry of the MPLS label stack; `None` if the packets had none.
+    pub mpls_top_label: Option<u32>,
+    /// VXLAN Network Identifier (24 bits) of a flow seen inside the tunnel; 0 = none.
+    pub layer2_segment_id: u32,
+    /// Packets at the Observation Point for each one that was counted; 1 = every packet was. Counters are not
+    /// multiplied by it.
+    pub sampling_interval: u32,
+    /// The [`Selector`](crate::Selector) by which the packets were selected; 0 = none, every packet was counted.
+    pub selector_id: u16,
 }
 
 /// Values of flowDirection (Information Element 61, IANA "IPFIX Entities").
@@ -112,23 +124,84 @@ impl FlowEndReason {
     }
 }
 
-/// The address pair of a record, brought to one family.
+/// Source and destination address of a record, brought to one family.
 pub(crate) enum AddressPair {
-    V4 { source: Ipv4Addr, destination: Ipv4Addr },
-    V6 { source: Ipv6Addr, destination: Ipv6Addr },
+    V4((Ipv4Addr, Ipv4Addr)),
+    V6((Ipv6Addr, Ipv6Addr)),
 }
 
+/// layer2SegmentId has the kind of the overlay network in its most significant octet: 1 is VXLAN (RFC 7133; IANA
+/// "IPFIX Entities").
+const VXLAN: u64 = 0x01 << 56;
+
 impl FlowRecord {
+    /// A record of no packets between two addresses, with nothing else known: a start to fill in from.
+    #[must_use]
+    pub const fn between(source_address: IpAddr, destination_address: IpAddr) -> Self {
+        Self {
+            source_address,
+            destination_address,
+            source_port: 0,
+            destination_port: 0,
+            protocol_identifier: 0,
+            ip_class_of_service: 0,
+            tcp_control_bits: 0,
+            vlan_id: 0,
+            dot1q_customer_vlan_id: 0,
+            ingress_interface: 0,
+            egress_interface: 0,
+            flow_direction: FlowDirection::Ingress,
+            icmp_type_code: 0,
+            packet_delta_count: 0,
+            octet_delta_count: 0,
+            flow_start_milliseconds: 0,
+            flow_end_milliseconds: 0,
+            flow_end_reason: FlowEndReason::IdleTimeout,
+            bgp_source_as_number: 0,
+            bgp_destination_as_number: 0,
+            source_prefix_length: 0,
+            destination_prefix_length: 0,
+            bgp_next_hop: None,
+            ip_next_hop: None,
+            mpls_top_label: None,
+            layer2_segment_id: 0,
+            sampling_interval: 1,
+            selector_id: 0,
+        }
+    }
+
+    pub(crate) const fn is_sampled(&self) -> bool {
+        self.selector_id != 0
+    }
+
+    pub(crate) const fn is_in_overlay(&self) -> bool {
+        self.layer2_segment_id != 0
+    }
+
+    pub(crate) const fn is_labelled(&self) -> bool {
+        self.mpls_top_label.is_some()
+    }
+
+    /// mplsTopLabelStackSection: Label, Exp and S as in the packet (RFC 3032, section 2.1), of which only the
+    /// label is known.
+    pub(crate) fn mpls_top_label_stack_section(&self) -> [u8; 3] {
+        let [_, section @ ..] = ((self.mpls_top_label.unwrap_or(0) & 0xf_ffff) << 4).to_be_bytes();
+        section
+    }
+
+    /// layer2SegmentId with its kind.
+    pub(crate) fn layer2_segment_id_with_kind(&self) -> u64 {
+        VXLAN | u64::from(self.layer2_segment_id & 0xff_ffff)
+    }
+
     pub(crate) fn address_pair(&self) -> AddressPair {
         let as_v6 = |address| match address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
         };
         match (self.source_address, self.destination_address) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => AddressPair::V4 { source, destination },
-            (source, destination) => {
-                AddressPair::V6 { source: as_v6(source), destination: as_v6(destination) }
-            }
+            (IpAddr::V4(source), IpAddr::V4(destination)) => AddressPair::V4((source, destination)),
+            (source, destination) => AddressPair::V6((as_v6(source), as_v6(destination))),
         }
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use pathflow_exporter::encode::{Encoder, Message, Templates};
+use pathflow_exporter::encode::{Encoder, Message};
 use pathflow_exporter::{
-    ExportSettings, ExportTime, ExportingProcess, FlowDirection, FlowEndReason, FlowPrinter, FlowRecord,
-    Format, InterfaceNames, LineStyle, Stdout, Transport, Udp, UdpSettings,
+    ExportSettings, ExportTime, ExportingProcess, FlowDirection, FlowPrinter, FlowRecord, Format,
+    InterfaceInfo, InterfaceNames, LineStyle, ObservationContext, Selector, SelectorAlgorithm, Stdout,
+    Transport, Udp, UdpSettings,
 };
 
 const NOW: ExportTime =
@@ -25,32 +26,35 @@ fn records() -> Vec<FlowRecord> {
                 (IpAddr::from(index.to_be_bytes()), IpAddr::from([192, 0, 2, 1]))
             };
             FlowRecord {
-                source_address,
-                destination_address,
                 source_port: index as u16,
                 destination_port: 443,
                 protocol_identifier: 6,
-                ip_class_of_service: 0,
-                tcp_control_bits: 0x1b,
-                vlan_id: 0,
-                dot1q_customer_vlan_id: 0,
-                ingress_interface: 1,
-                egress_interface: 2,
-                flow_direction: FlowDirection::Ingress,
-                icmp_type_code: 0,
                 packet_delta_count: u64::from(index) + 1,
                 octet_delta_count: u64::from(index) * 1000,
                 flow_start_milliseconds: 1_795_246_790_001,
                 flow_end_milliseconds: 1_795_246_799_999,
-                flow_end_reason: FlowEndReason::EndOfFlow,
-                bgp_source_as_number: 64_500,
-                bgp_destination_as_number: 64_501,
-                source_prefix_length: 24,
-                destination_prefix_length: 24,
                 bgp_next_hop: Some(IpAddr::from([203, 0, 113, 1])),
+                ip_next_hop: Some(IpAddr::from([203, 0, 113, 1])),
+                mpls_top_label: (index % 7 == 0).then_some(index),
+                layer2_segment_id: u32::from(index % 11 == 0) * index,
+                sampling_interval: 10,
+                selector_id: (index % 3) as u16,
+                ..FlowRecord::between(source_address, destination_address)
             }
         })
         .collect()
+}
+
+fn context(interfaces: u32) -> ObservationContext {
+    let interface = |index| InterfaceInfo { index, name: format!("eth{index}"), description: String::new() };
+    let selector = Selector {
+        id: 1,
+        interface: 1,
+        direction: FlowDirection::Ingress,
+        algorithm: SelectorAlgorithm::Random,
+        interval: 10,
+    };
+    ObservationContext { interfaces: (1..=interfaces).map(interface).collect(), selectors: vec![selector] }
 }
 
 #[test]
@@ -59,15 +63,19 @@ fn encoder() {
     for format in [Format::Ipfix, Format::NetflowV9] {
         let mut encoder = Encoder::new(format, 1);
         let mut message = Message::new();
+        let context = context(1);
+        let parts = encoder.preamble(&context).all;
         let mut messages = 0;
         let mut encode_all = || {
-            encoder.begin(&mut message, 1472, Templates::Include).unwrap();
+            // Room for all templates.
+            encoder.begin(&mut message, 3000).unwrap();
+            assert_eq!(encoder.push_preamble(&mut message, &context, 0..parts), parts);
             for record in &records {
                 if encoder.push(&mut message, record).is_err() {
                     encoder.finish(&mut message, NOW);
                     encoder.commit(&message);
                     messages += 1;
-                    encoder.begin(&mut message, 1472, Templates::Omit).unwrap();
+                    encoder.begin(&mut message, 1472).unwrap();
                     encoder.push(&mut message, record).unwrap();
                 }
             }
@@ -87,13 +95,19 @@ fn exporting_process() {
         let udp = Udp::connect(&UdpSettings::new(collector.local_addr().unwrap())).unwrap();
         let settings = ExportSettings { format, ..ExportSettings::default() };
         let mut process = ExportingProcess::new(&settings, Transport::Udp(udp)).unwrap();
+        // More than one message of options data.
+        let contexts = [Arc::new(context(100)), Arc::new(context(101))];
         let mut export = || {
-            process.export(NOW, &records);
-            process.tick(NOW);
+            for context in &contexts {
+                process.set_context(Arc::clone(context));
+                process.export(NOW, &records);
+                process.tick(NOW);
+            }
         };
         export();
         assert_eq!(measure(export).count_total, 0, "{format:?}");
-        assert_eq!(process.account().delivered.records + process.account().in_flight.records, 2000);
+        assert_eq!(process.account().delivered.records + process.account().in_flight.records, 4000);
+        assert_eq!(process.counts().options_records, 2 * (100 + 101 + 2));
     }
 }
 

@@ -260,6 +260,11 @@ fn fold(mut sum: u64) -> u32 {
     sum as u32
 }
 
+/// The Internet checksum (RFC 1071) of octets in which the checksum's own are zero.
+pub(crate) fn internet_checksum(octets: &[u8]) -> u16 {
+    !(fold(sum(octets)) as u16)
+}
+
 #[cfg(test)]
 mod tests {
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};

@@ -8,6 +8,7 @@
 pub mod cpu;
 pub mod frames;
 pub mod generator;
+pub mod headers;
 pub mod interface;
 pub mod machine;
 pub mod netns;

@@ -1,6 +1,6 @@
 //! The embedded kernel programs of this crate, and the globals by which they are set up.
 
-use aya::programs::{ProgramError, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use crate::frames::Frame;
@@ -72,6 +72,25 @@ pub(crate) fn program<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Xdp,
 /// Has the kernel verify and load XDP program `name`.
 pub(crate) fn verify(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ObjectError> {
     let program: &mut Xdp = ebpf
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(ObjectError::Missing(name))?;
+    program.load().map_err(|error| ObjectError::Program { name, error })
+}
+
+/// Loads the object for programs that no frame is set up for.
+pub(crate) fn load_plain() -> Result<Ebpf, ObjectError> {
+    Ok(EbpfLoader::new().load(OBJECT)?)
+}
+
+/// The tc program `name` of a loaded object.
+pub(crate) fn classifier<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a SchedClassifier, ObjectError> {
+    ebpf.program(name).and_then(|program| program.try_into().ok()).ok_or(ObjectError::Missing(name))
+}
+
+/// Has the kernel verify and load tc program `name`.
+pub(crate) fn verify_classifier(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ObjectError> {
+    let program: &mut SchedClassifier = ebpf
         .program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or(ObjectError::Missing(name))?;

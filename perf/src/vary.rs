@@ -4,18 +4,19 @@
 //! the packet and goes on with the program by a tail call; the cost of wrapper and tail call is that of
 //! the same wrapper around an empty program.
 
-use std::time::Duration;
-
 use aya::Ebpf;
+use aya::TestRunResult;
 use aya::maps::{MapData, MapError, ProgramArray};
-use aya::programs::{ProgramError, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
 
+use crate::cpu;
 use crate::frames::Frame;
 pub use crate::object::{ObjectError, Order};
-use crate::object::{Output, load, program, verify};
+use crate::object::{Output, classifier, load, load_plain, program, verify, verify_classifier};
 
 const WRAPPER: &str = "vary";
 const EMPTY: &str = "pass";
+const EMPTY_TC: &str = "pass_tc";
 const TARGET: &str = "TARGET";
 
 /// Why a program could not be measured.
@@ -56,34 +57,80 @@ impl Vary {
     }
 
     /// Time per packet of the wrapper around `target`, or around the empty program, over `packets` runs.
-    /// The kernel reports whole nanoseconds.
     ///
     /// # Errors
     /// If the kernel refuses the run.
-    pub fn wrapped(&mut self, target: Option<&Xdp>, packets: u32) -> Result<Duration, VaryError> {
+    pub fn wrapped(&mut self, target: Option<&Xdp>, packets: u32) -> Result<f64, VaryError> {
         let empty = program(&self.ebpf, EMPTY)?;
         self.target.set(0, target.unwrap_or(empty).fd()?, 0)?;
-        run(program(&self.ebpf, WRAPPER)?, &self.frame, packets)
+        run(program(&self.ebpf, WRAPPER)?, self.frame.octets(), packets)
     }
 
     /// Time per packet of the empty program alone, always on the same packet.
     ///
     /// # Errors
     /// If the kernel refuses the run.
-    pub fn empty(&self, packets: u32) -> Result<Duration, VaryError> {
-        run(program(&self.ebpf, EMPTY)?, &self.frame, packets)
+    pub fn empty(&self, packets: u32) -> Result<f64, VaryError> {
+        run(program(&self.ebpf, EMPTY)?, self.frame.octets(), packets)
     }
 }
 
-/// Time per packet of `program` alone over `packets` runs, always on the same packet.
+/// Time per packet of `program` alone over `packets` runs, always on the same packet, in nanoseconds.
+///
+/// What the kernel reports is a mean in whole nanoseconds; the time of this thread is finer, and the call itself is
+/// microseconds of it.
 ///
 /// # Errors
 /// If the kernel refuses the run.
-pub fn run(program: &Xdp, frame: &Frame, packets: u32) -> Result<Duration, VaryError> {
+pub fn run<P: Runnable>(program: &P, frame: &[u8], packets: u32) -> Result<f64, VaryError> {
     let mut options = TestRunOptions::new();
-    options.data_in = Some(frame.octets());
+    options.data_in = Some(frame);
     options.repeat = packets;
+    let begin = cpu::thread_time();
     let result = program.test_run(options)?;
-    // XDP_ABORTED is what the wrapper returns when its tail call does not happen.
-    if result.return_value == 0 { Err(VaryError::NotReached) } else { Ok(result.duration) }
+    let taken = cpu::thread_time().saturating_sub(begin);
+    // XDP_ABORTED is what the wrapper returns when its tail call does not happen; no program for tc here
+    // returns 0.
+    if result.return_value == 0 {
+        Err(VaryError::NotReached)
+    } else {
+        Ok(taken.as_nanos() as f64 / f64::from(packets))
+    }
+}
+
+/// A program that `BPF_PROG_TEST_RUN` runs on a packet.
+pub trait Runnable: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult> {}
+
+impl<P> Runnable for P where P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult> {}
+
+/// The empty program at both hooks.
+pub struct Empty(Ebpf);
+
+impl Empty {
+    /// Loads it.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn load() -> Result<Self, VaryError> {
+        let mut ebpf = load_plain()?;
+        verify(&mut ebpf, EMPTY)?;
+        verify_classifier(&mut ebpf, EMPTY_TC)?;
+        Ok(Self(ebpf))
+    }
+
+    /// For XDP.
+    ///
+    /// # Errors
+    /// If the object does not fit.
+    pub fn xdp(&self) -> Result<&Xdp, VaryError> {
+        Ok(program(&self.0, EMPTY)?)
+    }
+
+    /// For tc.
+    ///
+    /// # Errors
+    /// If the object does not fit.
+    pub fn classifier(&self) -> Result<&SchedClassifier, VaryError> {
+        Ok(classifier(&self.0, EMPTY_TC)?)
+    }
 }

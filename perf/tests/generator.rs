@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use pathflow::capture::{Epochs, FlowTables, KernelProgram, LoadSettings, TableSizes, receiving_cpus};
+use pathflow::capture::{Epochs, FlowTables, Hook, KernelProgram, LoadSettings, TableSizes, receiving_cpus};
+use pathflow::metering::packets::TunnelSettings;
 use pathflow_common::DropReason;
-use pathflow_common::flow::{Addresses, HASH_SECRETS, Key};
+use pathflow_common::flow::{Addresses, HASH_SECRETS, Key, WIDE_KEY_WORDS, WideKey};
 use pathflow_common::layout::Count;
 use pathflow_perf::frames::{Family, Frame, FrameSettings};
 use pathflow_perf::generator::{Generator, GeneratorSettings, Order};
@@ -24,7 +25,7 @@ const RECEIVER: &str = "pfperf1";
 /// What user space took out of the tables.
 #[derive(Default)]
 struct Taken {
-    flows: BTreeMap<[u64; 6], Count>,
+    flows: BTreeMap<[u64; WIDE_KEY_WORDS], Count>,
     seen: Count,
     spilled: Count,
     dropped: [Count; DropReason::COUNT],
@@ -78,12 +79,16 @@ fn send_and_drain(sizes: TableSizes, frame: &Frame, packets: u64, flows: u32, or
         hash_secrets: core::array::from_fn::<u32, HASH_SECRETS, _>(|i| {
             0x9e37_79b9_u32.wrapping_mul(i as u32 + 1)
         }),
+        fib_lookup: false,
+        tunnels: TunnelSettings::default(),
+        header_samples: false,
+        filter: None,
     };
     far.run(|| {
         let (mut program, tables, mut epochs) = KernelProgram::load(&settings).unwrap();
         let index = interface::index(RECEIVER).unwrap();
-        program.register(index, POINT).unwrap();
-        program.attach(RECEIVER, index).unwrap();
+        program.register(index, false, POINT, 0).unwrap();
+        program.attach(RECEIVER, index, Hook::XdpNative).unwrap();
         let mut taken = Taken::default();
         thread::scope(|scope| {
             let sender = scope.spawn(|| {
@@ -133,7 +138,7 @@ fn five_million_packets_are_in_their_flows() {
     // Sent in turn, so each flow has its exact share, and no flow is another's.
     assert_eq!(taken.flows.len(), FLOWS as usize);
     for (key, count) in &taken.flows {
-        let key = Key(*key);
+        let key: WideKey = Key(*key);
         let Addresses::Ipv4([10, 0, high, low], [198, 18, 0, 1]) = key.addresses() else {
             panic!("{:?}", key.addresses())
         };

@@ -16,6 +16,25 @@ pub trait PacketBytes {
     /// May be more than what [`read`](Self::read) reaches: a capture may have cut the frame, and a
     /// multi-buffer frame continues outside its first buffer.
     fn wire_length(&self) -> u32;
+
+    /// `offset`, which is less than 32,768, so that nobody can tell how it came about.
+    ///
+    /// The kernel's verifier follows every path through the parser and takes two paths for one only where
+    /// they agree in all they know. With this they agree in what they know of the offset: that it has 15
+    /// bits.
+    #[inline(always)]
+    #[must_use]
+    fn forget(&self, offset: usize) -> usize {
+        offset
+    }
+
+    /// `word`, so that nobody can tell how it came about: for values that are 0 on one path and read from the
+    /// packet on another.
+    #[inline(always)]
+    #[must_use]
+    fn forget_word(&self, word: u64) -> u64 {
+        word
+    }
 }
 
 /// The `N` octets of `header` from `offset`, as one value; zero if they are not all in it.
@@ -46,6 +65,12 @@ impl<'a> SliceFrame<'a> {
     #[must_use]
     pub fn captured(octets: &'a [u8], wire_length: u32) -> Self {
         Self { octets, wire_length }
+    }
+
+    /// The octets that were captured.
+    #[must_use]
+    pub fn octets(&self) -> &'a [u8] {
+        self.octets
     }
 }
 

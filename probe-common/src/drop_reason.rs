@@ -1,6 +1,6 @@
 //! Why a packet is not in a flow.
 
-/// Why the kernel program could not account a packet to a flow.
+/// Why a packet is not accounted to a flow.
 ///
 /// The packet itself always continues on its way (`XDP_PASS`); what is dropped is its place in the flow
 /// table. Each reason has its own packet and octet counter per observation point, so that
@@ -8,22 +8,45 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum DropReason {
-    /// Neither IPv4 nor IPv6: ARP, LLDP, spanning tree, more than two VLAN tags and so on.
+    /// Neither IPv4 nor IPv6: ARP, LLDP, spanning tree, Ethernet over MPLS and so on.
     NotIp = 0,
-    /// The frame ends before the end of its Ethernet or fixed IP header.
+    /// The frame ends before the end of its link or fixed IP header.
     Truncated = 1,
     /// The IP version does not match the `EtherType`, or a length field contradicts its own header.
     Malformed = 2,
     /// The flow table had no free slot for a new flow and the spill log was full as well.
     TableOverflow = 3,
+    /// The operator's filter does not match it.
+    Filtered = 4,
+    /// Sampling did not select it.
+    NotSelected = 5,
+    /// Mirror port: the receive ring of its AF_XDP socket was full.
+    RxRingFull = 6,
+    /// Mirror port: the fill ring of its AF_XDP socket was empty.
+    FillRingEmpty = 7,
+    /// Mirror port: the kernel dropped it before its AF_XDP socket for another reason.
+    RxDropped = 8,
+    /// Mirror port: nobody was there to take it, so it went to the network stack of this host.
+    Passed = 9,
 }
 
 impl DropReason {
     /// Number of reasons.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 10;
 
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; Self::COUNT] = [Self::NotIp, Self::Truncated, Self::Malformed, Self::TableOverflow];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::NotIp,
+        Self::Truncated,
+        Self::Malformed,
+        Self::TableOverflow,
+        Self::Filtered,
+        Self::NotSelected,
+        Self::RxRingFull,
+        Self::FillRingEmpty,
+        Self::RxDropped,
+        Self::Passed,
+    ];
 
     /// The name used in metrics and in the ledger.
     #[must_use]
@@ -33,6 +56,12 @@ impl DropReason {
             Self::Truncated => "truncated",
             Self::Malformed => "malformed",
             Self::TableOverflow => "table_overflow",
+            Self::Filtered => "filtered",
+            Self::NotSelected => "not_selected",
+            Self::RxRingFull => "rx_ring_full",
+            Self::FillRingEmpty => "fill_ring_empty",
+            Self::RxDropped => "rx_dropped",
+            Self::Passed => "passed",
         }
     }
 }

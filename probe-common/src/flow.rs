@@ -1,7 +1,8 @@
 //! Flow keys and counters as they lie in the kernel's flow tables.
 //!
 //! A key is a row of 64-bit words, because words are what both the hash and the comparison in the kernel
-//! work on. Fields are placed by shifts, the same on both sides, so there is no padding to forget:
+//! work on. Fields are placed by shifts, the same on both sides, so there is no padding to forget. Plain
+//! IPv4 has a short key; IPv6, and IPv4 below an MPLS label or inside a tunnel, has the wide one:
 //!
 //! ```text
 //! word 0    bits  0..32  epoch of the slot (zero in a key that is not in a slot)
@@ -9,7 +10,10 @@
 //!           bits 48..56  flags (KEY_FLAG_*)
 //!           bits 56..64  protocol
 //! IPv4      word 1       source and destination address
-//! IPv6      words 1..3   source address        words 3..5   destination address
+//! wide      words 1..3   source address        words 3..5   destination address (IPv4: both in word 1)
+//!           word 5       bits  0..20  label at the top of the MPLS stack
+//!                        bits 20..21  whether there is one
+//!                        bits 32..56  VXLAN network identifier
 //! last      bits  0..32  source and destination port
 //!           bits 32..44  outer VLAN identifier
 //!           bits 44..56  inner VLAN identifier
@@ -19,18 +23,22 @@
 //! Addresses and ports are the packet's octets in the packet's order (network byte order), moved as one
 //! word without swapping; everything else is a value in host order.
 
+use crate::PacketBytes;
+use crate::bytes::field;
+
 /// The key is of an IPv6 packet.
 pub const KEY_FLAG_IPV6: u8 = 1;
-/// The packets are later fragments of fragmented datagrams: they carry no ports.
+/// Later fragments of one datagram, of which the first fragment has not been seen: in place of the ports
+/// the key has the datagram's identification, for user space to look up (see [`Datagram`]).
 pub const KEY_FLAG_LATER_FRAGMENT: u8 = 2;
 
 /// Words of an IPv4 key.
 pub const IPV4_KEY_WORDS: usize = 3;
-/// Words of an IPv6 key, and of the common form that holds either.
-pub const IPV6_KEY_WORDS: usize = 6;
+/// Words of a wide key: the common form that holds any flow.
+pub const WIDE_KEY_WORDS: usize = 7;
 
 /// Secret words that [`Key::hash`] takes.
-pub const HASH_SECRETS: usize = 2 * IPV6_KEY_WORDS;
+pub const HASH_SECRETS: usize = 2 * WIDE_KEY_WORDS;
 
 /// A flow key of `N` words; see the module for the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +47,8 @@ pub struct Key<const N: usize>(pub [u64; N]);
 
 /// Key of an IPv4 flow.
 pub type Ipv4Key = Key<IPV4_KEY_WORDS>;
-/// Key of an IPv6 flow.
-pub type Ipv6Key = Key<IPV6_KEY_WORDS>;
+/// Key of any flow.
+pub type WideKey = Key<WIDE_KEY_WORDS>;
 
 /// The fields of a key that do not depend on the address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +60,7 @@ pub struct KeyFields {
     /// IP protocol number; for IPv6 that of the last header reached.
     pub protocol: u8,
     /// Source and destination port as the packet's four octets. ICMP: two zero octets, type, code.
+    /// With [`KEY_FLAG_LATER_FRAGMENT`]: the identification, in host order of this machine.
     pub ports: [u8; 4],
     /// Outer VLAN identifier, 12 bits, 0 if untagged.
     pub vlan_id: u16,
@@ -76,6 +85,60 @@ impl KeyFields {
     }
 }
 
+/// What lies between Ethernet and the IP header that the key is of, other than VLAN tags: the word of a wide
+/// key. (A word and not fields, because what an absent field holds the verifier must know as well.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Encapsulation(u64);
+
+const LABEL_MASK: u64 = 0xf_ffff;
+const LABEL_PRESENT: u64 = 1 << 20;
+const IDENTIFIER_MASK: u64 = 0xff_ffff;
+
+impl Encapsulation {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+
+    /// With `label` at the top of the MPLS stack (RFC 3032), 20 bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_mpls_top_label(self, label: u32) -> Self {
+        Self(self.0 & !LABEL_MASK | label as u64 & LABEL_MASK | LABEL_PRESENT)
+    }
+
+    /// In a VXLAN of this network identifier (RFC 7348), 24 bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_vxlan_network_identifier(self, identifier: u32) -> Self {
+        Self(self.0 & !(IDENTIFIER_MASK << 32) | (identifier as u64 & IDENTIFIER_MASK) << 32)
+    }
+
+    /// The label at the top of the MPLS stack, if there is one.
+    #[must_use]
+    pub const fn mpls_top_label(self) -> Option<u32> {
+        if self.0 & LABEL_PRESENT == 0 { None } else { Some((self.0 & LABEL_MASK) as u32) }
+    }
+
+    /// VXLAN network identifier; 0 if the packet came in no VXLAN, or the key is of the outer header.
+    #[must_use]
+    pub const fn vxlan_network_identifier(self) -> u32 {
+        (self.0 >> 32 & IDENTIFIER_MASK) as u32
+    }
+
+    /// The same, as [`PacketBytes::forget_word`] has it.
+    #[inline(always)]
+    pub(crate) fn forget<P: PacketBytes>(self, packet: &P) -> Self {
+        Self(packet.forget_word(self.0))
+    }
+
+    /// Whether there is any.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_any(self) -> bool {
+        self.0 != 0
+    }
+}
+
 impl Ipv4Key {
     /// Builds the key; `addresses` are the source and destination address as in the packet.
     #[inline(always)]
@@ -84,26 +147,27 @@ impl Ipv4Key {
         Self([fields.first_word(), u64::from_ne_bytes(addresses), fields.last_word()])
     }
 
-    /// The same key in the common form, as used by the spill log and by user space.
+    /// The same key in the common form.
     #[inline(always)]
     #[must_use]
-    pub const fn widen(self) -> Ipv6Key {
+    pub const fn widen(self, encapsulation: Encapsulation) -> WideKey {
         let [first, addresses, last] = self.0;
-        Key([first, addresses, 0, 0, 0, last])
+        Key([first, addresses, 0, 0, 0, encapsulation.0, last])
     }
 }
 
-impl Ipv6Key {
+impl WideKey {
     /// Builds the key; `addresses` are the source and destination address as in the packet.
     #[inline(always)]
     #[must_use]
-    pub const fn new(fields: KeyFields, addresses: [[u8; 8]; 4]) -> Self {
+    pub const fn new(fields: KeyFields, addresses: [[u8; 8]; 4], encapsulation: Encapsulation) -> Self {
         Self([
             fields.first_word() | (KEY_FLAG_IPV6 as u64) << 48,
             u64::from_ne_bytes(addresses[0]),
             u64::from_ne_bytes(addresses[1]),
             u64::from_ne_bytes(addresses[2]),
             u64::from_ne_bytes(addresses[3]),
+            encapsulation.0,
             fields.last_word(),
         ])
     }
@@ -145,6 +209,13 @@ impl<const N: usize> Key<N> {
         self
     }
 
+    /// The key with another observation point.
+    #[must_use]
+    pub const fn with_observation_point(mut self, observation_point: u16) -> Self {
+        self.0[0] = self.0[0] & !(0xffff << 32) | (observation_point as u64) << 32;
+        self
+    }
+
     /// The fields that do not depend on the address family.
     #[must_use]
     pub const fn fields(&self) -> KeyFields {
@@ -170,11 +241,52 @@ pub enum Addresses {
     Ipv6([u8; 16], [u8; 16]),
 }
 
-impl Ipv6Key {
+impl WideKey {
+    /// What the packets were wrapped in.
+    #[must_use]
+    pub const fn encapsulation(&self) -> Encapsulation {
+        Encapsulation(self.0[5])
+    }
+
+    /// The datagram whose later fragments these are; `None` if the flow has its ports.
+    #[must_use]
+    pub const fn datagram(&self) -> Option<Datagram> {
+        let fields = self.fields();
+        if fields.flags & KEY_FLAG_LATER_FRAGMENT == 0 {
+            return None;
+        }
+        let [_, a, b, c, d, _, _] = self.0;
+        let identification = u32::from_ne_bytes(fields.ports);
+        let is_ipv6 = fields.flags & KEY_FLAG_IPV6 != 0;
+        Some(Datagram {
+            addresses: [a, b, c, d],
+            identification,
+            // RFC 8200 section 4.5: fragments may differ in it, and only the first one's counts.
+            protocol: if is_ipv6 { 0 } else { fields.protocol as u32 },
+        })
+    }
+
+    /// The key of the flow that the later fragments belong to, by what their first fragment says.
+    #[must_use]
+    pub const fn with_ports_of(mut self, first: DatagramPorts) -> Self {
+        let ports = u32::from_ne_bytes(first.ports) as u64;
+        self.0[6] = self.0[6] & !0xffff_ffff | ports;
+        self.0[0] &= !((KEY_FLAG_LATER_FRAGMENT as u64) << 48 | 0xff << 56);
+        self.0[0] |= (first.protocol as u64) << 56;
+        self
+    }
+
+    /// The key of the later fragments for when their first fragment never came: without ports.
+    #[must_use]
+    pub const fn without_ports(self) -> Self {
+        let protocol = self.fields().protocol as u32;
+        self.with_ports_of(DatagramPorts { ports: [0; 4], protocol, jiffies: 0 })
+    }
+
     /// The addresses of a key in the common form (a key of either family).
     #[must_use]
     pub const fn addresses(&self) -> Addresses {
-        let [first, a, b, c, d, _] = self.0;
+        let [first, a, b, c, d, _, _] = self.0;
         if (first >> 48) as u8 & KEY_FLAG_IPV6 == 0 {
             let [s0, s1, s2, s3, d0, d1, d2, d3] = a.to_ne_bytes();
             Addresses::Ipv4([s0, s1, s2, s3], [d0, d1, d2, d3])
@@ -190,23 +302,86 @@ const fn join(high: u64, low: u64) -> [u8; 16] {
     [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7]
 }
 
+/// What tells the fragments of one datagram from those of others (RFC 791 section 2.3, RFC 8200 section
+/// 4.5): key of the kernel's table of datagrams whose first fragment was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Datagram {
+    /// The four address words of a wide key.
+    pub addresses: [u64; 4],
+    /// IPv4: 16 bits; IPv6: 32 bits.
+    pub identification: u32,
+    /// IPv4: protocol; IPv6: 0.
+    pub protocol: u32,
+}
+
+impl Datagram {
+    /// As it lies in memory.
+    #[must_use]
+    pub fn octets(&self) -> [u8; size_of::<Self>()] {
+        let mut octets = [0; size_of::<Self>()];
+        let (addresses, rest) = octets.split_at_mut(size_of::<[u64; 4]>());
+        for (place, word) in addresses.as_chunks_mut().0.iter_mut().zip(self.addresses) {
+            *place = word.to_ne_bytes();
+        }
+        for (place, word) in rest.as_chunks_mut().0.iter_mut().zip([self.identification, self.protocol]) {
+            *place = word.to_ne_bytes();
+        }
+        octets
+    }
+}
+
+/// What only the first fragment of a datagram tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct DatagramPorts {
+    /// As in [`KeyFields::ports`].
+    pub ports: [u8; 4],
+    /// As in [`KeyFields::protocol`].
+    pub protocol: u32,
+    /// When the first fragment was seen: the low 32 bits of the kernel's tick counter.
+    pub jiffies: u32,
+}
+
+impl DatagramPorts {
+    /// From how it lies in memory.
+    #[must_use]
+    pub fn from_octets(octets: [u8; size_of::<Self>()]) -> Self {
+        Self {
+            ports: field(&octets, 0),
+            protocol: u32::from_ne_bytes(field(&octets, 4)),
+            jiffies: u32::from_ne_bytes(field(&octets, 8)),
+        }
+    }
+}
+
+/// For how long after its first fragment others are taken for the same datagram: as long as a Linux host
+/// waits for them (`net.ipv4.ipfrag_time`). Identifications are used again later.
+pub const DATAGRAM_SECONDS: u32 = 30;
+
 /// What one epoch adds to a flow. All values in host order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct FlowCounters {
     /// Layer 3 octets (RFC 5102 section 5.10.1: header and payload of IP, no Ethernet, no padding).
     pub octets: u64,
-    /// Packets. One epoch lasts seconds at most, so 32 bits are enough.
-    pub packets: u32,
+    /// Packets. While nobody drains, an epoch lasts as long as that, so 32 bits would not be enough.
+    pub packets: u64,
     /// Time of the first packet: the low 32 bits of the kernel's tick counter (jiffies). What time that
     /// is, the [`TableHeader`](crate::layout::TableHeader) of the same epoch tells.
     pub first: u32,
     /// Time of the last packet, likewise.
     pub last: u32,
+    /// The interface at the other end of the packets' way through this host, of the first packet: egress
+    /// interface by the routing table on an ingress point, ingress interface on an egress point; 0 if
+    /// there is none or it is not known.
+    pub other_interface: u32,
+    /// IPv4 address of the gateway towards the destination, the packet's octets; 0 if there is none.
+    pub next_hop: u32,
     /// TCP control bits of all packets, or-ed (RFC 7125).
     pub tcp_control_bits: u16,
     /// Zero.
-    pub reserved: [u16; 9],
+    pub reserved: [u16; 3],
 }
 
 /// One slot of a flow table: a key stamped with the epoch in which it was written, and its counters.
@@ -222,16 +397,18 @@ pub struct Slot<const N: usize> {
 /// Slot of the IPv4 table: exactly one cache line.
 pub type Ipv4Slot = Slot<IPV4_KEY_WORDS>;
 
-/// Slot of the IPv6 table and record of the spill log: two cache lines.
+/// Slot of the table of wide keys and record of the spill log: two cache lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Ipv6Slot {
+pub struct WideSlot {
     /// Key and counters.
-    pub slot: Slot<IPV6_KEY_WORDS>,
+    pub slot: Slot<WIDE_KEY_WORDS>,
+    /// IPv6 address of the gateway towards the destination, the address's octets; 0 if there is none.
+    pub next_hop: [u64; 2],
     /// Zero; brings the slot to two cache lines, so that no slot straddles three.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 2],
 }
 
 const _: () = assert!(size_of::<FlowCounters>() == 40);
 const _: () = assert!(size_of::<Ipv4Slot>() == 64);
-const _: () = assert!(size_of::<Ipv6Slot>() == 128);
+const _: () = assert!(size_of::<WideSlot>() == 128);

@@ -6,22 +6,33 @@
 //! generation until the next increment. So each table, header and counter block has one writer at a time.
 
 use crate::DropReason;
+use crate::bytes::field;
 
 /// Names of the maps in the object.
 pub mod map {
     /// `Array<Control, 1>`, mmapable.
     pub const CONTROL: &str = "CONTROL";
-    /// `Array<u64, INTERFACE_SLOTS>`: [`interface_entry`](super::interface_entry).
+    /// `Array<u64, INTERFACE_SLOTS>`, mmapable: [`interface_entry`](super::interface_entry).
     pub const INTERFACES: &str = "INTERFACES";
+    /// `Array<Sampling, OBSERVATION_POINTS>`, mmapable.
+    pub const SAMPLING: &str = "SAMPLING";
+    /// `Array<SamplingState, cpus * OBSERVATION_POINTS>`, mmapable, at
+    /// [`point_index`](super::point_index) of the CPU.
+    pub const SAMPLING_STATES: &str = "SAMPLING_STATES";
+    /// `RingBuf`: [`HeaderSample`](super::HeaderSample).
+    pub const HEADER_SAMPLES: &str = "HEADER_SAMPLES";
+    /// `LruHashMap<Datagram, DatagramPorts>`: datagrams whose first fragment was seen.
+    pub const DATAGRAMS: &str = "DATAGRAMS";
     /// `Array<TableHeader, 2 * cpus>`, mmapable, at [`per_cpu_index`](super::per_cpu_index).
     pub const HEADERS: &str = "HEADERS";
     /// `Array<PointCounters, 2 * cpus * OBSERVATION_POINTS>`, mmapable.
     pub const POINTS: &str = "POINTS";
     /// `ArrayOfMaps<Array<Ipv4Slot, slots>, 2 * cpus>`, inner maps mmapable.
     pub const IPV4_TABLES: &str = "IPV4_TABLES";
-    /// `ArrayOfMaps<Array<Ipv6Slot, slots>, 2 * cpus>`, inner maps mmapable.
-    pub const IPV6_TABLES: &str = "IPV6_TABLES";
-    /// `ArrayOfMaps<Array<Ipv6Slot, slots>, 2 * cpus>`, inner maps mmapable.
+    /// `ArrayOfMaps<Array<WideSlot, slots>, 2 * cpus>`, inner maps mmapable: IPv6, and IPv4 in an
+    /// [`Encapsulation`](crate::flow::Encapsulation).
+    pub const WIDE_TABLES: &str = "WIDE_TABLES";
+    /// `ArrayOfMaps<Array<WideSlot, slots>, 2 * cpus>`, inner maps mmapable.
     pub const SPILL_LOGS: &str = "SPILL_LOGS";
 }
 
@@ -32,12 +43,24 @@ pub mod global {
     pub const CPUS: &str = "CPUS";
     /// Slots of an IPv4 table, less one; slots are a power of two.
     pub const IPV4_MASK: &str = "IPV4_MASK";
-    /// Slots of an IPv6 table, less one; slots are a power of two.
-    pub const IPV6_MASK: &str = "IPV6_MASK";
+    /// Slots of a table of wide keys, less one; slots are a power of two.
+    pub const WIDE_MASK: &str = "WIDE_MASK";
     /// Records of a spill log.
     pub const SPILL_SLOTS: &str = "SPILL_SLOTS";
+    /// 1 if a filter has been written into the object.
+    pub const FILTER: &str = "FILTER";
     /// `[u32; HASH_SECRETS]`: secrets of [`Key::hash`](crate::flow::Key::hash), random per load.
     pub const HASH_SECRETS: &str = "HASH_SECRETS";
+    /// 1 = ask the routing table for egress interface and next hop of new flows.
+    pub const FIB_LOOKUP: &str = "FIB_LOOKUP";
+    /// Lookups of one CPU in one epoch at most: a flood of new flows must not cost a lookup each.
+    pub const FIB_BUDGET: &str = "FIB_BUDGET";
+    /// 1 = the key is that of the packet inside a tunnel, for packets that are in one.
+    pub const INNER: &str = "INNER";
+    /// `[u16; VXLAN_PORTS]`: UDP destination ports of VXLAN, host order; 0 = none.
+    pub const VXLAN_PORTS: &str = "VXLAN_PORTS";
+    /// [`DATAGRAM_SECONDS`](crate::flow::DATAGRAM_SECONDS) in ticks.
+    pub const DATAGRAM_TICKS: &str = "DATAGRAM_TICKS";
 }
 
 /// Names of the programs in the object.
@@ -46,16 +69,26 @@ pub mod program {
     pub const XDP_FRAGS: &str = "pathflow_frags";
     /// XDP program for frames of one buffer.
     pub const XDP: &str = "pathflow_xdp";
+    /// tc program for packets that come in.
+    pub const TC_INGRESS: &str = "pathflow_in";
+    /// tc program for packets that go out.
+    pub const TC_EGRESS: &str = "pathflow_out";
 }
 
 /// Size that the object declares for the inner IPv4 tables. The loader replaces it, in the object's BTF,
 /// by the configured size: an inner map must have exactly the declared size for the kernel to inline the
 /// lookup. The value is only a mark that occurs nowhere else.
 pub const IPV4_SLOTS_MARK: usize = 0x00a4_f10d;
-/// The same for the inner IPv6 tables.
-pub const IPV6_SLOTS_MARK: usize = 0x00a6_f10d;
+/// The same for the inner tables of wide keys.
+pub const WIDE_SLOTS_MARK: usize = 0x00a6_f10d;
 /// The same for the spill logs.
 pub const SPILL_SLOTS_MARK: usize = 0x00a5_f10d;
+
+/// Name of the function of the object that user space overwrites with the operator's filter. It is part of
+/// the symbol.
+pub const FILTER_FUNCTION: &str = "pathflow_filter";
+/// Instructions that there is room for in it.
+pub const FILTER_INSTRUCTIONS: usize = 4096;
 
 /// Slots that are tried for a key before the packet is spilled: two windows of adjacent slots.
 ///
@@ -76,10 +109,13 @@ pub const fn slot_number(hash: u64, probe: u32, mask: u32) -> u32 {
 
 /// Observation points (interface and direction) that can be counted apart. Point 0 is for packets of an
 /// interface that was not registered.
-pub const OBSERVATION_POINTS: u32 = 64;
+pub const OBSERVATION_POINTS: u32 = 256;
+
+/// Ports that can be named as those of VXLAN.
+pub const VXLAN_PORTS: usize = 8;
 
 /// Slots of the interface table.
-pub const INTERFACE_SLOTS: u32 = 256;
+pub const INTERFACE_SLOTS: u32 = 1024;
 /// Slots of the interface table that are tried for an interface index.
 pub const INTERFACE_PROBES: u32 = 8;
 
@@ -99,16 +135,20 @@ pub struct Control {
 pub struct TableHeader {
     /// Slots of the IPv4 table in use.
     pub ipv4_used: u32,
-    /// Slots of the IPv6 table in use.
-    pub ipv6_used: u32,
+    /// Slots of the table of wide keys in use.
+    pub wide_used: u32,
     /// Records in the spill log.
     pub spilled: u32,
     /// Low 32 bits of the kernel's tick counter when this CPU wrote its first slot of the epoch.
     pub jiffies: u32,
     /// `CLOCK_MONOTONIC_COARSE` of the kernel at that tick, in nanoseconds; 0 if nothing was written.
     pub coarse_nanoseconds: u64,
+    /// Lookups in the routing table.
+    pub fib_lookups: u32,
+    /// Zero.
+    pub padding: u32,
     /// Zero; brings the element to one cache line, so that two CPUs never write to the same line.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 4],
 }
 
 /// Packets and octets.
@@ -128,17 +168,111 @@ pub struct Count {
 pub struct PointCounters {
     /// Every packet the program was called for.
     pub seen: Count,
-    /// Packets not in a flow, by [`DropReason`].
-    pub dropped: [Count; DropReason::COUNT],
     /// Packets that went to the spill log, from where user space merges them into their flows.
     pub spilled: Count,
-    /// Zero; brings the element to two cache lines.
-    pub reserved: [u64; 4],
+    /// Packets not in a flow, by [`DropReason`].
+    pub dropped: [Count; DropReason::COUNT],
+    /// Packets that are later fragments of a datagram. Not an account: they are in the others as well.
+    pub later_fragments: u64,
+    /// Zero; brings the element to four cache lines.
+    pub reserved: [u64; 7],
+}
+
+/// How packets of an observation point are sampled. Written by user space at any time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Sampling {
+    /// One in this many packets is accounted (samplingInterval, IE 34); 0 and 1 = every packet.
+    pub interval: u32,
+    /// `SAMPLING_*`.
+    pub algorithm: u32,
+    /// Of one in this many packets the header goes to user space; 0 = of none.
+    pub header_interval: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Every `interval`-th packet.
+pub const SAMPLING_DETERMINISTIC: u32 = 1;
+/// Packets at random, one in `interval` on average: the distance to the next one is drawn evenly from 1 to
+/// twice the interval less one, so that no period in the traffic is followed.
+pub const SAMPLING_RANDOM: u32 = 2;
+
+/// Where one CPU is in the sampling of one observation point. Written by the kernel program, and by user
+/// space before the point is registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SamplingState {
+    /// Packets that pass before the next one is selected.
+    pub skip: u32,
+    /// The same for header samples.
+    pub header_skip: u32,
+    /// Packets from which header samples were drawn (`sample_pool` of sFlow v5).
+    pub header_pool: u64,
+    /// Header samples that found no room on their way to user space (drops of sFlow v5).
+    pub header_drops: u64,
+    /// Zero.
+    pub reserved: u64,
+}
+
+/// Octets of a packet that a header sample holds at most.
+pub const HEADER_SAMPLE_OCTETS: usize = 128;
+
+/// The first octets of a sampled packet, for sFlow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct HeaderSample {
+    /// Observation point.
+    pub observation_point: u16,
+    /// Octets of `header` that are the packet's.
+    pub captured: u16,
+    /// Length of the frame in octets, without its check sequence; of a packet of several segments, of all
+    /// of it.
+    pub frame_length: u32,
+    /// CPU whose totals these are.
+    pub cpu: u32,
+    /// The tag that the kernel holds beside the frame: TPID and TCI (IEEE 802.1Q); 0 = none.
+    pub tag: u32,
+    /// Packets of this point on this CPU from which samples were drawn, since the point was registered.
+    pub pool: u64,
+    /// Samples of this point on this CPU that were lost on their way.
+    pub drops: u64,
+    /// Octets of payload that each segment but the last one carries, if the kernel merged several packets
+    /// or is to cut this one; 0 if not.
+    pub segment_payload: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The frame from its first octet.
+    pub header: [u8; HEADER_SAMPLE_OCTETS],
+}
+
+impl HeaderSample {
+    /// From how it lies in memory. `None` if it says that more was captured than there is room for.
+    #[must_use]
+    pub fn from_octets(octets: &[u8; size_of::<Self>()]) -> Option<Self> {
+        let u16_at = |offset| u16::from_ne_bytes(field(octets, offset));
+        let u32_at = |offset| u32::from_ne_bytes(field(octets, offset));
+        let sample = Self {
+            observation_point: u16_at(0),
+            captured: u16_at(2),
+            frame_length: u32_at(4),
+            cpu: u32_at(8),
+            tag: u32_at(12),
+            pool: u64::from_ne_bytes(field(octets, 16)),
+            drops: u64::from_ne_bytes(field(octets, 24)),
+            segment_payload: u32_at(32),
+            reserved: u32_at(36),
+            header: field(octets, 40),
+        };
+        (sample.captured as usize <= HEADER_SAMPLE_OCTETS).then_some(sample)
+    }
 }
 
 const _: () = assert!(size_of::<Control>() == 64);
 const _: () = assert!(size_of::<TableHeader>() == 64);
-const _: () = assert!(size_of::<PointCounters>() == 128);
+const _: () = assert!(size_of::<PointCounters>() == 256);
+const _: () = assert!(size_of::<SamplingState>() == 32);
+const _: () = assert!(size_of::<HeaderSample>() == 168);
 
 /// Index of a CPU's table, header or spill log in the generation of `epoch`.
 #[inline(always)]
@@ -154,24 +288,43 @@ pub const fn point_index(per_cpu_index: u32, observation_point: u16) -> u32 {
     per_cpu_index * OBSERVATION_POINTS + observation_point as u32
 }
 
-/// The slot of the interface table to try as number `probe` (from 0) for an interface. Mixed, because hosts
-/// that make and delete many interfaces have indices of every pattern.
+/// Stands for the egress direction of an interface in [`interface_key`]; indices have 31 bits.
+const EGRESS: u32 = 1 << 31;
+
+/// Packets of the interface have no Ethernet header.
+pub const INTERFACE_FLAG_NO_LINK_HEADER: u16 = 1;
+/// Only packets that this host sent itself are counted, not those that it forwards. Egress only.
+pub const INTERFACE_FLAG_LOCALLY_ORIGINATED: u16 = 2;
+/// The point has an entry in the sampling table.
+pub const INTERFACE_FLAG_SAMPLING: u16 = 4;
+
+/// What the interface table is searched for: an interface in one direction.
 #[inline(always)]
 #[must_use]
-pub const fn interface_slot(interface_index: u32, probe: u32) -> u32 {
-    (interface_index.wrapping_mul(0x9e37_79b1) >> 24).wrapping_add(probe) & (INTERFACE_SLOTS - 1)
+pub const fn interface_key(interface_index: u32, egress: bool) -> u32 {
+    if egress { interface_index | EGRESS } else { interface_index }
 }
 
-/// Entry of the interface table: the interface index in the low half, its observation point above.
+/// The slot of the interface table to try as number `probe` (from 0) for an
+/// [`interface_key`]. Mixed, because hosts that make and delete many interfaces have indices of every
+/// pattern.
 #[inline(always)]
 #[must_use]
-pub const fn interface_entry(interface_index: u32, observation_point: u16) -> u64 {
-    interface_index as u64 | (observation_point as u64) << 32
+pub const fn interface_slot(interface_key: u32, probe: u32) -> u32 {
+    (interface_key.wrapping_mul(0x9e37_79b1) >> 22).wrapping_add(probe) & (INTERFACE_SLOTS - 1)
 }
 
-/// The observation point of an entry that is for `interface_index`.
+/// Entry of the interface table: the [`interface_key`] in the low half, above it the observation point and
+/// `INTERFACE_FLAG_*`, 16 bits each.
 #[inline(always)]
 #[must_use]
-pub const fn entry_point(entry: u64, interface_index: u32) -> Option<u16> {
-    if entry as u32 == interface_index { Some((entry >> 32) as u16) } else { None }
+pub const fn interface_entry(interface_key: u32, observation_point: u16, flags: u16) -> u64 {
+    interface_key as u64 | (observation_point as u64) << 32 | (flags as u64) << 48
+}
+
+/// Observation point and flags of an entry that is for `interface_key`.
+#[inline(always)]
+#[must_use]
+pub const fn entry_point(entry: u64, interface_key: u32) -> Option<(u16, u16)> {
+    if entry as u32 == interface_key { Some(((entry >> 32) as u16, (entry >> 48) as u16)) } else { None }
 }

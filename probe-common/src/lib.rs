@@ -13,6 +13,7 @@ pub mod bytes;
 pub mod drop_reason;
 pub mod flow;
 pub mod layout;
+pub mod mirror;
 pub mod parse;
 
 pub use bytes::PacketBytes;

@@ -6,23 +6,33 @@
 
 use core::ptr::read_volatile;
 
-use aya_ebpf::{helpers::bpf_get_smp_processor_id, programs::XdpContext};
-use pathflow_common::DropReason;
-use pathflow_common::flow::{FlowCounters, Ipv4Key, Ipv6Key, Key, Slot};
-use pathflow_common::layout::{
-    Count, INTERFACE_PROBES, PROBES, PointCounters, TableHeader, entry_point, interface_slot, per_cpu_index,
-    point_index, slot_number,
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use pathflow_common::flow::{
+    Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Key, Key, Slot, WideKey,
 };
-use pathflow_common::parse::{FlowSink, PacketFacts, parse};
+use pathflow_common::layout::{
+    Count, INTERFACE_FLAG_LOCALLY_ORIGINATED, INTERFACE_FLAG_NO_LINK_HEADER, INTERFACE_FLAG_SAMPLING,
+    INTERFACE_PROBES, PROBES, PointCounters, TableHeader, entry_point, interface_key, interface_slot,
+    per_cpu_index, point_index, slot_number,
+};
+use pathflow_common::parse::tunnel::Tunnels;
+use pathflow_common::parse::{FlowSink, PacketFacts, parse_link};
+use pathflow_common::{DropReason, PacketBytes as _};
 
 use crate::clock::{jiffies, stamp};
-use crate::frame::{Frame, FrameLength};
+use crate::fib::{self, Route};
+use crate::filter::{self, pathflow_filter};
+use crate::frame::Frame;
+use crate::hook::{Hook, Segments};
 use crate::log;
-use crate::maps::{self, CONTROL, HEADERS, INTERFACES, IPV4_TABLES, IPV6_TABLES, POINTS, SPILL_LOGS};
+use crate::maps::{
+    self, CONTROL, DATAGRAMS, HEADERS, INTERFACES, IPV4_TABLES, POINTS, SPILL_LOGS, WIDE_TABLES,
+};
+use crate::sample::Sampler;
 
-/// Accounts the packet of `context`.
+/// Accounts the packet at `hook`.
 #[inline(always)]
-pub fn account<L: FrameLength>(context: &XdpContext) {
+pub fn account<H: Hook>(hook: &H) {
     let Some(control) = CONTROL.get_ptr(0) else { return };
     // SAFETY: points to the one element of an array map. Read once: if user space starts a new epoch in
     // the middle of this packet, the packet still belongs wholly to the epoch it started in.
@@ -30,152 +40,307 @@ pub fn account<L: FrameLength>(context: &XdpContext) {
     // SAFETY: the helper takes no argument and has no precondition.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let table = per_cpu_index(epoch, maps::cpus(), cpu);
-    let observation_point = observation_point(interface_index(context));
+    let (observation_point, flags) = observation_point(interface_key(hook.interface_index(), H::EGRESS));
+    if H::EGRESS && flags & INTERFACE_FLAG_LOCALLY_ORIGINATED != 0 && hook.ingress_interface_index() != 0 {
+        // Counted where it came in.
+        return;
+    }
     let Some(counters) = POINTS.get_ptr_mut(point_index(table, observation_point)) else { return };
-    let frame = Frame::<L>::new(context);
-    parse(&frame, observation_point, Packet { context, epoch: epoch as u32, table, counters });
+    let frame = hook.frame();
+    let segments = hook.segments();
+    let mut packet = Packet { hook, epoch: epoch as u32, table, counters, segments, selected: u32::MAX };
+    let has_link_header = flags & INTERFACE_FLAG_NO_LINK_HEADER == 0;
+    if maps::has_filter() != 0 && !matches_filter(hook, &frame, has_link_header) {
+        let octets = frame.wire_length();
+        return packet.dropped(DropReason::Filtered, segments.packets(octets), octets as u64);
+    }
+    if flags & INTERFACE_FLAG_SAMPLING != 0
+        && let Some(sampler) = Sampler::new(cpu, observation_point)
+    {
+        // How long the headers are is not known yet, so it is nearly exact where the kernel does not say.
+        let packets = segments.packets(frame.wire_length());
+        sampler.header(hook, &frame, cpu, observation_point, segments, packets);
+        let selected = sampler.select(packets);
+        if selected < packets {
+            let octets = frame.wire_length() as u64 * (packets - selected) as u64 / packets as u64;
+            packet.dropped(DropReason::NotSelected, packets - selected, octets);
+            if selected == 0 {
+                return;
+            }
+            packet.selected = selected;
+        }
+    }
+    match hook.link(&frame, has_link_header) {
+        Some(link) => {
+            let link = if H::FORGETS { link.forget(&frame) } else { link };
+            packet.selected = forget::<H>(packet.selected as u64) as u32;
+            parse_link(&frame, observation_point, link, packet);
+        }
+        None => packet.unaccounted(DropReason::Truncated, frame.wire_length()),
+    }
 }
 
+/// The number and the flags that user space gave to an interface in one direction; 0 if none.
 #[inline(always)]
-fn interface_index(context: &XdpContext) -> u32 {
-    // SAFETY: `ctx` is the context the program was called with.
-    unsafe { (*context.ctx).ingress_ifindex }
-}
-
-/// The number that user space gave to the interface; 0 if none.
-#[inline(always)]
-fn observation_point(interface_index: u32) -> u16 {
+fn observation_point(interface_key: u32) -> (u16, u16) {
     let mut probe = 0;
     while probe < INTERFACE_PROBES {
-        let Some(entry) = INTERFACES.get_ptr(interface_slot(interface_index, probe)) else {
-            return 0;
+        let Some(entry) = INTERFACES.get_ptr(interface_slot(interface_key, probe)) else {
+            return (0, 0);
         };
         // SAFETY: points to an element of an array map; aligned 64-bit reads are not torn.
-        if let Some(point) = entry_point(unsafe { read_volatile(entry) }, interface_index) {
-            return point;
+        if let Some(found) = entry_point(unsafe { read_volatile(entry) }, interface_key) {
+            return found;
         }
         probe += 1;
     }
-    0
+    (0, 0)
+}
+
+/// Whether the operator's filter wants the packet.
+#[inline(always)]
+fn matches_filter<H: Hook>(hook: &H, frame: &Frame<'_, H>, has_link_header: bool) -> bool {
+    let beside = hook.beside(has_link_header);
+    let tag_octets = if beside >> 32 == filter::TAG { 4 } else { 0 };
+    pathflow_filter(frame.start, frame.end, frame.wire_length() + tag_octets, beside) != 0
 }
 
 /// One packet on its way into the tables.
-struct Packet<'a> {
-    context: &'a XdpContext,
+struct Packet<'a, H> {
+    hook: &'a H,
     epoch: u32,
     /// Index of this CPU's table of the epoch's generation.
     table: u32,
     counters: *mut PointCounters,
+    segments: Segments,
+    /// Packets of these segments that sampling selected.
+    selected: u32,
 }
 
-impl FlowSink for Packet<'_> {
+/// What a packet adds to its flow: more than one packet, if it is of several segments.
+#[derive(Clone, Copy)]
+struct Addition {
+    packets: u32,
+    octets: u64,
+    tcp_control_bits: u16,
+    now: u32,
+}
+
+impl<H: Hook> FlowSink for Packet<'_, H> {
     #[inline(always)]
-    fn ipv4(self, key: Ipv4Key, facts: PacketFacts) {
-        self.seen(facts.octets);
-        let now = jiffies();
+    fn ipv4(self, mut key: Ipv4Key, facts: PacketFacts) {
+        for word in &mut key.0 {
+            *word = forget::<H>(*word);
+        }
+        let addition = self.seen(facts);
         let hash = key.hash(maps::hash_secrets());
-        let Some(table) = IPV4_TABLES.get(self.table) else { return self.spill(key.widen(), facts, now) };
+        let Some(table) = IPV4_TABLES.get(self.table) else {
+            return self.spill(key.widen(Encapsulation::NONE), addition);
+        };
         let mut probe = 0;
         while probe < PROBES {
             let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv4_mask())) else { break };
             // SAFETY: an element of the table of this CPU and generation, as looked up above.
-            match unsafe { add(slot, self.epoch, &key, facts, now) } {
+            match unsafe { add(slot, self.epoch, &key, addition) } {
                 Added::ToFlow => return,
                 Added::NewFlow => {
-                    return self.header(|header| {
-                        header.ipv4_used += 1;
-                        stamp(header);
-                    });
+                    let Some(header) = self.header() else { return };
+                    header.ipv4_used += 1;
+                    stamp(header);
+                    let route = self.other_end(header, &key.widen(Encapsulation::NONE));
+                    // SAFETY: as above.
+                    unsafe {
+                        (*slot).counters.other_interface = route.interface;
+                        (*slot).counters.next_hop = first_half(route.next_hop[0]);
+                    }
+                    return;
                 }
                 Added::No => probe += 1,
             }
         }
-        self.spill(key.widen(), facts, now);
+        self.spill(key.widen(Encapsulation::NONE), addition);
     }
 
     #[inline(always)]
-    fn ipv6(self, key: Ipv6Key, facts: PacketFacts) {
-        self.seen(facts.octets);
-        let now = jiffies();
+    fn wide(self, mut key: WideKey, facts: PacketFacts) {
+        for word in &mut key.0 {
+            *word = forget::<H>(*word);
+        }
+        let addition = self.seen(facts);
         let hash = key.hash(maps::hash_secrets());
-        let Some(table) = IPV6_TABLES.get(self.table) else { return self.spill(key, facts, now) };
+        let Some(table) = WIDE_TABLES.get(self.table) else { return self.spill(key, addition) };
         let mut probe = 0;
         while probe < PROBES {
-            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv6_mask())) else { break };
+            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::wide_mask())) else { break };
             // SAFETY: points to an element of an array map; only the address of its part is taken.
-            let slot = unsafe { &raw mut (*slot).slot };
+            let flow = unsafe { &raw mut (*slot).slot };
             // SAFETY: an element of the table of this CPU and generation, as looked up above.
-            match unsafe { add(slot, self.epoch, &key, facts, now) } {
+            match unsafe { add(flow, self.epoch, &key, addition) } {
                 Added::ToFlow => return,
                 Added::NewFlow => {
-                    return self.header(|header| {
-                        header.ipv6_used += 1;
-                        stamp(header);
-                    });
+                    let Some(header) = self.header() else { return };
+                    header.wide_used += 1;
+                    stamp(header);
+                    let route = self.other_end(header, &key);
+                    // SAFETY: as above.
+                    unsafe {
+                        (*slot).slot.counters.other_interface = route.interface;
+                        (*slot).slot.counters.next_hop = 0;
+                        (*slot).next_hop = route.next_hop;
+                    }
+                    return;
                 }
                 Added::No => probe += 1,
             }
         }
-        self.spill(key, facts, now);
+        self.spill(key, addition);
     }
 
     #[inline(always)]
     fn unaccounted(self, reason: DropReason, octets: u32) {
-        log::unaccounted(self.context, reason);
-        self.seen(octets);
-        // SAFETY: see `seen`; a reason is a valid index by its type.
-        unsafe { count(&raw mut (*self.counters).dropped[reason as usize], octets) };
+        log::unaccounted(self.hook.context(), reason);
+        let packets = self.segments.packets(octets);
+        let packets = if !H::MERGED || packets < self.selected { packets } else { self.selected };
+        self.dropped(reason, packets, octets as u64);
+    }
+
+    #[inline(always)]
+    fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
+        // A full table makes room by itself; other failures cost the later fragments their ports.
+        let _ = DATAGRAMS.insert(datagram, DatagramPorts { jiffies: jiffies(), ..ports }, 0);
+    }
+
+    #[inline(always)]
+    fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts> {
+        // SAFETY: `counters` as in `seen`.
+        unsafe { (*self.counters).later_fragments += 1 };
+        let first = DATAGRAMS.get_ptr(datagram)?;
+        // SAFETY: points to a value of the map. Another CPU may be overwriting it with that of a datagram of
+        // the same name, in which case either is as good.
+        let first = unsafe { read_volatile(first) };
+        (jiffies().wrapping_sub(first.jiffies) <= maps::datagram_ticks()).then_some(first)
     }
 }
 
-impl Packet<'_> {
+impl<H> Tunnels for Packet<'_, H> {
     #[inline(always)]
-    fn seen(&self, octets: u32) {
-        // SAFETY: `counters` points to an element of an array map, which lives as long as the program,
-        // and this CPU is its only writer in this epoch.
-        unsafe { count(&raw mut (*self.counters).seen, octets) };
+    fn entered(&self) -> bool {
+        maps::inner() != 0
     }
 
     #[inline(always)]
-    fn header(&self, change: impl FnOnce(&mut TableHeader)) {
-        let Some(header) = HEADERS.get_ptr_mut(self.table) else { return };
-        // SAFETY: points to an element of an array map; this CPU is its only writer in this epoch.
-        change(unsafe { &mut *header });
+    fn is_vxlan(&self, destination_port: u16) -> bool {
+        let mut is_named = false;
+        for port in maps::vxlan_ports() {
+            is_named |= port == destination_port;
+        }
+        is_named && destination_port != 0
+    }
+}
+
+impl<H: Hook> Packet<'_, H> {
+    /// Counts the packet as seen; returns what it adds to its flow.
+    #[inline(always)]
+    fn seen(&self, facts: PacketFacts) -> Addition {
+        let facts = PacketFacts {
+            tcp_control_bits: forget::<H>(facts.tcp_control_bits as u64) as u16,
+            header_octets: forget::<H>(facts.header_octets as u64) as u16,
+            ..facts
+        };
+        let headers = facts.header_octets as u32;
+        let mut packets = self.segments.packets(facts.octets.saturating_sub(headers));
+        // Every segment has the headers for itself.
+        let mut octets = facts.octets as u64 + (packets - 1) as u64 * headers as u64;
+        // One packet is selected as a whole.
+        if H::MERGED && self.selected < packets {
+            octets = octets * self.selected as u64 / packets as u64;
+            packets = self.selected;
+        }
+        // SAFETY: `counters` points to an element of an array map, which lives as long as the program,
+        // and this CPU is its only writer in this epoch.
+        unsafe { count(&raw mut (*self.counters).seen, packets, octets) };
+        Addition { packets, octets, tcp_control_bits: facts.tcp_control_bits, now: jiffies() }
+    }
+
+    /// Counts packets as seen, and as in no flow.
+    #[inline(always)]
+    fn dropped(&self, reason: DropReason, packets: u32, octets: u64) {
+        // SAFETY: as in `seen`; a reason is a valid index by its type.
+        unsafe {
+            count(&raw mut (*self.counters).seen, packets, octets);
+            count(&raw mut (*self.counters).dropped[reason as usize], packets, octets);
+        }
+    }
+
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "it is the map's, and not borrowed from the packet")]
+    fn header(&self) -> Option<&mut TableHeader> {
+        let header = HEADERS.get_ptr_mut(self.table)?;
+        // SAFETY: points to an element of an array map; this CPU is its only writer in this epoch, and the
+        // one reference to it is this one.
+        Some(unsafe { &mut *header })
+    }
+
+    /// The other end of the packet's way through this host.
+    #[inline(always)]
+    fn other_end(&self, header: &mut TableHeader, key: &WideKey) -> Route {
+        if H::EGRESS {
+            return Route { interface: self.hook.ingress_interface_index(), next_hop: [0; 2] };
+        }
+        if maps::fib_lookup() == 0 || header.fib_lookups >= maps::fib_budget() {
+            return Route { interface: 0, next_hop: [0; 2] };
+        }
+        header.fib_lookups += 1;
+        fib::look_up(self.hook.pointer(), self.hook.interface_index(), key)
     }
 
     /// The packet found no slot: keep it as a record of its own, for user space to merge.
     #[inline(always)]
-    fn spill(&self, key: Ipv6Key, facts: PacketFacts, now: u32) {
-        if self.log(key, facts, now) {
+    fn spill(&self, key: WideKey, addition: Addition) {
+        let Addition { packets, octets, .. } = addition;
+        if self.log(key, addition) {
             // SAFETY: see `seen`.
-            unsafe { count(&raw mut (*self.counters).spilled, facts.octets) };
+            unsafe { count(&raw mut (*self.counters).spilled, packets, octets) };
         } else {
-            log::unaccounted(self.context, DropReason::TableOverflow);
+            log::unaccounted(self.hook.context(), DropReason::TableOverflow);
             // SAFETY: see `seen`.
             unsafe {
-                count(&raw mut (*self.counters).dropped[DropReason::TableOverflow as usize], facts.octets);
+                count(&raw mut (*self.counters).dropped[DropReason::TableOverflow as usize], packets, octets);
             }
         }
     }
 
     #[inline(always)]
-    fn log(&self, key: Ipv6Key, facts: PacketFacts, now: u32) -> bool {
-        let Some(header) = HEADERS.get_ptr_mut(self.table) else { return false };
-        // SAFETY: points to an element of an array map; this CPU is its only writer in this epoch.
-        let position = unsafe { (*header).spilled };
+    fn log(&self, key: WideKey, addition: Addition) -> bool {
+        let Some(header) = self.header() else { return false };
+        let position = header.spilled;
         if position >= maps::spill_slots() {
             return false;
         }
         let Some(log) = SPILL_LOGS.get(self.table) else { return false };
         let Some(record) = log.get_ptr_mut(position) else { return false };
-        // SAFETY: as for the header; `position` was checked by the lookup.
+        // SAFETY: an element of this CPU's log of this generation; `position` was checked by the lookup.
         unsafe {
-            write(&raw mut (*record).slot, self.epoch, &key, facts, now);
-            (*header).spilled = position + 1;
-            stamp(&mut *header);
+            write(&raw mut (*record).slot, self.epoch, &key, addition);
+            (*record).next_hop = [0; 2];
         }
+        header.spilled = position + 1;
+        stamp(header);
         true
     }
+}
+
+/// The value, so that the verifier does not know how it came about.
+#[inline(always)]
+fn forget<H: Hook>(value: u64) -> u64 {
+    if H::FORGETS { value + maps::zero() as u64 } else { value }
+}
+
+/// The first four of the eight octets of a word.
+#[inline(always)]
+fn first_half(word: u64) -> u32 {
+    let [a, b, c, d, ..] = word.to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 /// What became of a packet at one slot.
@@ -190,18 +355,12 @@ enum Added {
 /// # Safety
 /// `slot` must point to an element of a table of this CPU and of the generation of `epoch`.
 #[inline(always)]
-unsafe fn add<const N: usize>(
-    slot: *mut Slot<N>,
-    epoch: u32,
-    key: &Key<N>,
-    facts: PacketFacts,
-    now: u32,
-) -> Added {
+unsafe fn add<const N: usize>(slot: *mut Slot<N>, epoch: u32, key: &Key<N>, addition: Addition) -> Added {
     // SAFETY: by the caller's guarantee this CPU alone writes to the slot.
     unsafe {
         let words = &(*slot).key.0;
         if words[0] as u32 != epoch {
-            write(slot, epoch, key, facts, now);
+            write(slot, epoch, key, addition);
             return Added::NewFlow;
         }
         let mut difference = words[0] ^ (key.0[0] | epoch as u64);
@@ -214,10 +373,10 @@ unsafe fn add<const N: usize>(
             return Added::No;
         }
         let counters = &raw mut (*slot).counters;
-        (*counters).octets += facts.octets as u64;
-        (*counters).packets += 1;
-        (*counters).last = now;
-        (*counters).tcp_control_bits |= facts.tcp_control_bits;
+        (*counters).octets += addition.octets;
+        (*counters).packets += addition.packets as u64;
+        (*counters).last = addition.now;
+        (*counters).tcp_control_bits |= addition.tcp_control_bits;
         Added::ToFlow
     }
 }
@@ -227,32 +386,34 @@ unsafe fn add<const N: usize>(
 /// # Safety
 /// `slot` must point to an element of a table of this CPU and of the generation of `epoch`.
 #[inline(always)]
-unsafe fn write<const N: usize>(slot: *mut Slot<N>, epoch: u32, key: &Key<N>, facts: PacketFacts, now: u32) {
+unsafe fn write<const N: usize>(slot: *mut Slot<N>, epoch: u32, key: &Key<N>, addition: Addition) {
     let mut key = *key;
     key.0[0] |= epoch as u64;
     // SAFETY: by the caller's guarantee this CPU alone writes to the slot.
     unsafe {
         (*slot).key = key;
         (*slot).counters = FlowCounters {
-            octets: facts.octets as u64,
-            packets: 1,
-            first: now,
-            last: now,
-            tcp_control_bits: facts.tcp_control_bits,
-            reserved: [0; 9],
+            octets: addition.octets,
+            packets: addition.packets as u64,
+            first: addition.now,
+            last: addition.now,
+            other_interface: 0,
+            next_hop: 0,
+            tcp_control_bits: addition.tcp_control_bits,
+            reserved: [0; 3],
         };
     }
 }
 
-/// Adds one packet of `octets` to a counter.
+/// Adds packets to a counter.
 ///
 /// # Safety
 /// `counter` must point into an element of a map of which this CPU is the only writer in this epoch.
 #[inline(always)]
-unsafe fn count(counter: *mut Count, octets: u32) {
+unsafe fn count(counter: *mut Count, packets: u32, octets: u64) {
     // SAFETY: by the caller's guarantee.
     unsafe {
-        (*counter).packets += 1;
-        (*counter).octets += octets as u64;
+        (*counter).packets += packets as u64;
+        (*counter).octets += octets;
     }
 }

@@ -1,53 +1,35 @@
-//! The frame of an XDP context: the only reads of packet memory in this crate.
+//! The frame of a context: the only reads of packet memory in this crate.
 
 use core::{mem::size_of, ptr};
 
-use aya_ebpf::{helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
 use pathflow_common::PacketBytes;
 
-/// How the length of a frame is known.
+use crate::maps;
+
+/// Something that knows the length of its frame.
 pub trait FrameLength {
-    /// Octets of the whole frame.
-    fn wire_length(context: &XdpContext) -> u32;
-}
-
-/// The frame lies in one buffer.
-pub struct SingleBuffer;
-/// The frame may continue in further buffers; only the first one is read.
-pub struct MultiBuffer;
-
-impl FrameLength for SingleBuffer {
-    #[inline(always)]
-    fn wire_length(context: &XdpContext) -> u32 {
-        (context.data_end() - context.data()) as u32
-    }
-}
-
-impl FrameLength for MultiBuffer {
-    #[inline(always)]
-    fn wire_length(context: &XdpContext) -> u32 {
-        // SAFETY: `ctx` is the context the program was called with.
-        unsafe { bpf_xdp_get_buff_len(context.ctx) as u32 }
-    }
+    /// Octets of the whole frame, without its check sequence.
+    fn wire_length(&self) -> u32;
 }
 
 /// A frame as the parser reads it.
-pub struct Frame<'a, L> {
-    context: &'a XdpContext,
-    start: usize,
-    end: usize,
-    length: core::marker::PhantomData<L>,
+pub struct Frame<'a, C> {
+    context: &'a C,
+    /// Address of the first octet.
+    pub start: usize,
+    /// Address behind the last octet that can be read.
+    pub end: usize,
 }
 
-impl<'a, L: FrameLength> Frame<'a, L> {
-    /// The frame of `context`.
+impl<'a, C> Frame<'a, C> {
+    /// The frame of `context`, of which `start..end` can be read.
     #[inline(always)]
-    pub fn new(context: &'a XdpContext) -> Self {
-        Self { context, start: context.data(), end: context.data_end(), length: core::marker::PhantomData }
+    pub fn new(context: &'a C, start: usize, end: usize) -> Self {
+        Self { context, start, end }
     }
 }
 
-impl<L: FrameLength> PacketBytes for Frame<'_, L> {
+impl<C: FrameLength> PacketBytes for Frame<'_, C> {
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         if self.start + offset + size_of::<[u8; N]>() > self.end {
@@ -65,7 +47,17 @@ impl<L: FrameLength> PacketBytes for Frame<'_, L> {
     }
 
     #[inline(always)]
+    fn forget(&self, offset: usize) -> usize {
+        (offset + maps::zero()) & 0x7fff
+    }
+
+    #[inline(always)]
+    fn forget_word(&self, word: u64) -> u64 {
+        word + maps::zero() as u64
+    }
+
+    #[inline(always)]
     fn wire_length(&self) -> u32 {
-        L::wire_length(self.context)
+        self.context.wire_length()
     }
 }

@@ -1,7 +1,7 @@
-//! pathflow's kernel side: XDP programs that account every packet to a flow and pass it on.
+//! pathflow's kernel side: programs that account every packet to a flow and pass it on.
 //!
-//! Nothing here changes, delays or drops a packet: each program is one expression that ends in
-//! `XDP_PASS`.
+//! Nothing here changes, delays or drops a packet: each program is one expression that ends in `XDP_PASS`,
+//! or in `TC_ACT_UNSPEC`, which lets the next program on the hook have it.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "the functions that the program macro makes have none")]
@@ -9,26 +9,52 @@
 
 mod account;
 mod clock;
+mod fib;
+mod filter;
 mod frame;
+mod hook;
 mod log;
 mod maps;
+mod sample;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::{TC_ACT_UNSPEC, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 
-use crate::frame::{MultiBuffer, SingleBuffer};
+use crate::hook::{Egress, Ingress, MultiBuffer, SingleBuffer, Tc, Xdp};
 
 /// For drivers that hand over frames of several buffers: jumbo frames, header split.
 #[xdp(frags)]
+#[inline(always)]
 pub fn pathflow_frags(context: XdpContext) -> u32 {
-    account::account::<MultiBuffer>(&context);
+    account::account(&Xdp::<MultiBuffer>::new(&context));
     xdp_action::XDP_PASS
 }
 
 /// For kernels before 5.18 and drivers without multi-buffer support.
 #[xdp]
+#[inline(always)]
 pub fn pathflow_xdp(context: XdpContext) -> u32 {
-    account::account::<SingleBuffer>(&context);
+    account::account(&Xdp::<SingleBuffer>::new(&context));
     xdp_action::XDP_PASS
+}
+
+/// For packets coming in where the driver has no XDP.
+#[classifier]
+#[inline(always)]
+pub fn pathflow_in(context: TcContext) -> i32 {
+    account::account(&Tc::<Ingress>::new(&context));
+    TC_ACT_UNSPEC
+}
+
+/// For packets going out.
+#[classifier]
+#[inline(always)]
+pub fn pathflow_out(context: TcContext) -> i32 {
+    account::account(&Tc::<Egress>::new(&context));
+    TC_ACT_UNSPEC
 }
 
 #[panic_handler]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::raw::FormatName;
+use crate::config::raw::{FormatName, Tunnels};
 use crate::config::{self, Overrides};
+use crate::interfaces::{Direction, Hook};
 
 /// Counts every packet that a Linux router receives, and exports the flows.
 #[derive(Debug, Parser)]
@@ -29,14 +30,34 @@ pub enum Command {
         /// Configuration file (TOML)
         file: PathBuf,
     },
+    /// Say whether `run` would work here, and what would make it work or work better
+    Doctor(Doctor),
+    /// End the counting that goes on in the kernel without pathflow, after a crash or with `capture.pin`
+    Detach {
+        /// Interfaces to detach from [default: all]
+        #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+        interface: Vec<String>,
+    },
 }
 
 /// Flags of `pathflow run`.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// Interfaces to capture on
+    /// Interfaces to capture on: names, globs, "physical", and exclusions such as "!eth9"
     #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
     pub interface: Vec<String>,
+    /// Packets to count, on every interface [default: ingress]
+    #[arg(long, value_enum)]
+    pub direction: Option<Direction>,
+    /// Where to count packets that come in, on every interface [default: auto]
+    #[arg(long, value_enum)]
+    pub hook: Option<Hook>,
+    /// Count one packet in this many, on every interface [default: 1]
+    #[arg(long, value_name = "N")]
+    pub sampling_interval: Option<u32>,
+    /// Packet of a tunnel that makes the flow [default: outer]
+    #[arg(long, value_enum)]
+    pub tunnels: Option<Tunnels>,
     /// Drain the kernel's tables this often, 100ms to 5s [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
     pub drain_interval: Option<Duration>,
@@ -46,6 +67,20 @@ pub struct Run {
     /// What live capture and replay have in common.
     #[command(flatten)]
     pub common: Common,
+}
+
+/// Flags of `pathflow doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Configuration file (TOML); flags override it
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Interfaces that are to be captured on
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub interface: Vec<String>,
+    /// Write an array of JSON objects instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `pathflow replay`.
@@ -102,6 +137,10 @@ impl Run {
     pub fn overrides(self) -> Overrides {
         Overrides {
             interfaces: self.interface,
+            direction: self.direction,
+            hook: self.hook,
+            sampling_interval: self.sampling_interval,
+            tunnels: self.tunnels,
             drain_interval: self.drain_interval,
             listen: self.listen,
             ..self.common.overrides()

@@ -7,6 +7,8 @@ use pathflow_exporter::{ExportSettingsError, UdpError};
 
 use crate::capture::CaptureError;
 use crate::capture::pcap::PcapFileError;
+use crate::capture::xsk::MirrorError;
+use crate::interfaces::SelectionError;
 
 /// Why the daemon cannot run here.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +16,15 @@ pub enum RunError {
     /// No interface was named.
     #[error("no interface: name one with --interface NAME or capture.interfaces in the configuration file")]
     NoInterface,
+    /// Interfaces that were asked for are not there.
+    #[error(transparent)]
+    Interfaces(#[from] SelectionError),
     /// Capture is not possible.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// A mirror port cannot be used.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// A capture file cannot be read.
     #[error(transparent)]
     File(#[from] PcapFileError),

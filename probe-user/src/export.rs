@@ -1,11 +1,12 @@
 //! Sinks: one thread with one bounded queue for each collector, and for standard output.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use pathflow_exporter::{
-    ExportAccount, ExportCounts, ExportEvent, ExportTime, ExportingProcess, FlowPrinter, FlowRecord, Tally,
+    ExportAccount, ExportCounts, ExportEvent, ExportTime, ExportingProcess, FlowPrinter, FlowRecord,
+    InterfaceNames, ObservationContext, Tally,
 };
 use tracing::{info, warn};
 
@@ -49,6 +50,26 @@ impl SinkQueue {
     }
 }
 
+/// What collectors are told about interfaces and sampling: replaced by one, read by every sink once per batch.
+#[derive(Clone, Debug, Default)]
+pub struct SharedContext(Arc<RwLock<Arc<ObservationContext>>>);
+
+impl SharedContext {
+    /// What holds now.
+    #[must_use]
+    pub fn load(&self) -> Arc<ObservationContext> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Something else holds from now on.
+    pub fn replace(&self, context: ObservationContext) {
+        let mut shared = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if **shared != context {
+            *shared = Arc::new(context);
+        }
+    }
+}
+
 /// What records go to.
 #[derive(Debug)]
 pub enum Output {
@@ -63,6 +84,20 @@ impl Output {
         match self {
             Self::Collector(process) => process.export(now, records),
             Self::Lines(printer) => printer.export(records),
+        }
+    }
+
+    fn set_context(&mut self, context: &Arc<ObservationContext>) {
+        match self {
+            Self::Collector(process) => process.set_context(Arc::clone(context)),
+            Self::Lines(printer) => {
+                let names: InterfaceNames = context
+                    .interfaces
+                    .iter()
+                    .map(|interface| (interface.index, interface.name.clone()))
+                    .collect();
+                printer.set_interface_names(Arc::new(names));
+            }
         }
     }
 
@@ -117,6 +152,8 @@ pub struct SinkParts {
     pub clock: Clock,
     /// How long exporting a batch takes.
     pub latencies: Arc<Latencies>,
+    /// What collectors are told.
+    pub context: SharedContext,
     /// Pulled when standard output is closed, if nothing else is being exported to.
     pub stop_when_closed: Option<Stop>,
 }
@@ -126,6 +163,8 @@ pub struct SinkParts {
 pub struct Sink {
     parts: SinkParts,
     messages: Receiver<SinkMessage>,
+    /// What the output was told last.
+    context: Arc<ObservationContext>,
 }
 
 impl Sink {
@@ -133,24 +172,32 @@ impl Sink {
     #[must_use]
     pub fn new(parts: SinkParts, batches: usize) -> (Self, SinkQueue) {
         let (sender, messages) = crossbeam_channel::bounded(batches.max(2));
-        (Self { parts, messages }, SinkQueue(sender))
+        (Self { parts, messages, context: Arc::default() }, SinkQueue(sender))
     }
 
     /// Works until it is told to close, or every queue end is gone.
     pub fn run(mut self) {
         let mut last_tick = Instant::now();
         loop {
-            match self.next() {
+            let next = self.next();
+            let context = self.parts.context.load();
+            if !Arc::ptr_eq(&context, &self.context) {
+                self.parts.output.set_context(&context);
+                self.context = context;
+            }
+            match next {
                 Next::Records(records) => self.export(&records),
                 Next::Idle => {}
                 Next::Close => break,
             }
             if last_tick.elapsed() >= TICK {
                 last_tick = Instant::now();
+                self.sending(Tally::ZERO);
                 self.parts.output.tick(self.now());
                 self.settle(Tally::ZERO);
             }
         }
+        self.sending(Tally::ZERO);
         self.parts.output.close(self.now());
         self.settle(Tally::ZERO);
     }
@@ -162,6 +209,7 @@ impl Sink {
             Err(TryRecvError::Disconnected) => return Next::Close,
             Err(TryRecvError::Empty) => {}
         }
+        self.sending(Tally::ZERO);
         self.parts.output.flush(self.now());
         self.settle(Tally::ZERO);
         match self.messages.recv_timeout(TICK) {
@@ -173,9 +221,15 @@ impl Sink {
 
     fn export(&mut self, records: &[FlowRecord]) {
         let start = Instant::now();
+        self.sending(Tally::of(records));
         self.parts.output.export(self.now(), records);
         self.settle(Tally::of(records));
         self.parts.latencies.export(start.elapsed());
+    }
+
+    fn sending(&self, taken: Tally) {
+        let (account, _) = self.parts.output.account();
+        self.parts.ledger.sending(self.parts.number, taken, account);
     }
 
     fn settle(&mut self, taken: Tally) {

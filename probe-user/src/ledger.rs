@@ -16,11 +16,13 @@
 //! accepted      = pending + in flight + delivered + lost by reason                     (per sink)
 //! ```
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pathflow_common::DropReason;
 use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
 use pathflow_exporter::{ExportAccount, ExportCounts, FlowRecord, Tally};
+
+use crate::capture::pin::{CrashLosses, PinnedAccounts, add_losses};
 
 /// Packets and layer 3 octets; arithmetic is modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +96,7 @@ pub struct PointAccounts {
     pub seen: Amount,
     /// Not accounted to a flow, by [`DropReason`].
     pub dropped: [Amount; DropReason::COUNT],
-    /// In an epoch that has ended and is being drained.
+    /// In an epoch that has ended and is being drained, or later fragments that wait for their first one.
     pub in_kernel: Amount,
     /// Drained, not yet in the cache.
     pub in_transit: Amount,
@@ -104,6 +106,10 @@ pub struct PointAccounts {
     pub in_records: Amount,
     /// How much of this came by way of a spill log. Not an account: it is in the others as well.
     pub spilled: Amount,
+    /// Packets of this that were later fragments; not an account either.
+    pub later_fragments: u64,
+    /// Packets of these that are in flows without ports, because their first fragment was not seen.
+    pub fragments_without_ports: u64,
 }
 
 impl PointAccounts {
@@ -131,6 +137,8 @@ impl PointAccounts {
         self.in_cache.add(other.in_cache);
         self.in_records.add(other.in_records);
         self.spilled.add(other.spilled);
+        self.later_fragments += other.later_fragments;
+        self.fragments_without_ports += other.fragments_without_ports;
     }
 }
 
@@ -164,6 +172,8 @@ pub struct Books {
     pub flows: u64,
     /// By number of the sink.
     pub sinks: Vec<SinkAccounts>,
+    /// What was lost with earlier, pinned runs that were killed. In no other account: they had it.
+    pub crash_losses: CrashLosses,
 }
 
 impl Books {
@@ -223,7 +233,11 @@ impl Books {
 
 /// The ledger.
 #[derive(Debug)]
-pub struct Ledger(Mutex<Books>);
+pub struct Ledger {
+    books: Mutex<Books>,
+    /// What a later run is to find if this one is killed.
+    pinned: OnceLock<Mutex<PinnedAccounts>>,
+}
 
 impl Ledger {
     /// Empty accounts for `sinks`, given by format and destination.
@@ -233,11 +247,25 @@ impl Ledger {
             .into_iter()
             .map(|(format, destination)| SinkAccounts { format, destination, ..SinkAccounts::default() })
             .collect();
-        Self(Mutex::new(Books {
+        let books = Books {
             points: vec![PointAccounts::default(); OBSERVATION_POINTS as usize],
             sinks,
             ..Books::default()
-        }))
+        };
+        Self { books: Mutex::new(books), pinned: OnceLock::new() }
+    }
+
+    /// Keeps what a later run needs to know in `accounts` from now on.
+    pub fn pin(&self, accounts: PinnedAccounts) {
+        // There is one start of a run.
+        let _ = self.pinned.set(Mutex::new(accounts));
+    }
+
+    /// The tables of an earlier run now belong to this one, with `in_flows` in them; `losses` were lost with it
+    /// and before.
+    pub fn take_over(&self, run: u64, in_flows: Amount, losses: &CrashLosses) {
+        self.with_pinned(|accounts| accounts.take_over(run, in_flows, losses));
+        add_losses(&mut self.lock().crash_losses, losses);
     }
 
     /// A copy of all accounts at this moment.
@@ -246,8 +274,20 @@ impl Ledger {
         self.lock().clone()
     }
 
-    /// An epoch has ended: enters what the kernel program counted on one CPU.
+    /// Enters what was counted in user space, where no map of the kernel's keeps it.
     pub fn seen(&self, counters: &[(u16, PointCounters)]) {
+        self.with_pinned(|accounts| {
+            for (_, counted) in counters {
+                let mut in_flows = Amount::from(counted.seen);
+                counted.dropped.iter().for_each(|count| in_flows.subtract((*count).into()));
+                accounts.entered(in_flows);
+            }
+        });
+        self.seen_in_tables(counters);
+    }
+
+    /// An epoch has ended: enters what the kernel program counted on one CPU.
+    pub fn seen_in_tables(&self, counters: &[(u16, PointCounters)]) {
         let mut books = self.lock();
         for (number, counted) in counters {
             let Some(point) = books.points.get_mut(*number as usize) else { continue };
@@ -255,10 +295,18 @@ impl Ledger {
             point.seen.add(seen);
             point.in_kernel.add(seen);
             point.spilled.add(counted.spilled.into());
+            point.later_fragments += counted.later_fragments;
             for (account, count) in point.dropped.iter_mut().zip(counted.dropped) {
                 account.add(count.into());
                 point.in_kernel.subtract(count.into());
             }
+        }
+    }
+
+    /// Packets that are later fragments go on without ports.
+    pub fn fragments_without_ports(&self, observation_point: u16, packets: u64) {
+        if let Some(point) = self.lock().points.get_mut(observation_point as usize) {
+            point.fragments_without_ports += packets;
         }
     }
 
@@ -299,16 +347,29 @@ impl Ledger {
                 sink.queued += made.tally;
             } else {
                 sink.queue_full += made.tally;
+                let settled = settled(sink);
+                self.with_pinned(|accounts| accounts.lost(number, settled));
             }
         }
     }
 
+    /// A sink is about to send what it holds and `taken` from its queue: until it has said what became of it,
+    /// nobody knows.
+    pub fn sending(&self, number: usize, taken: Tally, account: &ExportAccount) {
+        let amount = amount(account.pending + taken);
+        if !amount.is_zero() {
+            self.with_pinned(|accounts| accounts.sending(number, amount));
+        }
+    }
+
     /// A sink took `tally` from its queue; its own accounts are now these.
-    pub fn exported(&self, sink: usize, taken: Tally, account: &ExportAccount, counts: &ExportCounts) {
-        if let Some(sink) = self.lock().sinks.get_mut(sink) {
+    pub fn exported(&self, number: usize, taken: Tally, account: &ExportAccount, counts: &ExportCounts) {
+        if let Some(sink) = self.lock().sinks.get_mut(number) {
             sink.queued -= taken;
             sink.account = *account;
             sink.counts = *counts;
+            let settled = settled(sink);
+            self.with_pinned(|accounts| accounts.settled(number, settled));
         }
     }
 
@@ -330,8 +391,24 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, Books> {
         // A panic ends the process (panic = "abort"), so a poisoned lock is never seen in a release build;
         // in tests the numbers are still what they were.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn with_pinned(&self, action: impl FnOnce(&mut PinnedAccounts)) {
+        if let Some(pinned) = self.pinned.get() {
+            action(&mut pinned.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+/// What a sink has no more to do with: handed to the network, or lost by name.
+fn settled(sink: &SinkAccounts) -> Amount {
+    let account = &sink.account;
+    amount(account.delivered + account.in_flight + account.total_lost() + sink.queue_full)
+}
+
+fn amount(tally: Tally) -> Amount {
+    Amount { packets: tally.packets, octets: tally.octets }
 }
 
 /// What a batch of records holds.

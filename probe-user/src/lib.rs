@@ -3,21 +3,27 @@
 //! Data flows one way: [`capture`] (kernel tables) to [`metering`] (flow cache) to [`enrich`] to
 //! [`export`] (sinks). [`supervisor`] builds the parts, [`ledger`] accounts for every packet on the way.
 
+pub mod adoption;
 pub mod capture;
+pub mod captures;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod enrich;
 pub mod error;
+pub mod ethtool;
 pub mod export;
+pub mod host;
 pub mod http;
+pub mod interfaces;
 pub mod ledger;
 pub mod logging;
 pub mod metering;
 pub mod metrics;
-pub mod netlink;
 pub mod pipeline;
 pub mod replay;
 pub mod report;
 pub mod stop;
 pub mod supervisor;
+pub mod xdp_features;

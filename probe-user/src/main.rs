@@ -9,14 +9,20 @@ use std::thread;
 use anyhow::Context as _;
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use crossbeam_channel::bounded;
 use mimalloc::MiMalloc;
-use pathflow::cli::{Cli, Command, Replay};
+use pathflow::capture::pin;
+use pathflow::cli::{Cli, Command, Doctor, Replay};
 use pathflow::config::raw::Raw;
 use pathflow::config::{self, Config, Overrides};
+use pathflow::doctor::{self, Plan};
+use pathflow::host::System;
+use pathflow::interfaces::interfaces;
 use pathflow::replay::Replayed;
 use pathflow::stop::Stop;
-use pathflow::{logging, report, supervisor};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use pathflow::supervisor::{self, Events};
+use pathflow::{logging, report};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 #[global_allocator]
@@ -24,6 +30,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// It could not start: usage, configuration, or this machine.
 const CANNOT_START: u8 = 2;
+/// Columns of `pathflow doctor`, whatever the terminal: the output is the same in a pipe.
+const TABLE_WIDTH: usize = 110;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -41,6 +49,8 @@ fn main() -> ExitCode {
             replay(&file, config.as_deref(), common.overrides())
         }
         Command::Check { file } => check(&file),
+        Command::Doctor(flags) => doctor(flags),
+        Command::Detach { interface } => detach(&interface),
     };
     result.unwrap_or_else(|error| {
         say(&format!("pathflow: {error:#}\n"));
@@ -68,11 +78,47 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Looks at this machine; the exit status is that of a start which fails, if it would.
+fn doctor(flags: Doctor) -> anyhow::Result<ExitCode> {
+    let Doctor { config, interface, json } = flags;
+    let raw = config.as_deref().map_or_else(|| Ok(Raw::default()), config::read)?;
+    let config = Config::resolve(raw, Overrides { interfaces: interface, ..Overrides::default() })?;
+    let findings = doctor::examine(
+        &System,
+        &Plan::new(&config, &interfaces().context("the interfaces cannot be listed")?),
+    );
+    let text = if json { findings.json()? + "\n" } else { findings.text(TABLE_WIDTH) };
+    // If nobody reads it, the exit status still says so.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(if findings.is_fit() { ExitCode::SUCCESS } else { ExitCode::from(CANNOT_START) })
+}
+
+/// Ends what goes on in the kernel, and says what it was.
+fn detach(names: &[String]) -> anyhow::Result<ExitCode> {
+    let interfaces = interfaces().context("the interfaces cannot be listed")?;
+    let mut only = Vec::new();
+    for name in names {
+        let found = interfaces.iter().find(|interface| interface.name == *name);
+        only.push(found.with_context(|| format!("interface {name}: no such interface"))?.clone());
+    }
+    let detached = pin::detach(&interfaces, (!names.is_empty()).then_some(only.as_slice()))?;
+    // If nobody reads it, the exit status still says so.
+    let _ = io::stdout().write_all(detached.text(&interfaces).as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
 fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<ExitCode> {
-    let config = configure(file, overrides)?;
+    let config = configure(file, overrides.clone())?;
     let (stop, stopped) = Stop::new();
-    listen_for_signals(stop.clone()).context("signals")?;
-    let ended = supervisor::run(&config, &stop, &stopped)?;
+    let (reload, reloaded) = bounded(1);
+    let file = file.map(Path::to_owned);
+    let reread = move || match resolve(file.as_deref(), overrides.clone()) {
+        // Full: settings read just before have not been looked at yet, and these are read again then.
+        Ok(config) => drop(reload.try_send(config)),
+        Err(error) => say(&format!("pathflow: {error:#}; the settings stay as they are\n")),
+    };
+    listen_for_signals(stop.clone(), reread).context("signals")?;
+    let ended = supervisor::run(&config, &stop, &Events { stopped, reloaded })?;
     say(&report::report(&ended));
     Ok(if ended.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -80,7 +126,7 @@ fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<ExitCode> {
 fn replay(capture: &Path, file: Option<&Path>, overrides: Overrides) -> anyhow::Result<ExitCode> {
     let config = configure(file, overrides)?;
     let (stop, _) = Stop::new();
-    listen_for_signals(stop.clone()).context("signals")?;
+    listen_for_signals(stop.clone(), || {}).context("signals")?;
     let Replayed { ended, fault } = pathflow::replay::run(&config, capture, &stop)?;
     say(&report::report(&ended));
     if let Some(fault) = &fault {
@@ -91,20 +137,30 @@ fn replay(capture: &Path, file: Option<&Path>, overrides: Overrides) -> anyhow::
 
 /// Reads the configuration and starts logging.
 fn configure(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<Config> {
-    let raw = file.map_or_else(|| Ok(Raw::default()), config::read)?;
-    let config = Config::resolve(raw, overrides)?;
+    let config = resolve(file, overrides)?;
     logging::start(&config.log)
         .map_err(|error| anyhow::anyhow!("log.level: {:?} cannot be used: {error}", config.log))?;
     Ok(config)
 }
 
-/// The first SIGINT or SIGTERM ends the work in order, the second one at once.
-fn listen_for_signals(stop: Stop) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+fn resolve(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<Config> {
+    let raw = file.map_or_else(|| Ok(Raw::default()), config::read)?;
+    Ok(Config::resolve(raw, overrides)?)
+}
+
+/// The first SIGINT or SIGTERM ends the work in order, the second one at once; SIGHUP calls `reload`.
+fn listen_for_signals(stop: Stop, reload: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for (count, signal) in (1..).zip(signals.forever()) {
+        let mut ends = 0;
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                reload();
+                continue;
+            }
             stop.pull();
-            if count > 1 {
+            ends += 1;
+            if ends > 1 {
                 say("pathflow: ended at once; what was held is not exported\n");
                 std::process::exit(128 + signal);
             }

@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use pathflow_common::DropReason;
-use pathflow_exporter::{FlowDirection, LossReason, SendErrorKind, Tally};
+use pathflow_exporter::{LossReason, SendErrorKind, Tally};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::capture::FlowTables;
-use crate::ledger::{Amount, Books, Ledger};
-use crate::metering::flow_record::ObservationPoint;
+use crate::capture::pin::CrashLoss;
+use crate::ledger::{Amount, Books, Ledger, PointAccounts};
+use crate::metering::observation::{ObservationPoints, PointTable};
+use crate::metering::samples::{SamplePool, SampleTotals};
 
 /// Names of `flowEndReason` (IE 136) as label values, by number.
 const END_REASONS: [&str; 6] =
@@ -123,8 +125,10 @@ pub struct Observed {
     pub latencies: Arc<Latencies>,
     /// The kernel's tables, for what is in the current epoch.
     pub tables: Arc<FlowTables>,
-    /// Observation points by number.
-    pub points: Arc<[ObservationPoint]>,
+    /// Observation points.
+    pub points: Arc<ObservationPoints>,
+    /// Header samples.
+    pub samples: SamplePool,
 }
 
 impl Observed {
@@ -138,7 +142,8 @@ impl Observed {
             books: self.ledger.books(),
             live: self.tables.live_packets(),
             latencies: self.latencies.summary(),
-            points: Arc::clone(&self.points),
+            points: self.points.table(),
+            samples: self.samples.totals(),
         }));
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry)?;
@@ -151,24 +156,30 @@ struct Scrape {
     books: Books,
     live: u64,
     latencies: Vec<(&'static str, [Duration; 3], u64)>,
-    points: Arc<[ObservationPoint]>,
+    points: Arc<PointTable>,
+    samples: Vec<(u16, SampleTotals)>,
 }
 
 /// Rows of a family: label values in the order of its label names, and the value.
 type Rows<'a, const N: usize> = Vec<([&'a str; N], u64)>;
 
 impl Scrape {
-    /// Points that are registered or have seen something, with interface name and direction.
-    fn named_points(&self) -> impl Iterator<Item = (&crate::ledger::PointAccounts, [&str; 2])> {
-        self.books.points.iter().enumerate().filter_map(|(number, accounts)| {
-            let labels =
-                self.points.get(number).map(|point| [point.name.as_str(), direction(point.direction)]);
-            match labels {
-                Some(labels) if number > 0 => Some((accounts, labels)),
-                _ if accounts.seen.is_zero() => None,
-                _ => Some((accounts, ["unregistered", "ingress"])),
+    /// Points that are registered or have seen something, with interface name and direction. An interface that
+    /// was away has several points.
+    fn named_points(&self) -> Vec<(PointAccounts, [&str; 2])> {
+        let mut named: Vec<(PointAccounts, [&str; 2])> = Vec::new();
+        for (number, accounts) in (0..).zip(&self.books.points) {
+            let labels = match self.points.get(number) {
+                Some(point) if number > 0 => [point.name.as_str(), point.direction.as_str()],
+                _ if accounts.seen.is_zero() => continue,
+                _ => ["unregistered", "ingress"],
+            };
+            match named.iter_mut().find(|(_, other)| *other == labels) {
+                Some((sum, _)) => sum.add(accounts),
+                None => named.push((*accounts, labels)),
             }
-        })
+        }
+        named
     }
 
     fn point_family(
@@ -177,10 +188,13 @@ impl Scrape {
         name: &str,
         help: &str,
         kind: MetricType,
-        value: impl Fn(&crate::ledger::PointAccounts) -> Amount,
+        value: impl Fn(&PointAccounts) -> Amount,
     ) -> fmt::Result {
         let rows = |unit: fn(Amount) -> u64| -> Rows<'_, 2> {
-            self.named_points().map(|(accounts, labels)| (labels, unit(value(accounts)))).collect()
+            self.named_points()
+                .into_iter()
+                .map(|(accounts, labels)| (labels, unit(value(&accounts))))
+                .collect()
         };
         let labels = ["interface", "direction"];
         family(
@@ -236,6 +250,23 @@ impl Scrape {
         self.point_family(encoder, "pathflow_flow_cache", "in the flow cache", MetricType::Gauge, |point| {
             point.in_cache
         })?;
+        let labels = ["interface", "direction"];
+        for (name, help, value) in [
+            (
+                "pathflow_later_fragments",
+                "Packets received that are fragments after the first of their datagram",
+                (|point: &PointAccounts| point.later_fragments) as fn(&PointAccounts) -> u64,
+            ),
+            (
+                "pathflow_fragments_without_ports",
+                "Fragments accounted without ports, because the first one of their datagram was not seen",
+                |point| point.fragments_without_ports,
+            ),
+        ] {
+            let rows: Rows<'_, 2> =
+                self.named_points().iter().map(|(accounts, labels)| (*labels, value(accounts))).collect();
+            family(encoder, name, help, MetricType::Counter, labels, &rows)?;
+        }
         for (unit, name, help) in [
             (
                 (|amount: Amount| amount.packets) as fn(Amount) -> u64,
@@ -260,6 +291,7 @@ impl Scrape {
                 &rows,
             )?;
         }
+        self.crash_losses(encoder)?;
         family(
             encoder,
             "pathflow_live_packets",
@@ -268,6 +300,66 @@ impl Scrape {
             [],
             &[([], self.live)],
         )
+    }
+
+    /// Only of interfaces whose headers are sampled.
+    fn header_samples(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut named: Vec<([&str; 2], SampleTotals)> = Vec::new();
+        for (number, totals) in &self.samples {
+            let Some(point) = self.points.get(*number) else { continue };
+            let labels = [point.name.as_str(), point.direction.as_str()];
+            match named.iter_mut().find(|(other, _)| *other == labels) {
+                Some((_, sum)) => sum.add(*totals),
+                None => named.push((labels, *totals)),
+            }
+        }
+        for (name, help, value) in [
+            (
+                "pathflow_header_samples",
+                "Header samples received from the kernel program",
+                (|totals| totals.samples) as fn(SampleTotals) -> u64,
+            ),
+            ("pathflow_header_sample_pool", "Packets from which header samples were drawn", |totals| {
+                totals.pool
+            }),
+            ("pathflow_header_sample_drops", "Header samples lost on their way to user space", |totals| {
+                totals.drops
+            }),
+        ] {
+            let rows: Rows<'_, 2> = named.iter().map(|(labels, totals)| (*labels, value(*totals))).collect();
+            family(encoder, name, help, MetricType::Counter, ["interface", "direction"], &rows)?;
+        }
+        Ok(())
+    }
+
+    fn crash_losses(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, value) in [
+            (
+                "pathflow_crash_lost_packets",
+                "Packets that pinned runs had drained but not exported when they were killed",
+                (|loss: &CrashLoss| loss.lost.packets) as fn(&CrashLoss) -> u64,
+            ),
+            (
+                "pathflow_crash_lost_octets",
+                "Octets that pinned runs had drained but not exported when they were killed",
+                |loss| loss.lost.octets,
+            ),
+            (
+                "pathflow_crash_doubtful_packets",
+                "Packets of pathflow_crash_lost_packets that were being sent, and may have arrived",
+                |loss| loss.doubtful.packets,
+            ),
+        ] {
+            let losses = self.books.crash_losses.iter();
+            let rows: Rows<'_, 2> = losses
+                .map(|(sink, loss)| {
+                    let (format, destination) = sink.split_once(' ').unwrap_or((sink, ""));
+                    ([format, destination], value(loss))
+                })
+                .collect();
+            family(encoder, name, help, MetricType::Counter, ["format", "destination"], &rows)?;
+        }
+        Ok(())
     }
 
     fn flows(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -427,14 +519,11 @@ const TALLY_UNITS: [(&str, TallyUnit); 3] = [
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.packets(&mut encoder)?;
+        self.header_samples(&mut encoder)?;
         self.flows(&mut encoder)?;
         self.sinks(&mut encoder)?;
         self.durations(&mut encoder)
     }
-}
-
-fn direction(direction: FlowDirection) -> &'static str {
-    direction.as_str()
 }
 
 fn family<const N: usize>(

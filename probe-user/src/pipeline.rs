@@ -14,15 +14,15 @@ use pathflow_exporter::{
 };
 
 use crate::capture::Delta;
+use crate::captures::Shared;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::raw::StdoutStyle;
 use crate::enrich::Enricher;
 use crate::error::RunError;
-use crate::export::{Output, Sink, SinkParts, SinkQueue};
+use crate::export::{Output, SharedContext, Sink, SinkParts, SinkQueue};
 use crate::ledger::{Books, Ledger};
 use crate::metering::FlowCache;
-use crate::metering::flow_record::ObservationPoint;
 use crate::metering::shard::{Pace, RECORD_BATCH, Shard, ShardMessage};
 use crate::metrics::Latencies;
 use crate::stop::Stop;
@@ -66,16 +66,12 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`RunError`] if an output cannot be opened or a thread not be started.
-    pub fn start(
-        config: &Config,
-        points: &Arc<[ObservationPoint]>,
-        pace: Pace,
-        stop: &Stop,
-    ) -> Result<Self, RunError> {
-        let outputs = outputs(config, points)?;
+    pub fn start(config: &Config, shared: &Shared, pace: Pace, stop: &Stop) -> Result<Self, RunError> {
+        let outputs = outputs(config)?;
         let ledger = Arc::new(Ledger::new(outputs.iter().map(|(format, name, _)| (*format, name.clone()))));
         let latencies = Arc::new(Latencies::new());
-        let (sinks, sink_threads) = start_sinks(config, outputs, &ledger, &latencies, stop)?;
+        let (sinks, sink_threads) =
+            start_sinks(config, outputs, &ledger, &latencies, (&shared.context, stop))?;
 
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
@@ -89,7 +85,8 @@ impl Pipeline {
                 messages,
                 pool: emptied.clone(),
                 ledger: Arc::clone(&ledger),
-                points: Arc::clone(points),
+                points: Arc::clone(&shared.points),
+                names: shared.names.clone(),
                 enricher: Arc::clone(&enricher),
                 sinks: sinks.clone(),
                 pace,
@@ -115,10 +112,7 @@ impl Pipeline {
 }
 
 /// Opens every output: its format, its name and itself.
-fn outputs(
-    config: &Config,
-    points: &[ObservationPoint],
-) -> Result<Vec<(&'static str, String, Output)>, RunError> {
+fn outputs(config: &Config) -> Result<Vec<(&'static str, String, Output)>, RunError> {
     let mut outputs = Vec::new();
     for collector in &config.collectors {
         let mut settings = UdpSettings::new(*collector);
@@ -138,10 +132,8 @@ fn outputs(
         StdoutStyle::None => None,
     };
     if let Some(style) = style {
-        // Point 0 is no interface.
-        let names: InterfaceNames =
-            points.iter().skip(1).map(|point| (point.interface, point.name.clone())).collect();
-        let printer = FlowPrinter::new(style, Stdout::new().map_err(RunError::Stdout)?, Arc::new(names));
+        let names = Arc::new(InterfaceNames::default());
+        let printer = FlowPrinter::new(style, Stdout::new().map_err(RunError::Stdout)?, names);
         let format = match style {
             LineStyle::Text => "text",
             LineStyle::Json => "json",
@@ -156,7 +148,7 @@ fn start_sinks(
     outputs: Vec<(&'static str, String, Output)>,
     ledger: &Arc<Ledger>,
     latencies: &Arc<Latencies>,
-    stop: &Stop,
+    (context, stop): (&SharedContext, &Stop),
 ) -> Result<(Vec<SinkQueue>, Vec<JoinHandle<()>>), RunError> {
     let clock = Clock::new();
     let alone = outputs.len() == 1;
@@ -169,6 +161,7 @@ fn start_sinks(
             ledger: Arc::clone(ledger),
             clock,
             latencies: Arc::clone(latencies),
+            context: context.clone(),
             stop_when_closed: alone.then(|| stop.clone()),
         };
         let (sink, queue) = Sink::new(parts, config.queue_records.div_ceil(RECORD_BATCH));

@@ -5,21 +5,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use pathflow_common::DropReason;
-use pathflow_common::flow::{Ipv4Key, Ipv6Key};
-use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
-use pathflow_common::parse::{FlowSink, PacketFacts};
-use pathflow_exporter::FlowDirection;
+use pathflow_common::PacketBytes as _;
+use pathflow_common::layout::OBSERVATION_POINTS;
+use pathflow_exporter::{FlowDirection, InterfaceInfo, ObservationContext, SelectorAlgorithm};
 use tracing::warn;
 
-use crate::capture::Delta;
+use crate::capture::Filter;
 use crate::capture::pcap::{FilePacket, PacketFile, PcapFileError};
+use crate::captures::Shared;
 use crate::clock::Reading;
 use crate::config::Config;
 use crate::error::RunError;
+use crate::export::SharedContext;
+use crate::interfaces::NameTable;
 use crate::metering::batches::{Batches, DELTA_BATCH};
-use crate::metering::flow_record::ObservationPoint;
+use crate::metering::observation::{ObservationPoint, ObservationPoints};
+use crate::metering::packets::PacketMeter;
 use crate::metering::shard::{Pace, ShardMessage};
 use crate::pipeline::{Ended, Pipeline};
 use crate::stop::Stop;
@@ -44,7 +47,7 @@ pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunErr
         Err(_) if stop.is_pulled() => None,
         Err(error) => return Err(error.into()),
     };
-    let pipeline = Pipeline::start(config, &observation_points(file), Pace::WaitForSinks, stop)?;
+    let pipeline = Pipeline::start(config, &shared(file), Pace::WaitForSinks, stop)?;
     let mut replay = Replay::new(config, &pipeline);
     let mut fault = None;
     // Once the stop is pulled the file is at its end, after what has been read of it already.
@@ -69,22 +72,32 @@ pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunErr
 }
 
 /// Interface `n` of the file is observation point `n + 1` and interface index `n + 1`.
-fn observation_points(file: &Path) -> Arc<[ObservationPoint]> {
-    (0..OBSERVATION_POINTS)
-        .map(|interface| ObservationPoint {
-            interface,
-            name: file.display().to_string(),
+fn shared(file: &Path) -> Shared {
+    let name = file.display().to_string();
+    let points = ObservationPoints::new(Duration::MAX);
+    let mut interfaces = Vec::new();
+    for index in 1..OBSERVATION_POINTS {
+        // There is room for as many as are counted here.
+        let _ = points.add(ObservationPoint {
+            interface: index,
+            name: name.clone(),
             direction: FlowDirection::Ingress,
-        })
-        .collect()
+            sampling_interval: 1,
+            algorithm: SelectorAlgorithm::Random,
+        });
+        interfaces.push(InterfaceInfo { index, name: name.clone(), description: String::new() });
+    }
+    let context = SharedContext::default();
+    context.replace(ObservationContext { interfaces, selectors: Vec::new() });
+    Shared { points: Arc::new(points), names: NameTable::default(), context }
 }
 
 /// The part of a drain worker, with packets of a file.
 struct Replay {
-    batches: Batches,
-    /// What was read since the ledger was last told, by observation point.
-    counters: Vec<PointCounters>,
-    packets: usize,
+    meter: PacketMeter,
+    filter: Option<Filter>,
+    /// Room for packets without an Ethernet header, so that the filter finds one.
+    imagined: Vec<u8>,
     /// The latest time stamp so far: time does not go back.
     now: u64,
     /// When flows are to be expired next.
@@ -94,14 +107,12 @@ struct Replay {
 
 impl Replay {
     fn new(config: &Config, pipeline: &Pipeline) -> Self {
+        let batches =
+            Batches::new(pipeline.shards.clone(), pipeline.pool.clone(), Arc::clone(&pipeline.ledger));
         Self {
-            batches: Batches::new(
-                pipeline.shards.clone(),
-                pipeline.pool.clone(),
-                Arc::clone(&pipeline.ledger),
-            ),
-            counters: vec![PointCounters::default(); OBSERVATION_POINTS as usize],
-            packets: 0,
+            meter: PacketMeter::new(batches, config.tunnels.clone(), DELTA_BATCH),
+            filter: config.filter.clone(),
+            imagined: Vec::new(),
             now: 0,
             next_expiry: 0,
             interval: config.drain_interval.as_nanos() as u64,
@@ -112,86 +123,29 @@ impl Replay {
         let time = packet.time.unwrap_or(self.now);
         self.now = self.now.max(time);
         if self.now >= self.next_expiry {
-            self.hand_over();
-            self.batches.tell(ShardMessage::Expire, self.reading());
+            self.meter.hand_over(self.now);
+            self.meter.batches().tell(ShardMessage::Expire, self.reading());
             self.next_expiry = (self.now / self.interval + 1) * self.interval;
         }
         // Point 0 is for what has no number, as in live capture.
         let point =
             u16::try_from(packet.interface + 1).ok().filter(|point| u32::from(*point) < OBSERVATION_POINTS);
         let point = point.unwrap_or(0);
-        packet.parse(point, PacketSink { replay: self, point, time });
-        self.packets += 1;
-        if self.packets >= DELTA_BATCH {
-            self.hand_over();
+        if let Some(filter) = &self.filter
+            && !filter.matches(packet.ethernet(&mut self.imagined), packet.ethernet_length())
+        {
+            return self.meter.filtered(point, packet.frame().wire_length());
         }
-    }
-
-    /// Enters what was read in the ledger, then lets it go on.
-    fn hand_over(&mut self) {
-        let seen: Vec<(u16, PointCounters)> = (0..)
-            .zip(&self.counters)
-            .filter(|(_, counters)| **counters != PointCounters::default())
-            .map(|(point, counters)| (point, *counters))
-            .collect();
-        self.batches.ledger().seen(&seen);
-        self.counters.fill(PointCounters::default());
-        self.packets = 0;
-        self.batches.send_all();
+        self.meter.packet(point, time, packet.frame(), packet.start());
     }
 
     fn end(&mut self) {
-        self.hand_over();
-        self.batches.tell(ShardMessage::Flush, self.reading());
+        self.meter.hand_over(u64::MAX);
+        self.meter.batches().tell(ShardMessage::Flush, self.reading());
     }
 
     /// The file's clock is both clocks.
     fn reading(&self) -> Reading {
         Reading { monotonic: self.now, wall: self.now }
-    }
-
-    fn seen(&mut self, point: u16, octets: u32) -> Option<&mut PointCounters> {
-        let counters = self.counters.get_mut(point as usize)?;
-        add(&mut counters.seen, octets);
-        Some(counters)
-    }
-
-    fn flow(&mut self, key: Ipv6Key, point: u16, facts: PacketFacts, time: u64) {
-        self.seen(point, facts.octets);
-        self.batches.push(Delta {
-            key,
-            octets: u64::from(facts.octets),
-            packets: 1,
-            first: time,
-            last: time,
-            tcp_control_bits: facts.tcp_control_bits,
-        });
-    }
-}
-
-fn add(count: &mut Count, octets: u32) {
-    count.packets += 1;
-    count.octets += u64::from(octets);
-}
-
-struct PacketSink<'a> {
-    replay: &'a mut Replay,
-    point: u16,
-    time: u64,
-}
-
-impl FlowSink for PacketSink<'_> {
-    fn ipv4(self, key: Ipv4Key, facts: PacketFacts) {
-        self.replay.flow(key.widen(), self.point, facts, self.time);
-    }
-
-    fn ipv6(self, key: Ipv6Key, facts: PacketFacts) {
-        self.replay.flow(key, self.point, facts, self.time);
-    }
-
-    fn unaccounted(self, reason: DropReason, octets: u32) {
-        if let Some(counters) = self.replay.seen(self.point, octets) {
-            add(&mut counters.dropped[reason as usize], octets);
-        }
     }
 }

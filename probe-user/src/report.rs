@@ -38,6 +38,11 @@ pub fn report(ended: &Ended) -> String {
     for sink in &ended.books.sinks {
         sink_lines(&mut text, sink);
     }
+    for (sink, loss) in &ended.books.crash_losses {
+        if !loss.lost.is_zero() {
+            amount(&mut text, &format!("{sink}: lost with runs that were killed"), loss.lost);
+        }
+    }
     match ended.books.imbalance() {
         None if ended.books.is_settled() => {
             text.push_str("ledger: every packet and every record is accounted for\n");

@@ -11,38 +11,64 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, never, select};
 use pathflow_common::flow::HASH_SECRETS;
 use pathflow_common::layout::OBSERVATION_POINTS;
-use pathflow_exporter::FlowDirection;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::capture::{CaptureError, FlowTables, KernelProgram, LoadSettings, receiving_cpus};
+use crate::adoption;
+use crate::capture::pin::Pins;
+use crate::capture::{
+    CaptureError, Epochs, FlowTables, HeaderSamples, KernelProgram, LoadSettings, receiving_cpus,
+};
+use crate::captures::{Captures, Outlet, Shared};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::raw::EgressInterface;
 use crate::error::RunError;
+use crate::export::SharedContext;
 use crate::http;
+use crate::interfaces::{Direction, Interface, Monitor, NameTable, Snapshot};
 use crate::metering::FlowCache;
 use crate::metering::drain::{DrainContext, DrainWorker, Timekeeper};
-use crate::metering::flow_record::ObservationPoint;
+use crate::metering::observation::ObservationPoints;
+use crate::metering::samples::SamplePool;
 use crate::metering::shard::Pace;
 use crate::metrics::Observed;
-use crate::netlink;
 use crate::pipeline::{Ended, Pipeline, join, spawn};
 use crate::stop::Stop;
 
 /// CPUs for which one drain worker is enough: it scans 20 million slots a second and more.
 const CPUS_PER_WORKER: usize = 8;
+/// How long the reader of header samples sleeps when there are none.
+const SAMPLE_WAIT: Duration = Duration::from_secs(1);
 /// Without a drain for this many intervals, the program is not healthy.
 const STALLED_INTERVALS: u32 = 3;
 
-/// Runs until `stopped` hears something.
+/// What the main thread hears while packets are counted.
+#[derive(Debug)]
+pub struct Events {
+    /// The end.
+    pub stopped: Receiver<()>,
+    /// Settings were read anew: SIGHUP.
+    pub reloaded: Receiver<Config>,
+}
+
+/// Runs until it hears that it should end.
 ///
 /// # Errors
 /// [`RunError`] if it cannot start; then nothing is attached and nothing was changed.
-pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended, RunError> {
-    let interfaces = find_interfaces(config)?;
-    let points = observation_points(&interfaces);
+pub fn run(config: &Config, stop: &Stop, events: &Events) -> Result<Ended, RunError> {
+    if config.interfaces.selection.is_empty() {
+        return Err(RunError::NoInterface);
+    }
+    let monitor = Monitor::start().map_err(RunError::Netlink)?;
+    let first = monitor.snapshots().recv().unwrap_or_default();
+    let interfaces = config.interfaces.find(&first.interfaces)?;
+    let limit = OBSERVATION_POINTS - 1;
+    if interfaces.len() > limit as usize {
+        return Err(CaptureError::TooManyInterfaces { limit }.into());
+    }
     let clock = Clock::new();
     let server = match config.listen {
         Some(address) => {
@@ -50,30 +76,76 @@ pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended
         }
         None => None,
     };
-    let table_cpus = receiving_cpus(&interfaces);
-    let settings = LoadSettings { sizes: config.sizes, table_cpus, hash_secrets: hash_secrets()? };
-    let (mut program, tables, epochs) = KernelProgram::load(&settings)?;
+    let [seed, ..] = random_words()?;
+    let settings = load_settings(config, &interfaces)?;
+    let mut pins = Pins::open(config.pin).map_err(CaptureError::from)?;
+    let ended =
+        capture(config, stop, events, Start { monitor, first, clock, server, seed, settings }, &mut pins);
+    if let (Err(_), Some(pins)) = (&ended, &pins) {
+        // Nothing is attached; what was may be in links of an earlier run, and then its tables stay.
+        pins.give_up();
+    }
+    ended
+}
+
+/// What is known before anything is loaded.
+struct Start {
+    monitor: Monitor,
+    first: Snapshot,
+    clock: Clock,
+    server: Option<http::Server>,
+    seed: u32,
+    settings: LoadSettings,
+}
+
+fn capture(
+    config: &Config,
+    stop: &Stop,
+    events: &Events,
+    start: Start,
+    pins: &mut Option<Pins>,
+) -> Result<Ended, RunError> {
+    let Start { monitor, first, clock, server, seed, settings } = start;
+    let (mut program, tables, mut epochs) =
+        KernelProgram::load_pinned(&settings, pins.as_ref().and_then(Pins::run))?;
     let tables = Arc::new(tables);
     #[cfg(feature = "kernel-log")]
     {
         let log = program.log()?;
         spawn("kernel-log".to_owned(), move || log.run())?;
     }
-    let pipeline = Pipeline::start(config, &points, Pace::NeverWait, stop)?;
+    let samples = SamplePool::default();
+    start_samples(program.header_samples()?, samples.clone())?;
+    let shared = Shared {
+        // Records of a flow are made an active timeout and two epochs after its first packet at the latest.
+        points: Arc::new(ObservationPoints::new(config.timeouts.active + config.drain_interval * 2)),
+        names: NameTable::default(),
+        context: SharedContext::default(),
+    };
+    let pipeline = Pipeline::start(config, &shared, Pace::NeverWait, stop)?;
 
-    // Attached only now: from the first packet on, everything behind the kernel program is ready.
-    for (number, interface) in (1..).zip(&interfaces) {
-        program.register(interface.index, number)?;
-    }
-    for interface in &interfaces {
-        program.attach(&interface.name, interface.index)?;
-    }
     announce(config, &program, &tables, &settings);
     for sink in pipeline.ledger.books().sinks {
         info!("exporting {} to {}", sink.format, sink.destination);
     }
-    for interface in &interfaces {
-        info!("capturing on {} (index {}), XDP native mode", interface.name, interface.index);
+    // Attached only now: from the first packet on, everything behind the kernel program is ready.
+    let outlet = Outlet {
+        shards: pipeline.shards.clone(),
+        pool: pipeline.pool.clone(),
+        ledger: Arc::clone(&pipeline.ledger),
+        clock,
+        stop: stop.clone(),
+    };
+    let mut captures = Captures::new(program, config, shared.clone(), outlet, seed);
+    if let Some(pins) = pins.as_ref() {
+        pins.keep_accounts(&pipeline.ledger, &settings.sizes)?;
+        // Those that are gone are remembered by this; those that are there are entered by the start.
+        shared.names.update(&adoption::interfaces(pins), &config.interfaces);
+        captures.use_pins(pins.links());
+    }
+    if let Err(error) = captures.start(&first) {
+        captures.give_up();
+        return Err(error);
     }
     let (stop_timekeeper, timekeeper_stopped) = Stop::new();
     let context = DrainContext {
@@ -83,6 +155,9 @@ pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended
         ledger: Arc::clone(&pipeline.ledger),
         latencies: Arc::clone(&pipeline.latencies),
     };
+    if let Some(pins) = pins.as_mut() {
+        adoption::adopt(pins, &captures, &mut epochs, &shared.points, &context, clock)?;
+    }
     let drain_threads = start_drain(config, context, epochs, clock, (stop, timekeeper_stopped))?;
     if let Some(server) = server {
         let address = server.address();
@@ -91,57 +166,101 @@ pub fn run(config: &Config, stop: &Stop, stopped: &Receiver<()>) -> Result<Ended
             ledger: Arc::clone(&pipeline.ledger),
             latencies: Arc::clone(&pipeline.latencies),
             tables,
-            points: Arc::clone(&points),
+            points: Arc::clone(&shared.points),
+            samples,
         };
         let stalled_after = config.drain_interval * STALLED_INTERVALS + Duration::from_secs(1);
         // Serves until the process ends, so nobody waits for it.
         spawn("http".to_owned(), move || server.run(observed, stalled_after))?;
     }
 
-    // Whether it hears something or every sender is gone, the end has come.
-    let _ = stopped.recv();
-    info!("stopping: detaching, then exporting what is held");
-    program.detach();
+    follow(&mut captures, config, &monitor, first, events);
+    if config.pin {
+        info!("stopping: exporting what is held; what is pinned stays attached");
+    } else {
+        info!("stopping: detaching, then exporting what is held");
+    }
+    captures.end();
     stop_timekeeper.pull();
     join(drain_threads);
-    Ok(pipeline.finish(stop.has_failed()))
-}
-
-fn find_interfaces(config: &Config) -> Result<Vec<netlink::Interface>, RunError> {
-    if config.interfaces.is_empty() {
-        return Err(RunError::NoInterface);
+    let ended = pipeline.finish(stop.has_failed());
+    if let Some(pins) = pins.as_ref().filter(|_| config.pin) {
+        pins.ended();
+        info!("the kernel goes on counting until the next start; `pathflow detach` ends that");
     }
-    let limit = OBSERVATION_POINTS - 1;
-    if config.interfaces.len() > limit as usize {
-        return Err(CaptureError::TooManyInterfaces { limit }.into());
+    Ok(ended)
+}
+
+/// Follows interfaces and settings until the end is heard, or everybody is gone who could say it.
+fn follow(
+    captures: &mut Captures,
+    config: &Config,
+    monitor: &Monitor,
+    mut snapshot: Snapshot,
+    events: &Events,
+) {
+    let mut reloaded = events.reloaded.clone();
+    loop {
+        select! {
+            recv(events.stopped) -> _ => return,
+            recv(monitor.snapshots()) -> next => match next {
+                Ok(next) => {
+                    captures.follow(&next);
+                    snapshot = next;
+                    // What went is gone once.
+                    snapshot.gone.clear();
+                }
+                Err(_) => return,
+            },
+            recv(reloaded) -> settings => match settings {
+                Ok(settings) => {
+                    if settings.is_more_than_interfaces(config) {
+                        warn!("of the new settings, only those of interfaces hold; the others need a restart");
+                    }
+                    info!("interfaces are captured by the new settings");
+                    captures.set_rules(settings.interfaces);
+                    captures.follow(&snapshot);
+                }
+                Err(_) => reloaded = never(),
+            },
+        }
     }
-    let present = netlink::interfaces().map_err(RunError::Netlink)?;
-    config
-        .interfaces
-        .iter()
-        .map(|name| {
-            present
-                .iter()
-                .find(|interface| interface.name == *name)
-                .cloned()
-                .ok_or_else(|| CaptureError::NoInterface { interface: name.clone() }.into())
-        })
-        .collect()
 }
 
-/// Numbers are positions: point 0 stands for interfaces that were not registered.
-fn observation_points(interfaces: &[netlink::Interface]) -> Arc<[ObservationPoint]> {
-    let unregistered =
-        ObservationPoint { interface: 0, name: "unregistered".to_owned(), direction: FlowDirection::Ingress };
-    let registered = interfaces.iter().map(|interface| ObservationPoint {
-        interface: interface.index,
-        name: interface.name.clone(),
-        direction: FlowDirection::Ingress,
-    });
-    std::iter::once(unregistered).chain(registered).collect()
+/// Reads header samples as long as the process lives.
+fn start_samples(mut ring: HeaderSamples, pool: SamplePool) -> Result<(), RunError> {
+    let read = move || {
+        while let Ok(()) = ring.wait(SAMPLE_WAIT) {
+            while let Some(sample) = ring.receive() {
+                pool.enter(&sample);
+            }
+        }
+    };
+    spawn("samples".to_owned(), read).map(drop)
 }
 
-fn hash_secrets() -> Result<[u32; HASH_SECRETS], RunError> {
+fn load_settings(config: &Config, interfaces: &[Interface]) -> Result<LoadSettings, RunError> {
+    let each = || interfaces.iter().map(|interface| config.interfaces.settings(interface));
+    // Packets go out on any CPU, and what interface may come nobody knows.
+    let receives_only = each().all(|settings| settings.direction == Direction::Ingress);
+    let table_cpus = if receives_only && config.interfaces.is_settled(interfaces) {
+        receiving_cpus(interfaces)
+    } else {
+        receiving_cpus(&[])
+    };
+    Ok(LoadSettings {
+        sizes: config.sizes,
+        table_cpus,
+        hash_secrets: random_words()?,
+        filter: config.filter.clone(),
+        fib_lookup: config.egress_interface == EgressInterface::Fib,
+        tunnels: config.tunnels.clone(),
+        header_samples: each().any(|settings| settings.header_sampling_interval.is_some()),
+    })
+}
+
+/// Random numbers, for instance for the table hash.
+fn random_words() -> Result<[u32; HASH_SECRETS], RunError> {
     let mut octets = [0; 4 * HASH_SECRETS];
     rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| RunError::Random(error.into()))?;
@@ -176,7 +295,7 @@ fn announce(config: &Config, program: &KernelProgram, tables: &FlowTables, setti
 fn start_drain(
     config: &Config,
     context: DrainContext,
-    epochs: crate::capture::Epochs,
+    epochs: Epochs,
     clock: Clock,
     (stop, stopped): (&Stop, Receiver<()>),
 ) -> Result<Vec<JoinHandle<()>>, RunError> {
@@ -204,7 +323,7 @@ fn start_drain(
         let (sender, receiver) = bounded(1);
         let cpu = last_cpu(&tables, &positions);
         let worker =
-            DrainWorker { context: context.clone(), positions, epochs: receiver, done: done_sender.clone() };
+            DrainWorker { context: context.clone(), positions, work: receiver, done: done_sender.clone() };
         threads.push(spawn(format!("drain-{number}"), move || {
             pin(cpu);
             worker.run();

@@ -17,6 +17,10 @@ use crate::{
 const BPF_LINKER_VERSION: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
+/// What the probe itself is linked with.
+const LIBRARIES: &[Package] =
+    &[Package { name: "libpcap-dev", proof: Proof::File("/usr/include/pcap/pcap.h") }];
+
 /// The compiler for BPF, with its `core`.
 const COMPILER: &[Package] = &[
     Package { name: "rustc-web", proof: Proof::File("/usr/bin/rustc") },
@@ -43,6 +47,8 @@ const PEERS: &[Package] = &[
     Package { name: "pmacct", proof: Proof::Program("nfacctd") },
     Package { name: "tshark", proof: Proof::Program("tshark") },
     Package { name: "tcpreplay", proof: Proof::Program("tcpreplay") },
+    Package { name: "iperf3", proof: Proof::Program("iperf3") },
+    Package { name: "socat", proof: Proof::Program("socat") },
     Package { name: "softflowd", proof: Proof::Program("softflowd") },
     Package { name: "iproute2", proof: Proof::Program("ip") },
     Package { name: "ethtool", proof: Proof::Program("ethtool") },
@@ -128,7 +134,7 @@ pub(crate) fn command(purpose: Purpose) -> Result<()> {
 fn install(purpose: Purpose, recipe: Option<Recipe>) -> Result<()> {
     let needs_recipe = recipe.is_none() && !ebpf::is_prebuilt();
     let linker_missing = needs_recipe && !has_linker();
-    let mut wanted: Vec<&Package> = Vec::new();
+    let mut wanted: Vec<&Package> = LIBRARIES.iter().collect();
     if needs_recipe {
         wanted.extend(COMPILER);
     }

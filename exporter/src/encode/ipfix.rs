@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Message, MessageFormat};
+use super::{Framing, Full, Message, MessageFormat, Stream};
 use crate::information_element::InformationElement as Ie;
-use crate::sequence::{SequenceNumber, SequenceRule};
-use crate::template::{AddressFamily, data_templates};
+use crate::observation::{InterfaceInfo, Selector, SelectorAlgorithm, fixed_length};
+use crate::sequence::SequenceRule;
+use crate::template::{AddressFamily, RecordTemplate as _, TemplateRecord, flow_templates, template};
 use crate::time::ExportTime;
 
 const VERSION: u16 = 10;
@@ -14,24 +15,18 @@ const VERSION: u16 = 10;
 #[derive(Debug)]
 pub struct Ipfix {
     observation_domain_id: u32,
-    sequence: SequenceNumber,
+    pub(super) stream: Stream,
 }
 
 impl Ipfix {
     pub(super) const fn new(observation_domain_id: u32) -> Self {
-        Self { observation_domain_id, sequence: SequenceNumber::first(SequenceRule::DataRecords) }
-    }
-
-    pub(super) const fn next_sequence_number(&self) -> u32 {
-        self.sequence.next()
+        Self { observation_domain_id, stream: Stream::new(SequenceRule::DataRecords) }
     }
 }
 
-data_templates! {
-    Ipv4Record = 256 with Ipv4Addr,
-    Ipv6Record = 257 with Ipv6Addr;
-    (record, source, destination),
-    {
+flow_templates! {
+    Flows, FieldSpecifier::new, (record, source, destination);
+    every {
         Ie::FlowStartMilliseconds, u64 = record.flow_start_milliseconds;
         Ie::FlowEndMilliseconds, u64 = record.flow_end_milliseconds;
         Ie::OctetDeltaCount, u64 = record.octet_delta_count;
@@ -55,28 +50,119 @@ data_templates! {
         Ie::BgpSourceAsNumber, u32 = record.bgp_source_as_number;
         Ie::BgpDestinationAsNumber, u32 = record.bgp_destination_as_number;
         Ie::FlowEndReason, u8 = record.flow_end_reason as u8;
+        Address::IP_NEXT_HOP, Address = Address::or_unspecified(record.ip_next_hop);
+        // nfacctd takes the rate from here.
+        Ie::SamplingInterval, u32 = record.sampling_interval.max(1);
+    }
+    mpls {
+        Ie::MplsTopLabelStackSection, [u8; 3] = record.mpls_top_label_stack_section();
+    }
+    overlay {
+        Ie::Layer2SegmentId, u64 = record.layer2_segment_id_with_kind();
+    }
+    sampled {
+        // nfcapd takes the rate from the options data of this Selector. Records without a Selector must not have
+        // the field: to nfacctd a 0 means the Selector that it heard of last.
+        Ie::SelectorId, u16 = record.selector_id;
+    }
+}
+
+/// Options data about Systematic count-based Sampling (RFC 5477, section 8.2).
+struct SystematicSampling;
+
+/// Options data about random n-out-of-N Sampling (RFC 5477, section 8.2).
+struct RandomSampling;
+
+/// Options data about an interface.
+struct Interfaces;
+
+// The scope is the Observation Point, its number being that of the interface, in a direction. Were it the Selector,
+// as in RFC 5476, section 6.5.2, nfcapd would not learn its number; were the interface called ingressInterface here,
+// nfcapd 1.7.4 would take the record for one about an interface without a name. nfcapd 1.7.1 does not see sampling
+// unless there is a samplingInterval, and takes the last one of the intervals and spaces.
+template! {
+    SystematicSampling = 272 with (selector, ()): (Selector, ());
+    scope FieldSpecifier::new, {
+        Ie::ObservationPointId, u32 = selector.interface;
+        Ie::FlowDirection, u8 = selector.direction as u8;
+    }
+    fields FieldSpecifier::new, {
+        Ie::SelectorId, u16 = selector.id;
+        Ie::SelectorAlgorithm, u16 = selector.algorithm as u16;
+        Ie::SamplingInterval, u32 = selector.interval();
+        Ie::SamplingPacketInterval, u32 = 1;
+        Ie::SamplingPacketSpace, u32 = selector.interval() - 1;
+    }
+}
+
+template! {
+    RandomSampling = 273 with (selector, ()): (Selector, ());
+    scope FieldSpecifier::new, {
+        Ie::ObservationPointId, u32 = selector.interface;
+        Ie::FlowDirection, u8 = selector.direction as u8;
+    }
+    fields FieldSpecifier::new, {
+        Ie::SelectorId, u16 = selector.id;
+        Ie::SelectorAlgorithm, u16 = selector.algorithm as u16;
+        Ie::SamplingInterval, u32 = selector.interval();
+        Ie::SamplingSize, u32 = 1;
+        Ie::SamplingPopulation, u32 = selector.interval();
+    }
+}
+
+// The scope is the interface by its name and not by its index, because nfcapd 1.7.1 looks for the index among the other
+// fields, and takes all but index and description to be scope. Texts are of fixed length, because neither nfcapd nor
+// nfacctd reads options of variable length.
+template! {
+    Interfaces = 274 with (interface, ()): (InterfaceInfo, ());
+    scope FieldSpecifier::new, {
+        Ie::InterfaceName, [u8; 32] = fixed_length(&interface.name);
+    }
+    fields FieldSpecifier::new, {
+        Ie::IngressInterface, u32 = interface.index;
+        Ie::InterfaceDescription, [u8; 64] = fixed_length(interface.description_or_name());
     }
 }
 
 impl MessageFormat for Ipfix {
-    type Ipv4 = Ipv4Record;
-    type Ipv6 = Ipv6Record;
+    type Flows = Flows;
 
+    const OPTIONS_TEMPLATES: &[TemplateRecord] =
+        &[SystematicSampling::TEMPLATE_RECORD, RandomSampling::TEMPLATE_RECORD, Interfaces::TEMPLATE_RECORD];
     const HEADER_LENGTH: usize = 16;
-    const TEMPLATE_SET_ID: u16 = 2;
-    // Padding is optional (RFC 7011, section 3.3.1) and no collector needs it.
-    const SET_ALIGNMENT: usize = 1;
+    const FRAMING: Framing = Framing {
+        template_set_id: 2,
+        options_template_set_id: 3,
+        // Padding is optional (RFC 7011, section 3.3.1) and no collector needs it.
+        alignment: 1,
+    };
 
-    fn sequence(&mut self) -> &mut SequenceNumber {
-        &mut self.sequence
+    /// Options Template Record Header (RFC 7011, section 3.4.2.2).
+    fn options_template_counts(template: &TemplateRecord) -> [u16; 2] {
+        [template.field_specifiers.len() as u16, template.scope_field_count as u16]
+    }
+
+    fn append_selector(&self, message: &mut Message, selector: &Selector) -> Result<(), Full> {
+        match selector.algorithm {
+            SelectorAlgorithm::Systematic => SystematicSampling::append(message, Self::FRAMING, selector, ()),
+            SelectorAlgorithm::Random => RandomSampling::append(message, Self::FRAMING, selector, ()),
+        }
+    }
+
+    fn append_interface(&self, message: &mut Message, interface: &InterfaceInfo) -> Result<(), Full> {
+        Interfaces::append(message, Self::FRAMING, interface, ())
+    }
+
+    fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// Message Header (RFC 7011, section 3.1).
     fn write_header(&self, message: &mut Message, export_time: ExportTime) {
         message.write_at(0, &VERSION.to_be_bytes());
-        message.write_at(2, &(message.length as u16).to_be_bytes());
+        message.write_at(2, &(message.octets().len() as u16).to_be_bytes());
         message.write_at(4, &export_time.unix_seconds().to_be_bytes());
-        message.write_at(8, &self.sequence.next().to_be_bytes());
+        message.write_at(8, &self.stream.sequence.next().to_be_bytes());
         message.write_at(12, &self.observation_domain_id.to_be_bytes());
     }
 }

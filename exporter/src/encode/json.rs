@@ -1,8 +1,8 @@
 //! One flow as one JSON object on one line (RFC 8259).
 //!
 //! Keys are the field names of [`FlowRecord`]. Numbers are JSON numbers, addresses are strings (RFC 5952),
-//! times are RFC 3339 strings in UTC, direction and end reason are words. Left out when unknown: AS numbers,
-//! prefix lengths, next hop and interface names.
+//! times are RFC 3339 strings in UTC, direction and end reason are words. Left out when unknown or absent: AS numbers,
+//! prefix lengths, next hops, interface names, MPLS label, layer 2 segment and Selector.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -41,6 +41,15 @@ pub fn append(out: &mut Vec<u8>, record: &FlowRecord, interface_names: &Interfac
     if let Some(next_hop) = record.bgp_next_hop {
         object.address("bgp_next_hop", next_hop);
     }
+    if let Some(next_hop) = record.ip_next_hop {
+        object.address("ip_next_hop", next_hop);
+    }
+    if let Some(label) = record.mpls_top_label {
+        object.number("mpls_top_label", label);
+    }
+    object.number_unless_zero("layer2_segment_id", record.layer2_segment_id);
+    object.number("sampling_interval", record.sampling_interval);
+    object.number_unless_zero("selector_id", record.selector_id);
     out.extend_from_slice(b"}\n");
 }
 

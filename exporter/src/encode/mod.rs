@@ -1,23 +1,29 @@
 //! Flow records to octets.
 //!
-//! [`Encoder`] fills a [`Message`] within a size budget: `begin`, `push` until [`Full`], `finish`. The
-//! Sequence Number moves on only by [`Encoder::commit`], when the message has left or is given up, so a
+//! [`Encoder`] fills a [`Message`] within a size budget: `begin`, `push_preamble` if it is time to, `push` until
+//! [`Full`], `finish`. The Sequence Number moves on only by [`Encoder::commit`], when the message has left or is given up, so a
 //! message that turned out too large for the path is simply begun again with a smaller budget.
 //! No call allocates once the message's storage has reached its budget.
 
 mod ipfix;
+mod message;
 mod netflow_v9;
 mod time;
 
 pub mod json;
 pub mod text;
 
-use crate::record::{AddressPair, FlowRecord};
-use crate::sequence::SequenceNumber;
-use crate::template::{DataTemplate, FieldSpecifier, TemplateId, TemplateRecord};
+use std::ops::Range;
+
+use crate::observation::{InterfaceInfo, ObservationContext, Selector};
+use crate::record::FlowRecord;
+use crate::sequence::{SequenceNumber, SequenceRule};
+use crate::template::{FlowTemplates, TemplateRecord};
 use crate::time::ExportTime;
 
 pub use ipfix::Ipfix;
+pub use message::Message;
+pub(crate) use message::{Framing, TemplateIds};
 pub use netflow_v9::NetflowV9;
 
 /// Export formats that are sent as messages.
@@ -46,226 +52,105 @@ impl Format {
 #[error("no room in the message")]
 pub struct Full;
 
-/// Whether a message opens with a Template Set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Templates {
-    /// Every Template Record, before any data.
-    Include,
-    /// Data only.
-    Omit,
+/// State of what one collector gets.
+#[derive(Debug)]
+struct Stream {
+    sequence: SequenceNumber,
+    /// Templates of Flow Records that the collector has been told of.
+    announced: TemplateIds,
 }
 
-/// One message of either format, in storage that is used again for the next.
-///
-/// A *set* here is an IPFIX Set or a NetFlow v9 `FlowSet`: their headers are the same four octets.
-#[derive(Debug, Default)]
-pub struct Message {
-    storage: Vec<u8>,
-    /// Octets written so far; at most `budget`, which is at most `storage.len()`.
-    length: usize,
-    budget: usize,
-    open_set: Option<OpenSet>,
-    data_records: u32,
-    template_records: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct OpenSet {
-    id: u16,
-    start: usize,
-}
-
-/// Set ID and length, two octets each (RFC 7011, section 3.3.2; RFC 3954, sections 5.2 and 5.3).
-const SET_HEADER_LENGTH: usize = 4;
-
-/// The Length of a message or set has two octets.
-const MAX_LENGTH: usize = u16::MAX as usize;
-
-impl Message {
-    /// An empty message.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            storage: Vec::new(),
-            length: 0,
-            budget: 0,
-            open_set: None,
-            data_records: 0,
-            template_records: 0,
-        }
+impl Stream {
+    const fn new(rule: SequenceRule) -> Self {
+        Self { sequence: SequenceNumber::first(rule), announced: TemplateIds::NONE }
     }
 
-    /// The octets to send, once finished.
-    #[must_use]
-    pub fn octets(&self) -> &[u8] {
-        self.storage.get(..self.length).unwrap_or_default()
-    }
-
-    /// Data Records in the message.
-    #[must_use]
-    pub const fn data_records(&self) -> u32 {
-        self.data_records
-    }
-
-    /// Template Records in the message.
-    #[must_use]
-    pub const fn template_records(&self) -> u32 {
-        self.template_records
-    }
-
-    /// Whether there are neither Data Records nor Template Records in it.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.data_records == 0 && self.template_records == 0
-    }
-
-    fn clear(&mut self, budget: usize, header_length: usize) -> Result<(), Full> {
-        self.budget = budget.min(MAX_LENGTH);
-        if self.storage.len() < self.budget {
-            self.storage.resize(self.budget, 0);
-        }
-        self.open_set = None;
-        self.data_records = 0;
-        self.template_records = 0;
-        self.length = 0;
-        if header_length > self.budget {
-            return Err(Full);
-        }
-        self.length = header_length;
-        Ok(())
-    }
-
-    /// Room for one Data Record, in the open set or, if that belongs to another template, in a new one.
-    #[inline]
-    pub(crate) fn data_record<const LENGTH: usize>(
-        &mut self,
-        template_id: TemplateId,
-        set_alignment: usize,
-    ) -> Result<&mut [u8; LENGTH], Full> {
-        let id = template_id.get();
-        let continues = matches!(self.open_set, Some(set) if set.id == id);
-        let start = if continues {
-            self.length
-        } else {
-            self.length.next_multiple_of(set_alignment) + SET_HEADER_LENGTH
-        };
-        let end = start + LENGTH;
-        // Padding of the set belongs to the budget too, although it is written only when the set closes.
-        if end.next_multiple_of(set_alignment) > self.budget {
-            return Err(Full);
-        }
-        if !continues {
-            self.close_set(set_alignment);
-            self.open_set(id);
-        }
-        self.length = end;
-        self.data_records += 1;
-        self.storage.get_mut(start..end).and_then(|octets| octets.as_mut_array()).ok_or(Full)
-    }
-
-    fn template_set(
-        &mut self,
-        set_id: u16,
-        set_alignment: usize,
-        templates: &[TemplateRecord],
-    ) -> Result<(), Full> {
-        let length: usize = templates.iter().map(TemplateRecord::encoded_length).sum();
-        if self.length + SET_HEADER_LENGTH + length > self.budget {
-            return Err(Full);
-        }
-        self.open_set(set_id);
-        for template in templates {
-            self.append_u16(template.template_id.get());
-            self.append_u16(template.field_specifiers.len() as u16);
-            for specifier in template.field_specifiers {
-                self.append_field_specifier(*specifier);
-            }
-            self.template_records += 1;
-        }
-        self.close_set(set_alignment);
-        Ok(())
-    }
-
-    fn append_field_specifier(&mut self, specifier: FieldSpecifier) {
-        self.append_u16(specifier.information_element().id());
-        self.append_u16(specifier.length());
-    }
-
-    fn open_set(&mut self, id: u16) {
-        self.open_set = Some(OpenSet { id, start: self.length });
-        self.append_u16(id);
-        // Written by `close_set`.
-        self.append_u16(0);
-    }
-
-    fn close_set(&mut self, set_alignment: usize) {
-        let Some(set) = self.open_set.take() else { return };
-        while !self.length.is_multiple_of(set_alignment) {
-            self.append(&[0]);
-        }
-        let length = (self.length - set.start) as u16;
-        self.write_at(set.start + 2, &length.to_be_bytes());
-    }
-
-    fn append_u16(&mut self, value: u16) {
-        self.append(&value.to_be_bytes());
-    }
-
-    fn append(&mut self, octets: &[u8]) {
-        self.write_at(self.length, octets);
-        self.length += octets.len();
-    }
-
-    /// Every caller has checked the budget; a write outside it would be dropped.
-    fn write_at(&mut self, offset: usize, octets: &[u8]) {
-        if let Some(target) = self.storage.get_mut(offset..offset + octets.len()) {
-            target.copy_from_slice(octets);
-        }
+    fn commit(&mut self, message: &Message) {
+        self.sequence.advance(message.data_records());
+        self.announced = message.announced();
     }
 }
+
+/// The templates of records that are neither labelled, nor in an overlay, nor sampled, come first and are announced
+/// always; others when they are first needed, and from then on.
+const UNCONDITIONAL_TEMPLATES: usize = 2;
 
 /// What a message format defines; the rest is the same for all.
 trait MessageFormat {
-    type Ipv4: DataTemplate<Address = std::net::Ipv4Addr>;
-    type Ipv6: DataTemplate<Address = std::net::Ipv6Addr>;
+    type Flows: FlowTemplates;
 
+    const OPTIONS_TEMPLATES: &[TemplateRecord];
     const HEADER_LENGTH: usize;
-    /// Set ID of Template Sets.
-    const TEMPLATE_SET_ID: u16;
-    /// Sets are padded to a multiple of this many octets.
-    const SET_ALIGNMENT: usize;
+    const FRAMING: Framing;
 
-    fn sequence(&mut self) -> &mut SequenceNumber;
+    /// The two counts in the header of an Options Template Record.
+    fn options_template_counts(template: &TemplateRecord) -> [u16; 2];
+    fn append_selector(&self, message: &mut Message, selector: &Selector) -> Result<(), Full>;
+    fn append_interface(&self, message: &mut Message, interface: &InterfaceInfo) -> Result<(), Full>;
+    fn stream(&self) -> &Stream;
     fn write_header(&self, message: &mut Message, export_time: ExportTime);
 
-    fn begin(message: &mut Message, budget: usize, templates: Templates) -> Result<(), Full> {
-        message.clear(budget, Self::HEADER_LENGTH)?;
-        match templates {
-            Templates::Include => message.template_set(
-                Self::TEMPLATE_SET_ID,
-                Self::SET_ALIGNMENT,
-                &[Self::Ipv4::TEMPLATE_RECORD, Self::Ipv6::TEMPLATE_RECORD],
-            ),
-            Templates::Omit => Ok(()),
+    fn begin(&self, message: &mut Message, budget: usize) -> Result<(), Full> {
+        message.clear(budget, Self::HEADER_LENGTH, self.stream().announced)
+    }
+
+    fn preamble(context: &ObservationContext) -> PreambleParts {
+        let templates = Self::Flows::TEMPLATE_RECORDS.len();
+        if context.is_empty() {
+            return PreambleParts { templates, all: templates };
         }
+        let options_records = context.selectors.len() + context.interfaces.len();
+        PreambleParts { templates, all: templates + Self::OPTIONS_TEMPLATES.len() + options_records }
+    }
+
+    /// Part `index` of the preamble; `false` if there is none or it does not fit.
+    fn push_preamble_part(&self, message: &mut Message, context: &ObservationContext, index: usize) -> bool {
+        let templates = Self::Flows::TEMPLATE_RECORDS;
+        if let Some(template) = templates.get(index) {
+            let is_needed =
+                index < UNCONDITIONAL_TEMPLATES || self.stream().announced.contains(template.template_id);
+            let counts = [template.field_specifiers.len() as u16];
+            return !is_needed || message.template(Self::FRAMING, &counts, template).is_ok();
+        }
+        if context.is_empty() {
+            return false;
+        }
+        let index = index - templates.len();
+        if let Some(template) = Self::OPTIONS_TEMPLATES.get(index) {
+            let counts = Self::options_template_counts(template);
+            return message.template(Self::FRAMING, &counts, template).is_ok();
+        }
+        let index = index - Self::OPTIONS_TEMPLATES.len();
+        if let Some(selector) = context.selectors.get(index) {
+            return self.append_selector(message, selector).is_ok();
+        }
+        let index = index - context.selectors.len();
+        context
+            .interfaces
+            .get(index)
+            .is_some_and(|interface| self.append_interface(message, interface).is_ok())
     }
 
     #[inline]
     fn push(message: &mut Message, record: &FlowRecord) -> Result<(), Full> {
-        match record.address_pair() {
-            AddressPair::V4 { source, destination } => {
-                Self::Ipv4::append(message, Self::SET_ALIGNMENT, record, source, destination)
-            }
-            AddressPair::V6 { source, destination } => {
-                Self::Ipv6::append(message, Self::SET_ALIGNMENT, record, source, destination)
-            }
-        }
+        Self::Flows::append(message, Self::FRAMING, record)
     }
 
     fn finish(&self, message: &mut Message, export_time: ExportTime) {
-        message.close_set(Self::SET_ALIGNMENT);
+        message.close_set(Self::FRAMING);
         self.write_header(message, export_time);
     }
+}
+
+/// How many parts the preamble has: what a collector must have heard before it can read Flow Records and say what they
+/// mean. In this order: each template of Flow Records (of which those that were not needed yet take no room), each Options
+/// Template Record, and one record of options data for each Selector and each interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PreambleParts {
+    /// Those that are templates of Flow Records; they come first.
+    pub templates: usize,
+    /// All.
+    pub all: usize,
 }
 
 /// The encoder of one Transport Session and Observation Domain.
@@ -291,15 +176,40 @@ impl Encoder {
     /// Empties `message` for a new one of at most `budget` octets (65535 at most).
     ///
     /// # Errors
-    /// [`Full`] if not even the header and the templates fit; the message is of no use then.
-    pub fn begin(&self, message: &mut Message, budget: usize, templates: Templates) -> Result<(), Full> {
+    /// [`Full`] if not even the header fits; the message is of no use then.
+    pub fn begin(&self, message: &mut Message, budget: usize) -> Result<(), Full> {
         match self {
-            Self::Ipfix(_) => Ipfix::begin(message, budget, templates),
-            Self::NetflowV9(_) => NetflowV9::begin(message, budget, templates),
+            Self::Ipfix(format) => format.begin(message, budget),
+            Self::NetflowV9(format) => format.begin(message, budget),
         }
     }
 
-    /// Appends one Data Record. A record of the other address family closes the set and opens another.
+    /// How many parts [`push_preamble`](Self::push_preamble) has for `context`.
+    #[must_use]
+    pub fn preamble(&self, context: &ObservationContext) -> PreambleParts {
+        match self {
+            Self::Ipfix(_) => Ipfix::preamble(context),
+            Self::NetflowV9(_) => NetflowV9::preamble(context),
+        }
+    }
+
+    /// Appends those `parts` of the preamble that fit, in their order. Returns the first that is not in the message:
+    /// the end of `parts` if all of them fit.
+    pub fn push_preamble(
+        &self,
+        message: &mut Message,
+        context: &ObservationContext,
+        mut parts: Range<usize>,
+    ) -> usize {
+        let full = parts.find(|part| match self {
+            Self::Ipfix(format) => !format.push_preamble_part(message, context, *part),
+            Self::NetflowV9(format) => !format.push_preamble_part(message, context, *part),
+        });
+        full.unwrap_or(parts.end)
+    }
+
+    /// Appends one Flow Record. A record that needs another template closes the set and opens another; a template that
+    /// is needed for the first time goes before it.
     ///
     /// # Errors
     /// [`Full`] if the record does not fit the budget; `message` is left as it was.
@@ -322,19 +232,18 @@ impl Encoder {
     /// Counts a finished message in the Sequence Number. To be called once for each message that was sent,
     /// or lost for good: the collector shall see the gap. A message that is to be begun again is not counted.
     pub fn commit(&mut self, message: &Message) {
-        let sequence = match self {
-            Self::Ipfix(format) => format.sequence(),
-            Self::NetflowV9(format) => format.sequence(),
-        };
-        sequence.advance(message.data_records);
+        match self {
+            Self::Ipfix(format) => format.stream.commit(message),
+            Self::NetflowV9(format) => format.stream.commit(message),
+        }
     }
 
     /// Sequence Number of the next message.
     #[must_use]
     pub fn next_sequence_number(&self) -> u32 {
         match self {
-            Self::Ipfix(format) => format.next_sequence_number(),
-            Self::NetflowV9(format) => format.next_sequence_number(),
+            Self::Ipfix(format) => format.stream.sequence.next(),
+            Self::NetflowV9(format) => format.stream.sequence.next(),
         }
     }
 }

@@ -2,36 +2,36 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Message, MessageFormat};
+use super::{Framing, Full, Message, MessageFormat, Stream};
 use crate::information_element::InformationElement as Ie;
-use crate::sequence::{SequenceNumber, SequenceRule};
-use crate::template::{AddressFamily, data_templates};
+use crate::observation::{InterfaceInfo, Selector, SelectorAlgorithm, fixed_length};
+use crate::sequence::SequenceRule;
+use crate::template::{
+    AddressFamily, FieldSpecifier, RecordTemplate as _, ScopeFieldType, TemplateRecord, flow_templates,
+    template,
+};
 use crate::time::ExportTime;
 
 const VERSION: u16 = 9;
+
+type SourceId = u32;
 
 /// State of a NetFlow v9 export stream of one Source ID.
 #[derive(Debug)]
 pub struct NetflowV9 {
     source_id: u32,
-    sequence: SequenceNumber,
+    pub(super) stream: Stream,
 }
 
 impl NetflowV9 {
     pub(super) const fn new(source_id: u32) -> Self {
-        Self { source_id, sequence: SequenceNumber::first(SequenceRule::ExportPackets) }
-    }
-
-    pub(super) const fn next_sequence_number(&self) -> u32 {
-        self.sequence.next()
+        Self { source_id, stream: Stream::new(SequenceRule::ExportPackets) }
     }
 }
 
-data_templates! {
-    Ipv4Record = 256 with Ipv4Addr,
-    Ipv6Record = 257 with Ipv6Addr;
-    (record, source, destination),
-    {
+flow_templates! {
+    Flows, FieldSpecifier::netflow_v9, (record, source, destination);
+    every {
         // Absolute milliseconds instead of FIRST_SWITCHED and LAST_SWITCHED (22, 21): those are relative to a
         // 32-bit uptime that wraps every 49 days. nfdump, pmacct and Wireshark read these in NetFlow v9.
         Ie::FlowStartMilliseconds, u64 = record.flow_start_milliseconds;
@@ -56,30 +56,105 @@ data_templates! {
         Ie::BgpSourceAsNumber, u32 = record.bgp_source_as_number;
         Ie::BgpDestinationAsNumber, u32 = record.bgp_destination_as_number;
         Ie::FlowEndReason, u8 = record.flow_end_reason as u8;
+        Address::IP_NEXT_HOP, Address = Address::or_unspecified(record.ip_next_hop);
+        Ie::SamplingInterval, u32 = record.sampling_interval.max(1);
+    }
+    mpls {
+        Ie::MplsTopLabelStackSection, [u8; 3] = record.mpls_top_label_stack_section();
+    }
+    overlay {
+        Ie::Layer2SegmentId, u64 = record.layer2_segment_id_with_kind();
+    }
+    sampled {
+        // nfcapd and nfacctd take the rate from the options data of this sampler. Records without one must not have
+        // the field: to nfacctd a 0 means the sampler that it heard of last.
+        Ie::SamplerId, u16 = record.selector_id;
+    }
+}
+
+/// Options data about sampling.
+struct Samplers;
+
+/// Options data about an interface.
+struct Interfaces;
+
+// SAMPLING_ALGORITHM (35) would say the same as FLOW_SAMPLER_MODE, and nfcapd 1.7.1 sees no sampling if it is there;
+// nor does it without SAMPLING_INTERVAL (34).
+template! {
+    Samplers = 272 with (selector, ()): (Selector, ());
+    scope FieldSpecifier::scope, {
+        ScopeFieldType::Interface, u32 = selector.interface;
+    }
+    fields FieldSpecifier::netflow_v9, {
+        Ie::FlowDirection, u8 = selector.direction as u8;
+        Ie::SamplerId, u16 = selector.id;
+        Ie::SamplerMode, u8 = sampler_mode(selector.algorithm);
+        Ie::SamplingInterval, u32 = selector.interval();
+        Ie::SamplerRandomInterval, u32 = selector.interval();
+    }
+}
+
+// The interface is not the scope, because nfcapd 1.7.1 does not look for it there. (It reads one record in a set; for
+// the name, which it does not know, it logs "32 extra bytes".)
+template! {
+    Interfaces = 274 with (interface, source_id): (InterfaceInfo, SourceId);
+    scope FieldSpecifier::scope, {
+        ScopeFieldType::System, u32 = source_id;
+    }
+    fields FieldSpecifier::netflow_v9, {
+        Ie::IngressInterface, u32 = interface.index;
+        Ie::InterfaceName, [u8; 32] = fixed_length(&interface.name);
+        Ie::InterfaceDescription, [u8; 64] = fixed_length(interface.description_or_name());
+    }
+}
+
+/// `FLOW_SAMPLER_MODE` (RFC 3954, section 8): 1 is deterministic, 2 is random.
+const fn sampler_mode(algorithm: SelectorAlgorithm) -> u8 {
+    match algorithm {
+        SelectorAlgorithm::Systematic => 1,
+        SelectorAlgorithm::Random => 2,
     }
 }
 
 impl MessageFormat for NetflowV9 {
-    type Ipv4 = Ipv4Record;
-    type Ipv6 = Ipv6Record;
+    type Flows = Flows;
 
+    const OPTIONS_TEMPLATES: &[TemplateRecord] = &[Samplers::TEMPLATE_RECORD, Interfaces::TEMPLATE_RECORD];
     const HEADER_LENGTH: usize = 20;
-    const TEMPLATE_SET_ID: u16 = 0;
-    /// RFC 3954, section 5.3: each `FlowSet` starts on a four-octet boundary.
-    const SET_ALIGNMENT: usize = 4;
+    const FRAMING: Framing = Framing {
+        template_set_id: 0,
+        options_template_set_id: 1,
+        // RFC 3954, section 5.3: each `FlowSet` starts on a four-octet boundary.
+        alignment: 4,
+    };
 
-    fn sequence(&mut self) -> &mut SequenceNumber {
-        &mut self.sequence
+    /// Option Scope Length and Option Length, in octets (RFC 3954, section 6.1).
+    fn options_template_counts(template: &TemplateRecord) -> [u16; 2] {
+        let scope = template.scope_field_count;
+        let options = template.field_specifiers.len() - scope;
+        [scope, options].map(|fields| (fields * FieldSpecifier::ENCODED_LENGTH) as u16)
+    }
+
+    fn append_selector(&self, message: &mut Message, selector: &Selector) -> Result<(), Full> {
+        Samplers::append(message, Self::FRAMING, selector, ())
+    }
+
+    fn append_interface(&self, message: &mut Message, interface: &InterfaceInfo) -> Result<(), Full> {
+        Interfaces::append(message, Self::FRAMING, interface, self.source_id)
+    }
+
+    fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// Packet Header (RFC 3954, section 5.1). Its Count is of records, templates included, not of octets.
     fn write_header(&self, message: &mut Message, export_time: ExportTime) {
-        let count = (message.data_records + message.template_records) as u16;
+        let count = (message.data_records() + message.template_records()) as u16;
         message.write_at(0, &VERSION.to_be_bytes());
         message.write_at(2, &count.to_be_bytes());
         message.write_at(4, &export_time.uptime_milliseconds().to_be_bytes());
         message.write_at(8, &export_time.unix_seconds().to_be_bytes());
-        message.write_at(12, &self.sequence.next().to_be_bytes());
+        message.write_at(12, &self.stream.sequence.next().to_be_bytes());
         message.write_at(16, &self.source_id.to_be_bytes());
     }
 }

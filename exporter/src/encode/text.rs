@@ -1,8 +1,9 @@
 //! One flow as one aligned line for a terminal.
 //!
 //! Columns: start (UTC), duration in seconds, protocol, source and destination with their ports if the protocol
-//! has any, TCP control bits as letters or ICMP type and code, packets, octets, interface, end reason. IPv6 addresses are wider than their columns and move the rest of
-//! the line.
+//! has any, TCP control bits as letters or ICMP type and code, packets, octets, interface, end reason. IPv6 addresses
+//! are wider than their columns and move the rest of the line. After the columns comes what few flows have: next hop,
+//! MPLS label, VXLAN identifier, sampling interval.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -54,7 +55,24 @@ pub fn append(out: &mut Vec<u8>, record: &FlowRecord, interface_names: &Interfac
     column(out, INTERFACE_WIDTH, |out| append_interface(out, interface, interface_names));
     out.push(b' ');
     out.extend_from_slice(record.flow_end_reason.as_str().as_bytes());
+    append_extras(out, record);
     out.push(b'\n');
+}
+
+fn append_extras(out: &mut Vec<u8>, record: &FlowRecord) {
+    if let Some(next_hop) = record.ip_next_hop {
+        out.extend_from_slice(b"  via ");
+        append_address(out, next_hop);
+    }
+    if let Some(label) = record.mpls_top_label {
+        _ = write!(out, "  mpls {label}");
+    }
+    if record.layer2_segment_id != 0 {
+        _ = write!(out, "  vxlan {}", record.layer2_segment_id);
+    }
+    if record.sampling_interval > 1 {
+        _ = write!(out, "  sampled 1:{}", record.sampling_interval);
+    }
 }
 
 /// Pads what `append` wrote to at least `width` octets.

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{FlowDirection, FlowEndReason};
+use crate::observation::{InterfaceInfo, Selector, SelectorAlgorithm};
+use crate::record::FlowDirection;
 use crate::transport::scripted::{Scripted, Step};
 
-const IPFIX_HEADER_LENGTH: usize = 16;
-const TEMPLATE_SET_LENGTH: usize = 180;
-const SET_HEADER_LENGTH: usize = 4;
-const IPV4_RECORD_LENGTH: usize = 72;
-const IPV6_RECORD_LENGTH: usize = 96;
+mod ipfix_reader;
+
+use ipfix_reader::{Seen, read};
 
 fn at(milliseconds: u64) -> ExportTime {
     ExportTime { unix_milliseconds: milliseconds, monotonic: Duration::from_millis(milliseconds) }
@@ -20,30 +19,27 @@ fn at(milliseconds: u64) -> ExportTime {
 
 fn record(octets: u64) -> FlowRecord {
     FlowRecord {
-        source_address: IpAddr::from([192, 0, 2, 1]),
-        destination_address: IpAddr::from([192, 0, 2, 2]),
-        source_port: 1,
-        destination_port: 2,
-        protocol_identifier: 17,
-        ip_class_of_service: 0,
-        tcp_control_bits: 0,
-        vlan_id: 0,
-        dot1q_customer_vlan_id: 0,
-        ingress_interface: 1,
-        egress_interface: 2,
-        flow_direction: FlowDirection::Ingress,
-        icmp_type_code: 0,
         packet_delta_count: 1,
         octet_delta_count: octets,
-        flow_start_milliseconds: 0,
-        flow_end_milliseconds: 0,
-        flow_end_reason: FlowEndReason::IdleTimeout,
-        bgp_source_as_number: 0,
-        bgp_destination_as_number: 0,
-        source_prefix_length: 0,
-        destination_prefix_length: 0,
-        bgp_next_hop: None,
+        ..FlowRecord::between(IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]))
     }
+}
+
+fn context(interfaces: u32, interval: u32) -> Arc<ObservationContext> {
+    let interfaces = (1..=interfaces).map(|index| InterfaceInfo {
+        index,
+        name: format!("eth{index}"),
+        description: String::new(),
+    });
+    let selectors = [(1, SelectorAlgorithm::Systematic), (2, SelectorAlgorithm::Random)];
+    let selectors = selectors.map(|(id, algorithm)| Selector {
+        id,
+        interface: 1,
+        direction: FlowDirection::Ingress,
+        algorithm,
+        interval,
+    });
+    Arc::new(ObservationContext { interfaces: interfaces.collect(), selectors: selectors.to_vec() })
 }
 
 fn ipv6_record(octets: u64) -> FlowRecord {
@@ -66,49 +62,8 @@ fn scripted(process: &mut ExportingProcess) -> &mut Scripted {
     }
 }
 
-/// What a collector gets out of the messages, given the fixed lengths above.
-#[derive(Debug, Default, PartialEq)]
-struct Seen {
-    /// octetDeltaCount of each record, in order.
-    octets: Vec<u64>,
-    /// Data Records before each message, as the Sequence Number says.
-    sequence_numbers: Vec<u32>,
-    with_templates: Vec<bool>,
-}
-
 fn seen(process: &mut ExportingProcess) -> Seen {
-    let mut seen = Seen::default();
-    for message in &scripted(process).sent {
-        let word = |at: usize| u32::from_be_bytes(*message[at..].first_chunk().unwrap());
-        let short = |at: usize| usize::from(u16::from_be_bytes(*message[at..].first_chunk().unwrap()));
-        assert_eq!(short(2), message.len());
-        seen.sequence_numbers.push(word(8));
-        let mut with_templates = false;
-        let mut offset = IPFIX_HEADER_LENGTH;
-        while offset < message.len() {
-            let (id, length) = (short(offset), short(offset + 2));
-            let record_length = match id {
-                2 => {
-                    assert_eq!(length, TEMPLATE_SET_LENGTH);
-                    with_templates = true;
-                    length - SET_HEADER_LENGTH
-                }
-                256 => IPV4_RECORD_LENGTH,
-                257 => IPV6_RECORD_LENGTH,
-                other => panic!("Set ID {other}"),
-            };
-            assert_eq!((length - SET_HEADER_LENGTH) % record_length, 0);
-            for record in message[offset + SET_HEADER_LENGTH..offset + length].chunks(record_length) {
-                if id != 2 {
-                    // After the two times.
-                    seen.octets.push(u64::from_be_bytes(*record[16..].first_chunk().unwrap()));
-                }
-            }
-            offset += length;
-        }
-        seen.with_templates.push(with_templates);
-    }
-    seen
+    read(&scripted(process).sent)
 }
 
 fn export_one(process: &mut ExportingProcess, now: ExportTime, octets: u64) {
@@ -134,17 +89,17 @@ fn too_small_an_mtu_is_refused() {
 #[test]
 fn records_wait_until_a_message_is_full() {
     let mut process = process(1500, []);
-    // 1472 - 16 - 180 - 4 octets hold 17 records of 72.
-    let records: Vec<FlowRecord> = (0..18).map(record).collect();
-    process.export(at(0), &records[..17]);
-    assert_eq!(process.account.pending.records, 17);
+    // 1472 - 16 - 196 - 4 octets hold 15 records of 80.
+    let records: Vec<FlowRecord> = (0..16).map(record).collect();
+    process.export(at(0), &records[..15]);
+    assert_eq!(process.account.pending.records, 15);
     assert_eq!(process.counts.messages, 0);
-    process.export(at(0), &records[17..]);
-    assert_eq!((process.account.pending.records, process.account.in_flight.records), (1, 17));
+    process.export(at(0), &records[15..]);
+    assert_eq!((process.account.pending.records, process.account.in_flight.records), (1, 15));
     process.close(at(0));
     assert_eq!(process.account.delivered, Tally::of(&records));
     assert_eq!(process.counts.templates, 2);
-    assert_eq!(seen(&mut process).sequence_numbers, [0, 17]);
+    assert_eq!(seen(&mut process).sequence_numbers, [0, 15]);
 }
 
 #[test]
@@ -270,6 +225,9 @@ fn path_too_small_for_a_record_loses_it_with_a_reason() {
     for path_mtu in 0..400 {
         let mut process = process(path_mtu, []);
         let records = [record(1), ipv6_record(10), record(100)];
+        if path_mtu % 2 == 1 {
+            process.set_context(context(3, 10));
+        }
         process.export(at(0), &records);
         process.tick(at(1));
         process.close(at(2));
@@ -280,6 +238,132 @@ fn path_too_small_for_a_record_loses_it_with_a_reason() {
         let seen = seen(&mut process);
         assert!(seen.with_templates.first().is_none_or(|first| *first), "data before its template");
     }
+}
+
+#[test]
+fn options_data_goes_before_records_and_counts_in_the_sequence() {
+    let mut process = process(1500, []);
+    process.set_context(context(2, 100));
+    export_one(&mut process, at(0), 1);
+    export_one(&mut process, at(1), 10);
+    let seen = seen(&mut process);
+    assert_eq!(seen.order, "oooof|f|");
+    assert_eq!(seen.sequence_numbers, [0, 5]);
+    assert_eq!(seen.selectors, [(1, 100), (2, 100)]);
+    assert_eq!(seen.interfaces, [1, 2]);
+    assert_eq!((process.counts.templates, process.counts.options_records), (5, 4));
+}
+
+#[test]
+fn options_data_takes_as_many_messages_as_it_needs() {
+    for path_mtu in [300, 576, 1500, 9000] {
+        let mut process = process(path_mtu, []);
+        process.set_context(context(100, 10));
+        let records: Vec<FlowRecord> = (0..50).map(record).collect();
+        process.export(at(0), &records);
+        process.flush(at(0));
+        let seen = seen(&mut process);
+        assert_eq!(seen.interfaces, (1..=100).collect::<Vec<u64>>());
+        assert_eq!(seen.octets, (0..50).collect::<Vec<u64>>());
+        let last_option = seen.order.rfind('o').unwrap();
+        assert!(seen.order.find('f').unwrap() > last_option, "{}", seen.order);
+        let mut records = 0;
+        for (sequence_number, data_records) in seen.sequence_numbers.iter().zip(&seen.data_records) {
+            assert_eq!(*sequence_number, records);
+            records += data_records;
+        }
+        process.tick(at(1000));
+        assert_eq!(
+            scripted(&mut process).sent.len(),
+            seen.sequence_numbers.len(),
+            "no more until it is time"
+        );
+    }
+}
+
+/// Templates of records of every kind: labelled, in an overlay, sampled.
+#[test]
+fn templates_are_announced_when_first_needed_and_repeated_from_then_on() {
+    let mut process = process(1500, []);
+    let labelled = FlowRecord { mpls_top_label: Some(16), ..record(10) };
+    let all = FlowRecord { layer2_segment_id: 1, selector_id: 1, ..labelled.clone() };
+    let mut templates = Vec::new();
+    for (seconds, record) in [record(1), labelled.clone(), all, labelled].into_iter().enumerate() {
+        process.export(at(seconds as u64), &[record]);
+        process.flush(at(seconds as u64));
+        templates.push(process.counts.templates);
+    }
+    process.tick(at(60_000));
+    templates.push(process.counts.templates);
+    assert_eq!(templates, [2, 3, 4, 4, 8]);
+    assert_eq!(seen(&mut process).octets, [1, 10, 10, 10]);
+}
+
+#[test]
+fn a_template_that_was_lost_is_announced_again() {
+    let mut process = process(1500, [Step::Sent, Step::TimedOut]);
+    let labelled = FlowRecord { mpls_top_label: Some(16), ..record(10) };
+    export_one(&mut process, at(0), 1);
+    for octets in [10, 100] {
+        process.export(at(octets), &[FlowRecord { octet_delta_count: octets, ..labelled.clone() }]);
+        process.flush(at(octets));
+    }
+    assert_eq!(process.account.lost(LossReason::SendTimeout).octets, 10);
+    assert_eq!(seen(&mut process).octets, [1, 100]);
+}
+
+#[test]
+fn options_data_is_repeated_by_time_without_data() {
+    let mut process = process(576, []);
+    process.set_context(context(20, 10));
+    for seconds in 0..=120 {
+        process.tick(at(seconds * 1000));
+    }
+    let seen = seen(&mut process);
+    assert_eq!(seen.interfaces.len(), 60, "at 0, 60 and 120 s");
+    assert_eq!(seen.selectors.len(), 6);
+    assert!(process.account.is_balanced());
+}
+
+#[test]
+fn new_context_is_sent_before_the_records_that_follow_it() {
+    let mut process = process(1500, []);
+    process.set_context(context(1, 100));
+    process.export(at(0), &[record(1)]);
+    process.set_context(context(1, 100));
+    process.export(at(1), &[record(10)]);
+    process.set_context(context(1, 200));
+    process.export(at(2), &[record(100)]);
+    process.flush(at(2));
+    process.set_context(context(1, 300));
+    process.tick(at(3));
+    let seen = seen(&mut process);
+    assert_eq!(seen.order, "oooff|ooof|ooo|");
+    assert_eq!(
+        seen.selectors.iter().map(|(_, interval)| *interval).collect::<Vec<u64>>(),
+        [100, 100, 200, 200, 300, 300]
+    );
+}
+
+#[test]
+fn while_refused_templates_are_in_every_message_and_options_data_once_a_second() {
+    let mut process = process(1500, [Step::Sent, Step::Refused]);
+    process.set_context(context(1, 100));
+    for tenths in 0..25 {
+        export_one(&mut process, at(tenths * 100), tenths);
+    }
+    let seen = seen(&mut process);
+    // The error is heard at 0.1 s; the message is sent again with templates, and without after the quiet time.
+    assert_eq!(seen.with_templates.iter().filter(|with| **with).count(), 22);
+    assert!(seen.with_templates[..22].iter().all(|with| *with));
+    let with_options: Vec<usize> = seen
+        .order
+        .split('|')
+        .enumerate()
+        .filter(|(_, message)| message.contains('o'))
+        .map(|(index, _)| index)
+        .collect();
+    assert_eq!(with_options, [0, 10, 20]);
 }
 
 #[test]
@@ -326,10 +410,11 @@ fn stdout_is_settled_at_once_and_a_closed_pipe_is_named() {
 
 #[derive(Clone, Debug)]
 enum Call {
-    Export(Vec<bool>),
+    Export(Vec<u8>),
     Flush,
     Tick,
     Settle(Step),
+    SetContext(u32),
     Close,
     Wait(u64),
 }
@@ -349,10 +434,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
-        6 => prop::collection::vec(any::<bool>(), 0..60).prop_map(Call::Export),
+        6 => prop::collection::vec(0_u8..16, 0..60).prop_map(Call::Export),
         2 => Just(Call::Flush),
         2 => Just(Call::Tick),
         1 => step().prop_map(Call::Settle),
+        1 => (0_u32..30).prop_map(Call::SetContext),
         1 => Just(Call::Close),
         3 => (0_u64..70_000).prop_map(Call::Wait),
     ]
@@ -376,12 +462,18 @@ proptest! {
         let mut before = ExportAccount::default();
         for call in calls {
             match call {
-                Call::Export(families) => {
-                    let records: Vec<FlowRecord> = families
+                Call::Export(kinds) => {
+                    let records: Vec<FlowRecord> = kinds
                         .into_iter()
-                        .map(|is_ipv6| {
+                        .map(|kind| {
                             exported += 1;
-                            if is_ipv6 { ipv6_record(exported) } else { record(exported) }
+                            let plain = if kind & 1 == 0 { record(exported) } else { ipv6_record(exported) };
+                            FlowRecord {
+                                mpls_top_label: (kind & 2 != 0).then_some(16),
+                                layer2_segment_id: u32::from(kind & 4 != 0),
+                                selector_id: u16::from(kind & 8 != 0),
+                                ..plain
+                            }
                         })
                         .collect();
                     process.export(at(now), &records);
@@ -392,6 +484,7 @@ proptest! {
                     scripted(&mut process).reports.push_back(step);
                     process.settle(at(now));
                 }
+                Call::SetContext(interfaces) => process.set_context(context(interfaces, 10)),
                 Call::Close => process.close(at(now)),
                 Call::Wait(milliseconds) => now += milliseconds,
             }

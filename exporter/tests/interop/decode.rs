@@ -1,14 +1,19 @@
 //! What `netflow_parser` reads equals what was exported, for any records, budget and mix of families.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use netflow_parser::variable_versions::{ipfix, v9};
 use netflow_parser::{FieldValue, NetflowPacket, NetflowParser};
-use pathflow_exporter::encode::{Encoder, Message, Templates};
-use pathflow_exporter::{ExportTime, FlowDirection, FlowEndReason, FlowRecord, Format};
+use pathflow_exporter::encode::{Encoder, Message};
+use pathflow_exporter::{ExportTime, FlowDirection, FlowEndReason, FlowRecord, Format, ObservationContext};
 use proptest::prelude::*;
+
+use super::support::{NOW, context, flows};
+
+const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// Element ID to value.
 pub(crate) type Fields = BTreeMap<u16, u128>;
@@ -23,7 +28,12 @@ pub(crate) struct Decoded {
     pub(crate) count: Option<u16>,
     pub(crate) template_records: usize,
     pub(crate) records: Vec<Fields>,
+    /// Records of options data.
+    pub(crate) options: Vec<OptionsFields>,
 }
+
+/// Scope fields, then the others; each Element ID (in NetFlow v9: scope type) with its octets.
+pub(crate) type OptionsFields = Vec<(u16, Vec<u8>)>;
 
 /// A decoder with its template cache.
 #[derive(Default)]
@@ -53,15 +63,20 @@ impl Decoder {
             count: None,
             template_records: 0,
             records: Vec::new(),
+            options: Vec::new(),
         };
         for set in message.flowsets {
             match set.body {
+                ipfix::FlowSetBody::Template(template) => {
+                    self.ipfix_template(&mut decoded, template.template_id, &template.fields);
+                }
                 ipfix::FlowSetBody::Templates(templates) => {
-                    decoded.template_records += templates.len();
                     for template in templates {
-                        let ids = template.fields.iter().map(|field| field.field_type_number);
-                        self.templates.insert(template.template_id, ids.collect());
+                        self.ipfix_template(&mut decoded, template.template_id, &template.fields);
                     }
+                }
+                ipfix::FlowSetBody::OptionsTemplate(template) => {
+                    self.ipfix_template(&mut decoded, template.template_id, &template.fields);
                 }
                 ipfix::FlowSetBody::Data(data) => {
                     assert!(data.padding.is_empty());
@@ -70,10 +85,23 @@ impl Decoder {
                         data.fields.iter().map(|record| fields(ids, record.iter().map(|(_, value)| value))),
                     );
                 }
+                ipfix::FlowSetBody::OptionsData(data) => {
+                    let ids = &self.templates[&set.header.header_id];
+                    for record in &data.fields {
+                        assert_eq!(record.len(), ids.len());
+                        let values = record.iter().map(|(_, value)| octets(value));
+                        decoded.options.push(ids.iter().copied().zip(values).collect());
+                    }
+                }
                 other => panic!("unexpected {other:?}"),
             }
         }
         decoded
+    }
+
+    fn ipfix_template(&mut self, decoded: &mut Decoded, id: u16, fields: &[ipfix::TemplateField]) {
+        decoded.template_records += 1;
+        self.templates.insert(id, fields.iter().map(|field| field.field_type_number).collect());
     }
 
     fn netflow_v9(&mut self, packet: v9::V9) -> Decoded {
@@ -84,6 +112,7 @@ impl Decoder {
             count: Some(packet.header.count),
             template_records: 0,
             records: Vec::new(),
+            options: Vec::new(),
         };
         for set in packet.flowsets {
             assert_eq!(set.header.length % 4, 0, "RFC 3954, section 5.3: padded to four octets");
@@ -102,6 +131,26 @@ impl Decoder {
                         data.fields.iter().map(|record| fields(ids, record.iter().map(|(_, value)| value))),
                     );
                 }
+                v9::FlowSetBody::OptionsTemplate(templates) => {
+                    decoded.template_records += templates.templates.len();
+                    for template in templates.templates {
+                        let ids = template.option_fields.iter().map(|field| field.field_type_number);
+                        self.templates.insert(template.template_id, ids.collect());
+                    }
+                }
+                v9::FlowSetBody::OptionsData(data) => {
+                    let ids = &self.templates[&set.header.flowset_id];
+                    for record in data.fields {
+                        let scope = record.scope_fields.into_iter().map(|scope| match scope {
+                            v9::ScopeDataField::System(octets) => (1, octets),
+                            v9::ScopeDataField::Interface(octets) => (2, octets),
+                            other => panic!("unexpected {other:?}"),
+                        });
+                        assert_eq!(record.options_fields.len(), ids.len());
+                        let values = record.options_fields.iter().map(|(_, value)| octets(value));
+                        decoded.options.push(scope.chain(ids.iter().copied().zip(values)).collect());
+                    }
+                }
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -109,14 +158,19 @@ impl Decoder {
     }
 }
 
+fn octets(value: &FieldValue) -> Vec<u8> {
+    let mut octets = Vec::new();
+    value.write_be_bytes(&mut octets).expect("value");
+    octets
+}
+
 fn fields<'a>(ids: &[u16], values: impl ExactSizeIterator<Item = &'a FieldValue>) -> Fields {
     assert_eq!(ids.len(), values.len());
     ids.iter()
         .zip(values)
         .map(|(id, value)| {
-            let mut octets = Vec::new();
-            value.write_be_bytes(&mut octets).expect("value");
-            (*id, octets.iter().fold(0, |number, octet| number << 8 | u128::from(*octet)))
+            let number = octets(value).iter().fold(0, |number, octet| number << 8 | u128::from(*octet));
+            (*id, number)
         })
         .collect()
 }
@@ -167,6 +221,22 @@ pub(crate) fn expected(record: &FlowRecord, format: Format) -> Fields {
         (152, record.flow_start_milliseconds.into()),
         (153, record.flow_end_milliseconds.into()),
     ]);
+    let next_hop = match (version, record.ip_next_hop) {
+        (4, Some(IpAddr::V4(address))) => u128::from(address.to_bits()),
+        (6, Some(IpAddr::V6(address))) => address.to_bits(),
+        _ => 0,
+    };
+    fields.insert(if version == 4 { 15 } else { 62 }, next_hop);
+    fields.insert(34, record.sampling_interval.max(1).into());
+    if let Some(label) = record.mpls_top_label {
+        fields.insert(70, u128::from(label) * 16);
+    }
+    if record.layer2_segment_id != 0 {
+        fields.insert(351, 0x0100_0000_0000_0000 + u128::from(record.layer2_segment_id));
+    }
+    if record.selector_id != 0 {
+        fields.insert(if format == Format::Ipfix { 302 } else { 48 }, record.selector_id.into());
+    }
     if format == Format::Ipfix {
         fields.insert(245, record.dot1q_customer_vlan_id.into());
     }
@@ -195,56 +265,147 @@ fn record() -> impl Strategy<Value = FlowRecord> {
         any::<[u32; 4]>(),
         // The decoder turns times into durations of 64 bits, so times stay below the year 10000.
         (any::<[u64; 2]>(), 0..253_402_300_800_000_u64, 0..253_402_300_800_000_u64),
-        direction,
-        reason,
+        (direction, reason),
+        link_and_sampling(),
     )
-        .prop_map(|(addresses, shorts, octets, words, (counts, start, end), direction, reason)| {
-            FlowRecord {
-                source_address: addresses.0,
-                destination_address: addresses.1,
-                source_port: shorts[0],
-                destination_port: shorts[1],
-                protocol_identifier: octets[0],
-                ip_class_of_service: octets[1],
-                tcp_control_bits: shorts[2],
-                vlan_id: shorts[3],
-                dot1q_customer_vlan_id: shorts[4],
-                ingress_interface: words[0],
-                egress_interface: words[1],
-                flow_direction: direction,
-                icmp_type_code: shorts[5],
-                packet_delta_count: counts[0],
-                octet_delta_count: counts[1],
-                flow_start_milliseconds: start,
-                flow_end_milliseconds: end,
-                flow_end_reason: reason,
-                bgp_source_as_number: words[2],
-                bgp_destination_as_number: words[3],
-                source_prefix_length: octets[2],
-                destination_prefix_length: octets[3],
-                bgp_next_hop: None,
-            }
-        })
+        .prop_map(
+            |(addresses, shorts, octets, words, (counts, start, end), (direction, reason), more)| {
+                FlowRecord {
+                    source_address: addresses.0,
+                    destination_address: addresses.1,
+                    source_port: shorts[0],
+                    destination_port: shorts[1],
+                    protocol_identifier: octets[0],
+                    ip_class_of_service: octets[1],
+                    tcp_control_bits: shorts[2],
+                    vlan_id: shorts[3],
+                    dot1q_customer_vlan_id: shorts[4],
+                    ingress_interface: words[0],
+                    egress_interface: words[1],
+                    flow_direction: direction,
+                    icmp_type_code: shorts[5],
+                    packet_delta_count: counts[0],
+                    octet_delta_count: counts[1],
+                    flow_start_milliseconds: start,
+                    flow_end_milliseconds: end,
+                    flow_end_reason: reason,
+                    bgp_source_as_number: words[2],
+                    bgp_destination_as_number: words[3],
+                    source_prefix_length: octets[2],
+                    destination_prefix_length: octets[3],
+                    bgp_next_hop: None,
+                    ip_next_hop: more.0,
+                    mpls_top_label: more.1,
+                    layer2_segment_id: more.2,
+                    sampling_interval: more.3,
+                    selector_id: more.4,
+                }
+            },
+        )
 }
 
-/// Encodes all records into as few messages as the budget allows, templates in the first.
+type LinkAndSampling = (Option<IpAddr>, Option<u32>, u32, u32, u16);
+
+fn link_and_sampling() -> impl Strategy<Value = LinkAndSampling> {
+    (
+        prop::option::of(addresses().prop_map(|(address, _)| address)),
+        prop::option::of(0_u32..1 << 20),
+        prop_oneof![Just(0), 1_u32..1 << 24],
+        any::<u32>(),
+        prop_oneof![Just(0), any::<u16>()],
+    )
+}
+
+/// Encodes the preamble and all records into as few messages as the budget allows.
 fn encode(encoder: &mut Encoder, budget: usize, now: ExportTime, records: &[FlowRecord]) -> Vec<Vec<u8>> {
+    let context = context();
+    let parts = encoder.preamble(&context).all;
     let mut messages = Vec::new();
     let mut message = Message::new();
-    encoder.begin(&mut message, budget, Templates::Include).expect("budget holds the templates");
+    encoder.begin(&mut message, budget).expect("budget holds a header");
+    let mut next = |encoder: &mut Encoder, message: &mut Message| {
+        encoder.finish(message, now);
+        messages.push(message.octets().to_vec());
+        encoder.commit(message);
+        encoder.begin(message, budget).expect("budget holds a header");
+    };
+    let mut part = 0;
+    loop {
+        let reached = encoder.push_preamble(&mut message, &context, part..parts);
+        if reached == parts {
+            break;
+        }
+        assert!(reached > part, "budget holds a part");
+        part = reached;
+        next(encoder, &mut message);
+    }
     for record in records {
         if encoder.push(&mut message, record).is_err() {
-            encoder.finish(&mut message, now);
-            messages.push(message.octets().to_vec());
-            encoder.commit(&message);
-            encoder.begin(&mut message, budget, Templates::Omit).expect("budget holds a header");
+            next(encoder, &mut message);
             encoder.push(&mut message, record).expect("budget holds a record");
         }
     }
-    encoder.finish(&mut message, now);
-    messages.push(message.octets().to_vec());
-    encoder.commit(&message);
+    next(encoder, &mut message);
     messages
+}
+
+/// What the records of options data for [`context`] are, from the RFCs.
+fn expected_options(format: Format, domain: u32) -> Vec<OptionsFields> {
+    let word = |value: u32| value.to_be_bytes().to_vec();
+    let text = |text: &str, length| {
+        let mut octets = text.as_bytes().to_vec();
+        octets.resize(length, 0);
+        octets
+    };
+    let mut options = match format {
+        Format::Ipfix => vec![
+            vec![
+                (138, word(7)),
+                (61, vec![0]),
+                (302, vec![1, 44]),
+                (304, vec![0, 1]),
+                (34, word(100)),
+                (305, word(1)),
+                (306, word(99)),
+            ],
+            vec![
+                (138, word(9)),
+                (61, vec![1]),
+                (302, vec![0, 4]),
+                (304, vec![0, 3]),
+                (34, word(1000)),
+                (309, word(1)),
+                (310, word(1000)),
+            ],
+        ],
+        Format::NetflowV9 => vec![
+            vec![
+                (2, word(7)),
+                (61, vec![0]),
+                (48, vec![1, 44]),
+                (49, vec![1]),
+                (34, word(100)),
+                (50, word(100)),
+            ],
+            vec![
+                (2, word(9)),
+                (61, vec![1]),
+                (48, vec![0, 4]),
+                (49, vec![2]),
+                (34, word(1000)),
+                (50, word(1000)),
+            ],
+        ],
+    };
+    for (index, name, description) in [(7, "eth0", "transit to AS\u{a0}64500"), (9, "eth1.301", "eth1.301")] {
+        let (index, name, description) =
+            ((10, word(index)), (82, text(name, 32)), (83, text(description, 64)));
+        options.push(match format {
+            Format::Ipfix => vec![name, index, description],
+            Format::NetflowV9 => vec![(1, word(domain)), index, name, description],
+        });
+    }
+    options
 }
 
 proptest! {
@@ -253,7 +414,7 @@ proptest! {
     #[test]
     fn decoded_records_equal_exported_records(
         records in prop::collection::vec(record(), 0..80),
-        budget in 528_usize..9000,
+        budget in 272_usize..9000,
         domain in any::<u32>(),
         seconds in any::<u32>(),
     ) {
@@ -265,23 +426,37 @@ proptest! {
             let messages = encode(&mut Encoder::new(format, domain), budget, now, &records);
             let mut decoder = Decoder::default();
             let mut seen = Vec::new();
+            let mut options = Vec::new();
+            let mut templates = 0;
             for (index, octets) in messages.iter().enumerate() {
                 prop_assert!(octets.len() <= budget);
                 let decoded = decoder.decode(octets);
-                prop_assert_eq!(decoded.template_records, if index == 0 { 2 } else { 0 });
                 prop_assert_eq!(decoded.export_seconds, seconds);
                 prop_assert_eq!(decoded.domain, domain);
                 match format {
-                    Format::Ipfix => prop_assert_eq!(decoded.sequence_number as usize, seen.len()),
+                    Format::Ipfix => {
+                        prop_assert_eq!(decoded.sequence_number as usize, seen.len() + options.len());
+                    }
                     Format::NetflowV9 => {
                         prop_assert_eq!(decoded.sequence_number as usize, index);
-                        let count = decoded.template_records + decoded.records.len();
+                        let data_records = decoded.records.len() + decoded.options.len();
+                        let count = decoded.template_records + data_records;
                         prop_assert_eq!(decoded.count.map(usize::from), Some(count));
                         prop_assert_eq!(octets.len() % 4, 0);
                     }
                 }
+                templates += decoded.template_records;
                 seen.extend(decoded.records);
+                options.extend(decoded.options);
             }
+            let kinds: BTreeSet<Vec<u16>> =
+                records.iter().map(|record| expected(record, format).into_keys().collect()).collect();
+            let plain = [FlowRecord::between(IPV4, IPV4), FlowRecord::between(IPV6, IPV6)]
+                .map(|record| expected(&record, format).into_keys().collect());
+            let kinds = kinds.into_iter().chain(plain).collect::<BTreeSet<_>>();
+            let options_templates = if format == Format::Ipfix { 3 } else { 2 };
+            prop_assert_eq!(templates, kinds.len() + options_templates, "each template once");
+            prop_assert_eq!(options, expected_options(format, domain));
             let expected: Vec<Fields> = records.iter().map(|record| expected(record, format)).collect();
             prop_assert_eq!(seen, expected);
         }
@@ -292,18 +467,20 @@ proptest! {
     #[test]
     fn begun_again_with_a_smaller_budget(
         records in prop::collection::vec(record(), 1..40),
-        small in 528_usize..1000,
+        small in 272_usize..1000,
     ) {
         for format in [Format::Ipfix, Format::NetflowV9] {
             let mut encoder = Encoder::new(format, 1);
             let mut message = Message::new();
-            encoder.begin(&mut message, 65_507, Templates::Include).expect("begin");
+            encoder.begin(&mut message, 65_507).expect("begin");
+            let parts = encoder.preamble(&context()).all;
+            assert_eq!(encoder.push_preamble(&mut message, &context(), 0..parts), parts);
             for record in &records {
                 encoder.push(&mut message, record).expect("room");
             }
-            encoder.finish(&mut message, super::support::NOW);
-            let again = encode(&mut encoder, small, super::support::NOW, &records);
-            let fresh = encode(&mut Encoder::new(format, 1), small, super::support::NOW, &records);
+            encoder.finish(&mut message, NOW);
+            let again = encode(&mut encoder, small, NOW, &records);
+            let fresh = encode(&mut Encoder::new(format, 1), small, NOW, &records);
             prop_assert_eq!(again, fresh);
         }
     }
@@ -313,19 +490,22 @@ proptest! {
 #[test]
 fn any_budget() {
     for format in [Format::Ipfix, Format::NetflowV9] {
-        for budget in 0..800 {
-            for templates in [Templates::Include, Templates::Omit] {
+        for budget in 0..1600 {
+            for context in [context(), ObservationContext::default()] {
                 let encoder = Encoder::new(format, 1);
                 let mut message = Message::new();
-                if encoder.begin(&mut message, budget, templates).is_err() {
+                if encoder.begin(&mut message, budget).is_err() {
                     assert!(message.is_empty());
                 }
-                for record in super::support::flows() {
-                    let before = message.data_records();
+                let parts = encoder.preamble(&context).all;
+                let reached = encoder.push_preamble(&mut message, &context, 0..parts);
+                assert!((message.template_records() + message.options_records()) as usize <= reached);
+                for record in flows() {
+                    let before = message.flow_records();
                     let pushed = encoder.push(&mut message, &record).is_ok();
-                    assert_eq!(message.data_records(), before + u32::from(pushed));
+                    assert_eq!(message.flow_records(), before + u32::from(pushed));
                 }
-                encoder.finish(&mut message, super::support::NOW);
+                encoder.finish(&mut message, NOW);
                 assert!(message.octets().len() <= budget);
             }
         }

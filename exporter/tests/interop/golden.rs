@@ -2,9 +2,9 @@
 //! by the encoder.
 
 use pathflow_exporter::Format;
-use pathflow_exporter::encode::{Encoder, Message, Templates};
+use pathflow_exporter::encode::{Encoder, Message};
 
-use super::support::{NOW, flows};
+use super::support::{NOW, context, flows};
 
 /// Hexadecimal digits; `#` begins a comment.
 fn octets(text: &str) -> Vec<u8> {
@@ -18,19 +18,22 @@ fn octets(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// Templates, a TCP flow over IPv4 and a UDP flow over IPv6, in the second message of a stream whose first had
-/// one record.
+/// Templates, options data, a TCP flow over IPv4, a UDP flow over IPv6 and, after its template, a flow of every kind at
+/// once (labelled, in a tunnel, sampled), in the second message of a stream whose first had one record.
 fn message(format: Format) -> Vec<u8> {
     let flows = flows();
     let mut encoder = Encoder::new(format, 0x0102_0304);
     let mut message = Message::new();
-    encoder.begin(&mut message, 1472, Templates::Omit).unwrap();
+    encoder.begin(&mut message, 1472).unwrap();
     encoder.push(&mut message, &flows[2]).unwrap();
     encoder.finish(&mut message, NOW);
     encoder.commit(&message);
-    encoder.begin(&mut message, 1472, Templates::Include).unwrap();
-    encoder.push(&mut message, &flows[0]).unwrap();
-    encoder.push(&mut message, &flows[1]).unwrap();
+    encoder.begin(&mut message, 1472).unwrap();
+    let parts = encoder.preamble(&context()).all;
+    assert_eq!(encoder.push_preamble(&mut message, &context(), 0..parts), parts);
+    for index in [0, 1, 8] {
+        encoder.push(&mut message, &flows[index]).unwrap();
+    }
     encoder.finish(&mut message, NOW);
     message.octets().to_vec()
 }

@@ -57,6 +57,8 @@ fn json_has_every_field_with_its_type() {
             "source_prefix_length": 24,
             "destination_prefix_length": 22,
             "bgp_next_hop": "203.0.113.1",
+            "ip_next_hop": "198.51.100.254",
+            "sampling_interval": 1,
         })
     );
     assert_eq!(lines[1]["source_address"], "2001:db8::1");
@@ -67,9 +69,24 @@ fn json_has_every_field_with_its_type() {
         "source_prefix_length",
         "destination_prefix_length",
         "bgp_next_hop",
+        "ip_next_hop",
         "egress_interface_name",
+        "mpls_top_label",
+        "layer2_segment_id",
+        "selector_id",
     ] {
         assert!(unknown_route.get(key).is_none(), "{key}");
+    }
+    let sampled_in_a_tunnel = &lines[8];
+    for (key, value) in [
+        ("mpls_top_label", 16_001),
+        ("layer2_segment_id", 0xab_cdef),
+        ("sampling_interval", 100),
+        ("selector_id", 300),
+        // As it was counted.
+        ("packet_delta_count", 12),
+    ] {
+        assert_eq!(sampled_in_a_tunnel[key], value, "{key}");
     }
 }
 
@@ -92,15 +109,19 @@ fn text_is_aligned() {
             "start (UTC)              duration s  proto  source                   destination           \
              flags        packets          octets  interface  reason",
             "2026-11-21 07:39:50.001       9.998  tcp    192.0.2.1:49152       -> 198.51.100.2:443      \
-             ...AP.SF          12            3456  eth0       end of flow",
+             ...AP.SF          12            3456  eth0       end of flow  via 198.51.100.254",
             "2026-11-21 07:39:40.250       0.000  udp    [2001:db8::1]:5353    -> [2001:db8:ffff::2]:53 \
-             \x20                  1             128  a?[31m     idle timeout",
+             \x20                  1             128  a?[31m     idle timeout  via fe80::1",
             "2026-11-21 07:39:50.001       9.998  icmp   192.0.2.1             -> 198.51.100.2          \
-             8/0               12            3456  eth0       lack of resources",
+             8/0               12            3456  eth0       lack of resources  via 198.51.100.254",
         ]
     );
     let reason = lines[0].find("reason").unwrap();
-    assert!(lines[1].get(reason..).is_some_and(|text| text == "end of flow"));
+    assert_eq!(lines[6].get(reason..), Some("forced end"));
+    assert_eq!(
+        lines[9].get(reason..),
+        Some("end of flow  via 198.51.100.254  mpls 16001  vxlan 11259375  sampled 1:100")
+    );
 }
 
 #[test]

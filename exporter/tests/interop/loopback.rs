@@ -31,7 +31,7 @@ fn full_messages_fill_the_path_mtu_and_no_more() {
         let budget = 1500 - overhead;
         assert_eq!(process.message_budget(), budget);
         let (last, full) = datagrams.split_last().unwrap();
-        assert!(full.iter().all(|datagram| (budget - 120..=budget).contains(&datagram.len())));
+        assert!(full.iter().all(|datagram| (budget - 260..=budget).contains(&datagram.len())));
         assert!(last.len() <= budget);
         let mut decoder = Decoder::default();
         let seen: Vec<Fields> =
@@ -82,7 +82,7 @@ fn closed_port_is_noticed_and_the_first_message_after_it_opens_has_templates() {
         send(&mut process, later(5000), first);
         assert!(matches!(process.next_event(), Some(ExportEvent::Recovered)));
         send(&mut process, later(5100), first);
-        assert!(receive_all(&socket)[1].len() < 120, "templates are no longer sent");
+        assert!(receive_all(&socket)[1].len() < 140, "templates are no longer sent");
         process.close(later(5200));
         assert_eq!(process.account().in_flight, Tally::ZERO);
         let lost = Tally::of(&[second.clone(), third.clone()]);

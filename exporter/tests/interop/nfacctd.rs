@@ -1,14 +1,16 @@
 //! pmacct's `nfacctd` receives over loopback and prints what was sent.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::{ExportSettings, FlowDirection, FlowRecord, Format};
 use serde_json::Value;
 
-use super::support::{Collector, NOW, TempDir, flows, free_port, program, udp_process};
+use super::support::{Collector, NOW, TempDir, context, flows, free_port, program, udp_process};
 
-fn collect(format: Format, records: &[FlowRecord]) -> Vec<Value> {
-    let directory = TempDir::new(&format!("nfacctd-{}", format.as_str()));
+/// What nfacctd prints, with lines of `settings` in its configuration.
+fn collect(name: &str, format: Format, settings: &str, records: &[FlowRecord]) -> Vec<Value> {
+    let directory = TempDir::new(&format!("nfacctd-{name}-{}", format.as_str()));
     let port = free_port();
     let printed = directory.file("flows.json");
     let configuration = directory.file("nfacctd.conf");
@@ -26,7 +28,8 @@ fn collect(format: Format, records: &[FlowRecord]) -> Vec<Value> {
              print_output_file[test]: {}\n\
              print_output_file_append[test]: true\n\
              aggregate[test]: src_host,dst_host,src_port,dst_port,proto,tos,tcpflags,vlan,in_iface,out_iface,\
-             src_as,dst_as,timestamp_start,timestamp_end,export_proto_version\n",
+             src_as,dst_as,timestamp_start,timestamp_end,export_proto_version,sampling_rate,mpls_label_top\n\
+             {settings}",
             printed.display()
         ),
     )
@@ -43,6 +46,7 @@ fn collect(format: Format, records: &[FlowRecord]) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut process =
         udp_process(&ExportSettings { format, ..ExportSettings::default() }, collector.address());
+    process.set_context(Arc::new(context()));
     process.export(NOW, records);
     process.close(NOW);
 
@@ -69,8 +73,7 @@ fn assert_flow(flow: &Value, record: &FlowRecord) {
     is("iface_out", record.egress_interface.into());
     is("as_src", record.bgp_source_as_number.into());
     is("as_dst", record.bgp_destination_as_number.into());
-    is("packets", record.packet_delta_count.into());
-    is("bytes", record.octet_delta_count.into());
+    is("mpls_label_top", record.mpls_top_label.unwrap_or(0).into());
     is("timestamp_start", time(record.flow_start_milliseconds).into());
     is("timestamp_end", time(record.flow_end_milliseconds).into());
     let protocol = match record.protocol_identifier {
@@ -88,18 +91,26 @@ fn assert_flow(flow: &Value, record: &FlowRecord) {
 
 fn nfacctd_prints_what_was_sent(format: Format) {
     let records = flows();
-    let printed = collect(format, &records);
-    assert_eq!(printed.len(), records.len());
-    for record in &records {
-        let flow = printed
-            .iter()
-            .find(|flow| {
-                flow["ip_src"] == record.source_address.to_string()
-                    && flow["port_dst"] == record.destination_port
-            })
-            .expect("flow");
-        assert_flow(flow, record);
-        assert_eq!(flow["export_proto_version"], if format == Format::Ipfix { 10 } else { 9 });
+    // As it comes, with the rate beside it; and multiplied by nfacctd, once.
+    for (name, settings) in [("plain", ""), ("renormalized", "nfacctd_renormalize: true\n")] {
+        let printed = collect(name, format, settings, &records);
+        assert_eq!(printed.len(), records.len());
+        for record in &records {
+            let flow = printed
+                .iter()
+                .find(|flow| {
+                    flow["ip_src"] == record.source_address.to_string()
+                        && flow["port_dst"] == record.destination_port
+                })
+                .expect("flow");
+            assert_flow(flow, record);
+            let interval = u64::from(record.sampling_interval);
+            let (scale, rate) = if settings.is_empty() { (1, interval) } else { (interval, 1) };
+            assert_eq!(flow["sampling_rate"], rate, "{flow:#}");
+            assert_eq!(flow["packets"], record.packet_delta_count * scale, "{flow:#}");
+            assert_eq!(flow["bytes"], record.octet_delta_count * scale, "{flow:#}");
+            assert_eq!(flow["export_proto_version"], if format == Format::Ipfix { 10 } else { 9 });
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::{
-    ExportSettings, ExportTime, ExportingProcess, FlowDirection, FlowEndReason, FlowRecord, Transport, Udp,
-    UdpSettings,
+    ExportSettings, ExportTime, ExportingProcess, FlowDirection, FlowEndReason, FlowRecord, InterfaceInfo,
+    ObservationContext, Selector, SelectorAlgorithm, Transport, Udp, UdpSettings,
 };
 
 /// 2026-11-21T07:40:00.123Z, an hour after start-up.
@@ -46,6 +46,39 @@ pub(crate) fn tcp_flow() -> FlowRecord {
         source_prefix_length: 24,
         destination_prefix_length: 22,
         bgp_next_hop: Some(address("203.0.113.1")),
+        ip_next_hop: Some(address("198.51.100.254")),
+        mpls_top_label: None,
+        layer2_segment_id: 0,
+        sampling_interval: 1,
+        selector_id: 0,
+    }
+}
+
+/// What the flows refer to.
+pub(crate) fn context() -> ObservationContext {
+    let interface = |index, name: &str, description: &str| InterfaceInfo {
+        index,
+        name: name.to_owned(),
+        description: description.to_owned(),
+    };
+    ObservationContext {
+        interfaces: vec![interface(7, "eth0", "transit to AS\u{a0}64500"), interface(9, "eth1.301", "")],
+        selectors: vec![
+            Selector {
+                id: 300,
+                interface: 7,
+                direction: FlowDirection::Ingress,
+                algorithm: SelectorAlgorithm::Systematic,
+                interval: 100,
+            },
+            Selector {
+                id: 4,
+                interface: 9,
+                direction: FlowDirection::Egress,
+                algorithm: SelectorAlgorithm::Random,
+                interval: 1000,
+            },
+        ],
     }
 }
 
@@ -55,6 +88,7 @@ pub(crate) fn flows() -> Vec<FlowRecord> {
     let udp6 = FlowRecord {
         source_address: address("2001:db8::1"),
         destination_address: address("2001:db8:ffff::2"),
+        ip_next_hop: Some(address("fe80::1")),
         source_port: 5353,
         destination_port: 53,
         protocol_identifier: 17,
@@ -102,10 +136,45 @@ pub(crate) fn flows() -> Vec<FlowRecord> {
         source_prefix_length: 0,
         destination_prefix_length: 0,
         bgp_next_hop: None,
+        ip_next_hop: None,
         flow_end_reason: FlowEndReason::ForcedEnd,
         ..tcp.clone()
     };
-    vec![tcp, udp6, icmp, icmp6, elephant, unknown_route]
+    let labelled =
+        FlowRecord { source_address: address("192.0.2.70"), mpls_top_label: Some(1_048_000), ..tcp.clone() };
+    let sampled = FlowRecord {
+        source_address: address("192.0.2.48"),
+        sampling_interval: 100,
+        selector_id: 300,
+        ..tcp.clone()
+    };
+    let sampled_in_a_tunnel = FlowRecord {
+        source_address: address("192.0.2.51"),
+        mpls_top_label: Some(16_001),
+        layer2_segment_id: 0xab_cdef,
+        ..sampled.clone()
+    };
+    let sampled6 = FlowRecord {
+        source_address: address("2001:db8::48"),
+        sampling_interval: 1000,
+        selector_id: 4,
+        ..udp6.clone()
+    };
+    let in_a_tunnel6 =
+        FlowRecord { source_address: address("2001:db8::51"), layer2_segment_id: 4242, ..udp6.clone() };
+    vec![
+        tcp,
+        udp6,
+        icmp,
+        icmp6,
+        elephant,
+        unknown_route,
+        labelled,
+        sampled,
+        sampled_in_a_tunnel,
+        sampled6,
+        in_a_tunnel6,
+    ]
 }
 
 /// An Exporting Process to `collector` over a real UDP socket.

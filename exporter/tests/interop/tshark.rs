@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
 
-use pathflow_exporter::{ExportSettings, FlowDirection, FlowRecord, Format};
+use pathflow_exporter::{ExportSettings, FlowDirection, FlowRecord, Format, ObservationContext};
 
-use super::support::{NOW, TempDir, flows, output, program, receive_all, udp_process};
+use super::support::{NOW, TempDir, context, flows, output, program, receive_all, udp_process};
 
 /// The port in the capture file; the one on loopback is any free one.
 const PORT: u16 = 4739;
@@ -37,10 +38,17 @@ fn pcap(datagrams: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Sends `records` over loopback, at most `batch` in a message, and returns the datagrams.
-fn exported(format: Format, records: &[FlowRecord], batch: usize) -> Vec<Vec<u8>> {
+fn exported(
+    format: Format,
+    context: ObservationContext,
+    records: &[FlowRecord],
+    batch: usize,
+) -> Vec<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let settings = ExportSettings { format, ..ExportSettings::default() };
     let mut process = udp_process(&settings, socket.local_addr().unwrap());
+    process.set_context(Arc::new(context));
+    process.tick(NOW);
     for records in records.chunks(batch) {
         process.export(NOW, records);
         process.flush(NOW);
@@ -103,6 +111,22 @@ fn expected(record: &FlowRecord, format: Format) -> Vec<(&'static str, String)> 
     if format == Format::Ipfix {
         fields.push(("cflow.dot1q_customer_vlan_id", record.dot1q_customer_vlan_id.to_string()));
     }
+    let next_hop = match record.source_address {
+        IpAddr::V4(_) => ("cflow.nexthop", "0.0.0.0"),
+        IpAddr::V6(_) => ("cflow.nexthopv6", "::"),
+    };
+    let address = record.ip_next_hop.map_or_else(|| next_hop.1.to_owned(), |address| address.to_string());
+    fields.push((next_hop.0, address));
+    fields.push(("cflow.sampling_interval", record.sampling_interval.to_string()));
+    let unless_absent = |is_there: bool, value: u64| if is_there { value.to_string() } else { String::new() };
+    let label = record.mpls_top_label.map_or_else(String::new, |label| label.to_string());
+    fields.push(("cflow.mpls_label", label));
+    let segment = u64::from(record.layer2_segment_id);
+    let segment = unless_absent(segment != 0, 0x0100_0000_0000_0000 | segment);
+    fields.push(("cflow.layer2_segment_id", segment));
+    let selector = unless_absent(record.selector_id != 0, record.selector_id.into());
+    let selector_field = if format == Format::Ipfix { "cflow.selector_id" } else { "cflow.sampler_id" };
+    fields.push((selector_field, selector));
     fields
 }
 
@@ -111,11 +135,53 @@ fn reads_every_field() {
     let directory = TempDir::new("tshark-fields");
     for format in [Format::Ipfix, Format::NetflowV9] {
         let capture = directory.file("fields.pcap");
-        std::fs::write(&capture, pcap(&exported(format, &flows(), 1))).unwrap();
+        std::fs::write(&capture, pcap(&exported(format, ObservationContext::default(), &flows(), 1)))
+            .unwrap();
         for (index, record) in flows().iter().enumerate() {
             let (names, values): (Vec<&str>, Vec<String>) = expected(record, format).into_iter().unzip();
-            assert_eq!(tshark(&capture, &names)[index], values, "{format:?} packet {index}: {names:?}");
+            // The first packet has the templates.
+            assert_eq!(tshark(&capture, &names)[index + 1], values, "{format:?} flow {index}: {names:?}");
         }
+    }
+}
+
+#[test]
+fn reads_options_data() {
+    let directory = TempDir::new("tshark-options");
+    for format in [Format::Ipfix, Format::NetflowV9] {
+        let capture = directory.file("options.pcap");
+        std::fs::write(&capture, pcap(&exported(format, context(), &[], 1))).unwrap();
+        let mut expected = vec![
+            ("cflow.direction", "0,1"),
+            ("cflow.sampling_interval", "100,1000"),
+            ("cflow.inputint", "7,9"),
+            ("cflow.if_name", "eth0,eth1.301"),
+            ("cflow.if_descr", "transit to AS\u{a0}64500,eth1.301"),
+        ];
+        expected.extend(match format {
+            Format::Ipfix => [
+                ("cflow.version", "10"),
+                ("cflow.observation_point_id", "7,9"),
+                ("cflow.selector_id", "300,4"),
+                ("cflow.selector_algorithm", "1,3"),
+                ("cflow.sampling_packet_interval", "1"),
+                ("cflow.sampling_packet_space", "99"),
+                ("cflow.sampling_size", "1"),
+                ("cflow.sampling_population", "1000"),
+            ],
+            Format::NetflowV9 => [
+                ("cflow.scope_interface", "7,9"),
+                ("cflow.sampler_id", "300,4"),
+                ("cflow.sampler_mode", "1,2"),
+                ("cflow.sampler_random_interval", "100,1000"),
+                ("cflow.scope_system", "00000000,00000000"),
+                ("cflow.count", "8"),
+                ("cflow.version", "9"),
+                ("cflow.sequence", "0"),
+            ],
+        });
+        let (names, values): (Vec<&str>, Vec<&str>) = expected.into_iter().unzip();
+        assert_eq!(tshark(&capture, &names), [values], "{format:?}: {names:?}");
     }
 }
 
@@ -124,7 +190,7 @@ fn finds_nothing_malformed() {
     let directory = TempDir::new("tshark-malformed");
     let records: Vec<FlowRecord> = flows().into_iter().cycle().take(600).collect();
     for format in [Format::Ipfix, Format::NetflowV9] {
-        let datagrams = exported(format, &records, 97);
+        let datagrams = exported(format, context(), &records, 97);
         let capture = directory.file("many.pcap");
         std::fs::write(&capture, pcap(&datagrams)).unwrap();
 
@@ -138,7 +204,9 @@ fn finds_nothing_malformed() {
             assert_eq!(packet[0], if format == Format::Ipfix { "10" } else { "9" });
             assert_eq!(packet[1], "", "malformed");
             assert_eq!(packet[2], "", "expert information");
-            let sequence = if format == Format::Ipfix { records_seen } else { index };
+            // The first packet has four records of options data.
+            let options = if index > 0 { 4 } else { 0 };
+            let sequence = if format == Format::Ipfix { options + records_seen } else { index };
             assert_eq!(packet[4], sequence.to_string());
             let values = packet[3].split(',').filter(|value| !value.is_empty());
             for value in values {
@@ -154,6 +222,9 @@ fn finds_nothing_malformed() {
         let text = output(&mut verbose);
         assert!(!text.contains("No template found"), "unknown template");
         assert!(!text.contains("Malformed"), "malformed");
-        assert!(!text.contains("Unknown"), "unknown field");
+        // tshark 4.0 calls sampler mode 1 so, which to the registry is deterministic sampling.
+        let is_known = |line: &&str| !line.contains("Unknown") || line.ends_with("SamplerMode: Unknown (1)");
+        let unknown: Vec<&str> = text.lines().filter(|line| !is_known(line)).collect();
+        assert!(unknown.is_empty(), "{format:?}: {unknown:?}");
     }
 }

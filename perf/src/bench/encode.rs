@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use anyhow::{Context as _, Result, ensure};
-use pathflow_exporter::encode::{Encoder, Message, Templates};
+use pathflow_exporter::encode::{Encoder, Message};
 use pathflow_exporter::{
     ExportSettings, ExportTime, ExportingProcess, FlowDirection, FlowEndReason, FlowRecord, Format,
-    Transport, Udp, UdpSettings,
+    ObservationContext, Transport, Udp, UdpSettings,
 };
 use pathflow_perf::cpu;
 use pathflow_perf::netns::Namespace;
@@ -105,7 +105,9 @@ fn encode(format: Format, family: &'static str, records: &[FlowRecord], common: 
     let mut encoder = Encoder::new(format, 1);
     let mut message = Message::new();
     // Storage gets its size, and the first message has the templates.
-    encoder.begin(&mut message, BUDGET, Templates::Include)?;
+    encoder.begin(&mut message, BUDGET)?;
+    let context = ObservationContext::default();
+    encoder.push_preamble(&mut message, &context, 0..encoder.preamble(&context).all);
     let mut octets = 0;
     let mut rates = Vec::new();
     let mut allocations = None;
@@ -143,7 +145,7 @@ fn encode_batch(encoder: &mut Encoder, message: &mut Message, records: &[FlowRec
             encoder.commit(message);
             octets += black_box(message.octets()).len() as u64;
             // There is room: an empty message takes the record that the full one did not.
-            let _ = encoder.begin(message, BUDGET, Templates::Omit);
+            let _ = encoder.begin(message, BUDGET);
             let _ = encoder.push(message, record);
         }
     }
@@ -258,6 +260,11 @@ fn records(is_ipv6: bool) -> Vec<FlowRecord> {
                 source_prefix_length: 24,
                 destination_prefix_length: 24,
                 bgp_next_hop: Some(IpAddr::from([203, 0, 113, 1])),
+                ip_next_hop: None,
+                mpls_top_label: None,
+                layer2_segment_id: 0,
+                sampling_interval: 1,
+                selector_id: 0,
             }
         })
         .collect()

@@ -1,8 +1,7 @@
 //! `kernel`: what one packet costs in the kernel program.
 //!
 //! Each number is the difference of two runs, one right after the other: a wrapper that varies the flow
-//! around the kernel program, and the same wrapper around an empty program. The kernel reports the mean
-//! of a run in whole nanoseconds.
+//! around the kernel program, and the same wrapper around an empty program.
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -20,10 +19,13 @@ pub(crate) struct Options {
     /// Packets of each run
     #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1000..))]
     pub(crate) packets: u32,
+    /// Numbers of flows
+    #[arg(long, value_delimiter = ',', default_values_t = FLOWS.to_vec())]
+    pub(crate) flows: Vec<u32>,
 }
 
 /// Numbers of flows that are measured: one cache line, first-level cache, last-level cache, memory.
-const FLOWS: [u32; 4] = [1, 1024, 65_536, 1_048_576];
+pub(crate) const FLOWS: &[u32] = &[1, 1024, 65_536, 1_048_576];
 /// Flows that are new in each epoch of the last measurement.
 const NEW_FLOWS: u32 = 65_536;
 
@@ -74,7 +76,7 @@ pub(crate) fn run(options: &Options, common: &Common, report: &mut Report) -> Re
 
         let (pairs, without_slot) = same_packet(&frame, default_sizes(), options, common)?;
         print("same packet", 1, default_sizes(), &pairs, without_slot)?;
-        for flows in FLOWS {
+        for &flows in &options.flows {
             let ample = ample_sizes(family, flows);
             let sizes = if ample == default_sizes() { vec![ample] } else { vec![ample, default_sizes()] };
             for sizes in sizes {
@@ -96,9 +98,9 @@ fn line(row: &Row) -> String {
         row.family,
         row.flows,
         row.slots,
-        row.empty.median,
-        row.program.median,
-        format!("{} / {} / {}", row.net.min, row.net.median, row.net.max),
+        format!("{:.1}", row.empty.median),
+        format!("{:.1}", row.program.median),
+        row.net.text(1),
         row.without_slot * 100.0
     )
 }
@@ -112,8 +114,8 @@ fn same_packet(frame: &Frame, sizes: TableSizes, options: &Options, common: &Com
     let mut pairs = Vec::new();
     for _ in 0..common.runs {
         let empty = vary.empty(options.packets)?;
-        let program = vary::run(tables.program.xdp()?, frame, options.packets)?;
-        pairs.push((empty.as_nanos() as f64, program.as_nanos() as f64));
+        let program = vary::run(tables.program.xdp()?, frame.octets(), options.packets)?;
+        pairs.push((empty, program));
     }
     let epoch = tables.end_epoch()?;
     ensure!(epoch.seen.packets == u64::from(options.packets) * pairs.len() as u64, "{epoch:?}");
@@ -138,7 +140,7 @@ fn known_flows(
     for _ in 0..common.runs {
         let empty = vary.wrapped(None, options.packets)?;
         let program = vary.wrapped(Some(tables.program.xdp()?), options.packets)?;
-        pairs.push((empty.as_nanos() as f64, program.as_nanos() as f64));
+        pairs.push((empty, program));
     }
     let epoch = tables.end_epoch()?;
     let packets = u64::from(flows) + u64::from(options.packets) * (pairs.len() as u64 + 1);
@@ -160,7 +162,7 @@ fn new_flows(frame: &Frame, sizes: TableSizes, common: &Common) -> Result<Pairs>
     for _ in 0..common.runs {
         let empty = vary.wrapped(None, NEW_FLOWS)?;
         let program = vary.wrapped(Some(tables.program.xdp()?), NEW_FLOWS)?;
-        pairs.push((empty.as_nanos() as f64, program.as_nanos() as f64));
+        pairs.push((empty, program));
         let epoch = tables.end_epoch()?;
         ensure!(epoch.seen.packets == u64::from(NEW_FLOWS), "{epoch:?}");
         without_slot += epoch.without_slot;

@@ -6,11 +6,14 @@ mod drain;
 mod encode;
 mod endtoend;
 mod exporter;
+mod families;
+mod file;
 mod final_report;
 mod kernel;
 mod latency;
 mod link;
 mod merge;
+mod mirror;
 mod random;
 mod replay;
 mod report;
@@ -59,6 +62,8 @@ struct Common {
 enum Measurement {
     /// Cost of one packet in the kernel program, over that of an empty program
     Kernel(kernel::Options),
+    /// The same for packets with other headers, at each hook
+    Families(families::Options),
     /// Draining the kernel's flow tables
     Drain,
     /// Deltas of flows merged into the flow cache
@@ -68,8 +73,12 @@ enum Measurement {
     /// pathflow beside other exporters, from a veth pair to a collector
     #[command(name = "endtoend")]
     EndToEnd(endtoend::Options),
+    /// Mirror mode (`AF_XDP`) beside the tables in the kernel
+    Mirror(mirror::Options),
     /// A capture of mixed traffic at top speed into pathflow
     Replay(replay::Options),
+    /// A capture file into flows, beside other programs that read one
+    File(file::Options),
     /// Time that pathflow adds to forwarding
     Latency(latency::Options),
     /// All of these, briefly
@@ -109,6 +118,10 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
             let _stay = stay()?;
             kernel::run(options, common, report)
         }
+        Measurement::Families(options) => {
+            let _stay = stay()?;
+            families::run(options, common, report)
+        }
         Measurement::Drain => {
             let _stay = stay()?;
             drain::run(common, report)
@@ -122,7 +135,12 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
             encode::run(common, report)
         }
         Measurement::EndToEnd(options) => endtoend::run(options, report),
+        Measurement::Mirror(options) => mirror::run(options, report),
         Measurement::Replay(options) => replay::run(options, report),
+        Measurement::File(options) => {
+            let _stay = stay()?;
+            file::run(options, common, report)
+        }
         Measurement::Latency(options) => latency::run(options, report),
         Measurement::All { pathflow } => all(pathflow.as_deref(), common, report),
     }
@@ -133,7 +151,8 @@ fn all(pathflow: Option<&Path>, common: &Common, report: &mut Report) -> Result<
     let pathflow = pathflow.map(Path::to_owned);
     let common = Common { runs: common.runs.min(3), ..*common };
     for measurement in [
-        Measurement::Kernel(kernel::Options { packets: 200_000 }),
+        Measurement::Kernel(kernel::Options { packets: 200_000, flows: kernel::FLOWS.to_vec() }),
+        Measurement::Families(families::Options { packets: 200_000 }),
         Measurement::Drain,
         Measurement::Merge,
         Measurement::Encode,
@@ -144,7 +163,9 @@ fn all(pathflow: Option<&Path>, common: &Common, report: &mut Report) -> Result<
             flows: vec![1000, 60_000],
             no_peers: false,
         }),
+        Measurement::Mirror(mirror::Options { packets: 3_000_000, rounds: 1, flows: vec![1000, 60_000] }),
         Measurement::Replay(replay::Options { pathflow: pathflow.clone(), loops: 100, rounds: 1 }),
+        Measurement::File(file::Options { pathflow: pathflow.clone(), packets: 1_000_000, rounds: 3 }),
         Measurement::Latency(latency::Options { pathflow, rate: 20_000, seconds: 2, rounds: 2 }),
     ] {
         measure(&measurement, &common, report)?;

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use pathflow::capture::Delta;
 use pathflow::config::raw;
 use pathflow::metering::{FlowCache, Timeouts};
-use pathflow_common::flow::{Ipv4Key, KeyFields};
+use pathflow_common::flow::{Encapsulation, Ipv4Key, KeyFields};
 use serde::Serialize;
 
 use crate::Common;
@@ -123,11 +123,13 @@ fn delta(flow: u32) -> Delta {
         KeyFields { observation_point: 1, protocol: 17, ports: [4, 0, 0, 9], ..KeyFields::default() };
     let [a, b, c, d] = (0x0a00_0000 + flow).to_be_bytes();
     Delta {
-        key: Ipv4Key::new(fields, [a, b, c, d, 198, 18, 0, 1]).widen(),
+        key: Ipv4Key::new(fields, [a, b, c, d, 198, 18, 0, 1]).widen(Encapsulation::NONE),
         octets: 50_000,
         packets: 100,
         first: 0,
         last: 0,
         tcp_control_bits: 0,
+        other_interface: 0,
+        next_hop: None,
     }
 }

@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     cpu::go_first().context("nice -20")?;
     let scratch = Scratch::new()?;
     let capture = scratch.file("mix.pcap");
-    let octets = write_capture(&capture)?;
+    let octets = write_capture(&capture, PACKETS)?;
     report.heading(
         "replay",
         &format!(
@@ -165,8 +165,8 @@ fn number(text: &str, label: &str) -> Option<u64> {
     text.split_once(label)?.1.split_whitespace().next()?.parse().ok()
 }
 
-/// Writes the capture; the IP octets in it.
-fn write_capture(path: &Path) -> Result<u64> {
+/// Writes a capture of so many packets, one each microsecond; the IP octets in it.
+pub(crate) fn write_capture(path: &Path, packets: u32) -> Result<u64> {
     // How many of 48 packets are of each kind: 28 short, 16 medium, 4 long.
     let kinds = [
         (12, Family::Ipv4, Transport::Tcp, 64, None),
@@ -190,7 +190,7 @@ fn write_capture(path: &Path) -> Result<u64> {
     }
     let mut random = Random::new();
     let mut ip_octets = 0;
-    for number in 0..PACKETS {
+    for number in 0..packets {
         let frame = &frames[random.below(frames.len() as u32) as usize];
         // Of uniform numbers, the product of two is small more often than not.
         let limit = random.below(FLOWS) + 1;

@@ -3,12 +3,15 @@
 use anyhow::Result;
 use pathflow::capture::{Delta, Drained, Epochs, FlowTables, KernelProgram, LoadSettings, TableSizes};
 use pathflow::config::raw::Capture;
+use pathflow::metering::packets::TunnelSettings;
 use pathflow_common::flow::HASH_SECRETS;
-use pathflow_common::layout::Count;
+use pathflow_common::layout::{Count, INTERFACE_FLAG_SAMPLING, Sampling};
 use pathflow_perf::frames::Family;
 
 /// Interface that `BPF_PROG_TEST_RUN` gives a packet: loopback.
 const LOOPBACK: u32 = 1;
+/// Its observation point.
+const POINT: u16 = 1;
 
 /// Secrets for the table's hash: digits of pi, so that runs can be compared.
 const SECRETS: [u32; HASH_SECRETS] = [
@@ -24,6 +27,8 @@ const SECRETS: [u32; HASH_SECRETS] = [
     0x38d0_1377,
     0xbe54_66cf,
     0x34e9_0c6c,
+    0xc0ac_29b7,
+    0xc97c_50dd,
 ];
 
 /// The sizes that the probe has unless it is told otherwise.
@@ -49,6 +54,19 @@ pub(crate) struct Tables {
     pub(crate) epochs: Epochs,
 }
 
+/// Every packet into its flow, with tables for one CPU.
+pub(crate) fn settings(sizes: TableSizes, cpu: u32) -> LoadSettings {
+    LoadSettings {
+        sizes,
+        table_cpus: vec![cpu],
+        hash_secrets: SECRETS,
+        fib_lookup: false,
+        tunnels: TunnelSettings::default(),
+        header_samples: false,
+        filter: None,
+    }
+}
+
 /// What one epoch held.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Epoch {
@@ -61,10 +79,19 @@ pub(crate) struct Epoch {
 impl Tables {
     /// Loads the program with flow tables for `cpu`.
     pub(crate) fn load(sizes: TableSizes, cpu: u32) -> Result<Self> {
-        let settings = LoadSettings { sizes, table_cpus: vec![cpu], hash_secrets: SECRETS };
-        let (program, tables, epochs) = KernelProgram::load(&settings)?;
+        Self::load_with(&settings(sizes, cpu), None)
+    }
+
+    /// The same with other settings; packets are sampled if that is wanted.
+    pub(crate) fn load_with(settings: &LoadSettings, sampling: Option<Sampling>) -> Result<Self> {
+        let (program, tables, epochs) = KernelProgram::load(settings)?;
+        let mut flags = 0;
+        if let Some(sampling) = sampling {
+            program.set_sampling(POINT, sampling, |_| 0);
+            flags = INTERFACE_FLAG_SAMPLING;
+        }
         // As on a router: the interface of the packet is found at once.
-        program.register(LOOPBACK, 1)?;
+        program.register(LOOPBACK, false, POINT, flags)?;
         Ok(Self { program, flows: tables, epochs })
     }
 

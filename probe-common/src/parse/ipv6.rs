@@ -1,16 +1,23 @@
 //! IPv6 and its extension headers (RFC 8200).
 
-use super::ethernet::Link;
+use super::link::Link;
+use super::transport::{TCP, TCP_OCTETS, TCP_WORD_OFFSET, Transport, UDP, UDP_OCTETS};
 use super::{FlowSink, PacketFacts, at_most_on_wire, transport};
 use crate::bytes::field;
-use crate::flow::{Ipv6Key, KEY_FLAG_LATER_FRAGMENT, KeyFields};
+use crate::flow::{Datagram, DatagramPorts, KEY_FLAG_LATER_FRAGMENT, KeyFields, WideKey};
 use crate::{DropReason, PacketBytes};
 
 /// Extension headers that are walked before the transport header. A packet with more is accounted under
 /// the protocol number of the next extension header, without ports.
 pub const MAX_EXTENSION_HEADERS: usize = 8;
 
+/// The same after the fragment header.
+const MAX_HEADERS_AFTER_FRAGMENT: usize = 4;
+
 const HEADER_OCTETS: usize = 40;
+const FRAGMENT_OCTETS: usize = 8;
+const FRAGMENT_OFFSET: u16 = 0xfff8;
+const MORE_FRAGMENTS: u16 = 1;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -22,9 +29,54 @@ const MOBILITY: u8 = 135;
 struct Upper {
     protocol: u8,
     offset: usize,
-    later_fragment: bool,
+    /// The fragment header, if there is one: its offset field with flags, and the identification.
+    fragment: u16,
+    identification: u32,
     /// False if the chain was cut, or longer than what is walked.
     reached: bool,
+}
+
+/// Octets of the header and of the shortest transport header.
+const USUAL_OCTETS: usize = HEADER_OCTETS + UDP_OCTETS;
+
+/// What [`parse`] finds for a packet of the usual shape: TCP or UDP right behind the header, all of it in the
+/// frame. `None` for any other.
+#[inline(always)]
+pub(super) fn parse_usual<P: PacketBytes>(
+    packet: &P,
+    observation_point: u16,
+    link: Link,
+) -> Option<(WideKey, PacketFacts)> {
+    let headers = packet.read::<USUAL_OCTETS>(link.offset)?;
+    let octets = u16::from_be_bytes(field(&headers, 4)) as usize + HEADER_OCTETS;
+    if headers[0] >> 4 != 6 || octets < USUAL_OCTETS || link.offset + octets > packet.readable_length() {
+        return None;
+    }
+    let protocol = headers[6];
+    let ports = field(&headers, HEADER_OCTETS);
+    let transport = match protocol {
+        UDP => Transport::udp(ports),
+        TCP if octets >= HEADER_OCTETS + TCP_OCTETS => {
+            Transport::tcp(ports, packet.read(link.offset + HEADER_OCTETS + TCP_WORD_OFFSET)?)
+        }
+        _ => return None,
+    };
+    let addresses = [field(&headers, 8), field(&headers, 16), field(&headers, 24), field(&headers, 32)];
+    let fields = KeyFields {
+        observation_point,
+        flags: 0,
+        protocol,
+        ports: transport.ports,
+        vlan_id: link.vlan_id,
+        customer_vlan_id: link.customer_vlan_id,
+        class_of_service: headers[0] << 4 | headers[1] >> 4,
+    };
+    let facts = PacketFacts {
+        octets: octets as u32,
+        tcp_control_bits: transport.tcp_control_bits,
+        header_octets: HEADER_OCTETS as u16 + transport.header_octets,
+    };
+    Some((WideKey::new(fields, addresses, link.encapsulation), facts))
 }
 
 #[inline(always)]
@@ -45,13 +97,38 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: 
     }
     let octets = at_most_on_wire(packet, link.offset, octets);
     let end = link.offset + octets as usize;
-    let upper = walk(packet, header[6], link.offset + HEADER_OCTETS, end);
-    let flags = if upper.later_fragment { KEY_FLAG_LATER_FRAGMENT } else { 0 };
-    let transport = if upper.later_fragment || !upper.reached {
-        transport::Transport::default()
-    } else {
-        transport::parse(packet, upper.protocol, upper.offset, end)
-    };
+    let mut upper = walk(packet, header[6], link.offset + HEADER_OCTETS, end);
+    let mut flags = 0;
+    let mut transport = Transport::default();
+    let is_later_fragment = upper.fragment & FRAGMENT_OFFSET != 0;
+    if !is_later_fragment && upper.reached {
+        transport = transport::parse(packet, upper.protocol, upper.offset, end);
+    }
+    let addresses: [[u8; 8]; 4] =
+        [field(&header, 8), field(&header, 16), field(&header, 24), field(&header, 32)];
+    if upper.fragment != 0 {
+        let identification = upper.identification;
+        let datagram = Datagram {
+            addresses: [
+                u64::from_ne_bytes(addresses[0]),
+                u64::from_ne_bytes(addresses[1]),
+                u64::from_ne_bytes(addresses[2]),
+                u64::from_ne_bytes(addresses[3]),
+            ],
+            identification,
+            protocol: 0,
+        };
+        if !is_later_fragment {
+            let ports = DatagramPorts { ports: transport.ports, protocol: upper.protocol as u32, jiffies: 0 };
+            sink.first_fragment(&datagram, ports);
+        } else if let Some(first) = sink.datagram_ports(&datagram) {
+            transport.ports = first.ports;
+            upper.protocol = first.protocol as u8;
+        } else {
+            flags = KEY_FLAG_LATER_FRAGMENT;
+            transport.ports = identification.to_ne_bytes();
+        }
+    }
     let fields = KeyFields {
         observation_point,
         flags,
@@ -61,38 +138,56 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: 
         customer_vlan_id: link.customer_vlan_id,
         class_of_service: header[0] << 4 | header[1] >> 4,
     };
-    sink.ipv6(
-        Ipv6Key::new(fields, [field(&header, 8), field(&header, 16), field(&header, 24), field(&header, 32)]),
-        PacketFacts { octets, tcp_control_bits: transport.tcp_control_bits },
+    sink.wide(
+        WideKey::new(fields, addresses, link.encapsulation),
+        PacketFacts {
+            octets,
+            tcp_control_bits: transport.tcp_control_bits,
+            header_octets: (upper.offset - link.offset) as u16 + transport.header_octets,
+        },
     );
 }
 
 #[inline(always)]
 fn walk<P: PacketBytes>(packet: &P, first: u8, start: usize, end: usize) -> Upper {
-    let mut upper = Upper { protocol: first, offset: start, later_fragment: false, reached: false };
+    let mut upper = Upper { protocol: first, offset: start, fragment: 0, identification: 0, reached: false };
+    if !skip(packet, &mut upper, end, MAX_EXTENSION_HEADERS) {
+        return upper;
+    }
+    if upper.protocol == FRAGMENT {
+        if upper.offset + FRAGMENT_OCTETS > end {
+            return upper;
+        }
+        let Some(header) = packet.read::<FRAGMENT_OCTETS>(upper.offset) else { return upper };
+        upper.fragment = u16::from_be_bytes(field(&header, 2)) & (FRAGMENT_OFFSET | MORE_FRAGMENTS);
+        upper.identification = u32::from_be_bytes(field(&header, 4));
+        upper.protocol = header[0];
+        upper.offset += FRAGMENT_OCTETS;
+        if upper.fragment & FRAGMENT_OFFSET != 0 || !skip(packet, &mut upper, end, MAX_HEADERS_AFTER_FRAGMENT)
+        {
+            return upper;
+        }
+    }
+    upper.reached = length_unit(upper.protocol).is_none() && upper.protocol != FRAGMENT;
+    upper
+}
+
+/// Goes over at most `limit` extension headers, up to a fragment header. Returns false if the chain is cut.
+#[inline(always)]
+fn skip<P: PacketBytes>(packet: &P, upper: &mut Upper, end: usize, limit: usize) -> bool {
     let mut headers = 0;
-    while headers < MAX_EXTENSION_HEADERS {
+    while headers < limit {
         let Some((less, shift)) = length_unit(upper.protocol) else { break };
         // What lies beyond is padding, not a header.
-        if upper.offset + 4 > end {
-            return upper;
+        if upper.offset + 2 > end {
+            return false;
         }
-        let Some([next, length, offset_high, offset_low]) = packet.read::<4>(upper.offset) else {
-            return upper;
-        };
-        if upper.protocol == FRAGMENT && u16::from_be_bytes([offset_high, offset_low]) & 0xfff8 != 0 {
-            upper.later_fragment = true;
-            upper.protocol = next;
-            return upper;
-        }
-        // The fragment header has no length field; that octet is reserved.
-        let length = if upper.protocol == FRAGMENT { 0 } else { length as usize };
-        upper.offset += (length + less) << shift;
+        let Some([next, length]) = packet.read::<2>(upper.offset) else { return false };
+        upper.offset = packet.forget(upper.offset + ((length as usize + less) << shift));
         upper.protocol = next;
         headers += 1;
     }
-    upper.reached = length_unit(upper.protocol).is_none();
-    upper
+    true
 }
 
 /// How an extension header says its length: in units of `1 << .1` octets, less `.0`. `None` if `protocol`
@@ -100,7 +195,7 @@ fn walk<P: PacketBytes>(packet: &P, first: u8, start: usize, end: usize) -> Uppe
 #[inline(always)]
 fn length_unit(protocol: u8) -> Option<(usize, u32)> {
     match protocol {
-        HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS | MOBILITY => Some((1, 3)),
+        HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY => Some((1, 3)),
         AUTHENTICATION => Some((2, 2)),
         _ => None,
     }

@@ -5,19 +5,25 @@
 //! and results leave through a [`FlowSink`] instead of being returned, so that each family's code path
 //! continues with its own key and nothing is copied through memory.
 //!
-//! Understood: Ethernet II, up to two VLAN tags, IPv4 with options and fragments, IPv6 with extension
-//! headers, ports of TCP, UDP, SCTP, UDP-Lite and DCCP, type and code of ICMP and `ICMPv6`.
+//! Understood: Ethernet II, VLAN tags, `PPPoE` sessions, MPLS labels, IPv4 with options and fragments, IPv6
+//! with extension headers, ports of TCP, UDP, SCTP, UDP-Lite and DCCP, type and code of ICMP and `ICMPv6`,
+//! and on request the inside of GRE, IP in IP and VXLAN.
 
-pub mod ethernet;
 mod ipv4;
 mod ipv6;
+pub mod link;
 mod transport;
+pub mod tunnel;
 
-use self::ethernet::Link;
-use crate::flow::{Ipv4Key, Ipv6Key};
+use self::link::Link;
+use self::tunnel::Tunnels;
+use crate::flow::{Datagram, DatagramPorts, Ipv4Key, WideKey};
 use crate::{DropReason, PacketBytes};
 
 pub use ipv6::MAX_EXTENSION_HEADERS;
+
+/// MPLS labels that are walked. A packet with more is [`DropReason::NotIp`].
+pub const MAX_LABELS: usize = 10;
 
 /// What a packet adds to its flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,22 +32,62 @@ pub struct PacketFacts {
     pub octets: u32,
     /// TCP control bits (RFC 7125): the low 12 bits of the header's word, 0 if not TCP.
     pub tcp_control_bits: u16,
+    /// Octets of network and transport header together, which every segment of a packet that is to be
+    /// segmented has for itself.
+    pub header_octets: u16,
 }
 
-/// Parses a packet whose network header is at `offset` and whose `EtherType` is known: for captures of links
-/// that are not Ethernet. Calls exactly one method of `sink`.
+/// Takes the one result of parsing a frame.
+pub trait FlowSink: Tunnels {
+    /// The packet belongs to a plain IPv4 flow.
+    fn ipv4(self, key: Ipv4Key, facts: PacketFacts);
+    /// The packet belongs to a flow with a wide key.
+    fn wide(self, key: WideKey, facts: PacketFacts);
+    /// The packet belongs to no flow; `octets` as in [`Count`](crate::layout::Count).
+    fn unaccounted(self, reason: DropReason, octets: u32);
+    /// The packet is the first fragment of a datagram of several. Others of its fragments may be asked for.
+    fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts);
+    /// What the first fragment of a datagram said, if it was seen.
+    fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts>;
+}
+
+/// Parses one Ethernet frame seen at `observation_point` and calls exactly one of the methods of `sink` that
+/// take it.
 #[inline(always)]
-pub fn parse_network<P: PacketBytes, S: FlowSink>(
-    packet: &P,
-    observation_point: u16,
-    ether_type: u16,
-    offset: usize,
-    sink: S,
-) {
-    let link = Link { offset, ..Link::untagged(ether_type) };
-    match ether_type {
-        ethernet::IPV4 => ipv4::parse(packet, observation_point, link, sink),
-        ethernet::IPV6 => ipv6::parse(packet, observation_point, link, sink),
+pub fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: u16, sink: S) {
+    match Link::ethernet(packet) {
+        Some(link) => parse_link(packet, observation_point, link, sink),
+        None => sink.unaccounted(DropReason::Truncated, packet.wire_length()),
+    }
+}
+
+/// Parses a packet of which the lowest part is known: for links that are not Ethernet, and for packets whose
+/// tag is held beside the frame. Calls exactly one of the methods of `sink` that take it.
+#[inline(always)]
+pub fn parse_link<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: u16, link: Link, sink: S) {
+    if link.ether_type == link::IPV4
+        && !sink.entered()
+        && let Some((key, facts)) = ipv4::parse_usual(packet, observation_point, link)
+    {
+        return sink.ipv4(key, facts);
+    }
+    if link.ether_type == link::IPV6
+        && !sink.entered()
+        && let Some((key, facts)) = ipv6::parse_usual(packet, observation_point, link)
+    {
+        return sink.wide(key, facts);
+    }
+    let mut link = match link.skip_all(packet) {
+        Ok(link) => link,
+        Err(reason) => return sink.unaccounted(reason, packet.wire_length()),
+    };
+    if sink.entered() {
+        link = tunnel::enter(packet, link.forget(packet), &sink);
+    }
+    let link = link.forget(packet);
+    match link.ether_type {
+        link::IPV4 => ipv4::parse(packet, observation_point, link, sink),
+        link::IPV6 => ipv6::parse(packet, observation_point, link, sink),
         _ => sink.unaccounted(DropReason::NotIp, packet.wire_length()),
     }
 }
@@ -56,33 +102,4 @@ fn at_most_on_wire<P: PacketBytes>(packet: &P, offset: usize, octets: u32) -> u3
         return octets;
     }
     octets.min(packet.wire_length().saturating_sub(offset as u32))
-}
-
-/// Takes the one result of parsing a frame.
-pub trait FlowSink {
-    /// The packet belongs to an IPv4 flow.
-    fn ipv4(self, key: Ipv4Key, facts: PacketFacts);
-    /// The packet belongs to an IPv6 flow.
-    fn ipv6(self, key: Ipv6Key, facts: PacketFacts);
-    /// The packet belongs to no flow; `octets` as in [`Count`](crate::layout::Count).
-    fn unaccounted(self, reason: DropReason, octets: u32);
-}
-
-/// Parses one frame seen at `observation_point` and calls exactly one method of `sink`.
-#[inline(always)]
-pub fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: u16, sink: S) {
-    let Some(ether_type) = packet.read::<2>(ethernet::TYPE_OFFSET) else {
-        return sink.unaccounted(DropReason::Truncated, packet.wire_length());
-    };
-    // Most packets have no tag. With the offset a constant, their path is a third shorter.
-    let link = Link::untagged(u16::from_be_bytes(ether_type));
-    if link.ether_type == ethernet::IPV4 {
-        return ipv4::parse(packet, observation_point, link, sink);
-    }
-    match ethernet::skip_tags(packet, link) {
-        Ok(link) if link.ether_type == ethernet::IPV4 => ipv4::parse(packet, observation_point, link, sink),
-        Ok(link) if link.ether_type == ethernet::IPV6 => ipv6::parse(packet, observation_point, link, sink),
-        Ok(_) => sink.unaccounted(DropReason::NotIp, packet.wire_length()),
-        Err(reason) => sink.unaccounted(reason, packet.wire_length()),
-    }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use pathflow_common::flow::{HASH_SECRETS, Ipv4Key, Ipv6Key, Key, KeyFields};
+use pathflow_common::flow::{Encapsulation, HASH_SECRETS, Ipv4Key, Key, KeyFields, WideKey};
 use pathflow_common::layout::{PROBES, slot_number};
 
 /// Two sets of secrets, from the digits of pi and of e.
@@ -21,6 +21,8 @@ const SECRETS: [[u32; HASH_SECRETS]; 2] = [
         0x38d0_1377,
         0xbe54_66cf,
         0x34e9_0c6c,
+        0xc0ac_29b7,
+        0xc97c_50dd,
     ],
     [
         0xb7e1_5162,
@@ -35,6 +37,8 @@ const SECRETS: [[u32; HASH_SECRETS]; 2] = [
         0x926c_fbe5,
         0xf4bf_8d8d,
         0x8c31_d763,
+        0xda06_c80a,
+        0xbb11_85eb,
     ],
 ];
 
@@ -153,7 +157,7 @@ fn ipv6_flows() {
         let halves = |address: u128| [(address >> 64) as u64, address as u64].map(u64::to_be_bytes);
         let [a, b] = halves(source);
         let [c, d] = halves(destination);
-        Ipv6Key::new(fields, [a, b, c, d])
+        WideKey::new(fields, [a, b, c, d], Encapsulation::NONE)
     };
     let network = 0x2001_0db8_0000_0000_0000_0000_0000_0000;
     assert_spread("interface identifier", |i| key(network | u128::from(i), network | 1, udp));

@@ -1,7 +1,8 @@
 //! IPv4 headers.
 
 use pathflow_common::DropReason;
-use pathflow_common::flow::{Addresses, KEY_FLAG_LATER_FRAGMENT, KeyFields};
+use pathflow_common::flow::{Addresses, Encapsulation, KeyFields};
+use pathflow_common::parse::PacketFacts;
 
 use crate::support::{
     DESTINATION4, Flow, Ipv4, POINT, PORTS, SOURCE4, parse_captured, parse_frame, tcp, udp,
@@ -13,7 +14,7 @@ const HEADER: usize = 14;
 #[test]
 fn a_plain_datagram() {
     let header = Ipv4 { type_of_service: 0xb8, ..Ipv4::of(17) };
-    let Flow { fields, addresses, facts } = parse_frame(&header.frame(&udp())).flow();
+    let Flow { fields, addresses, encapsulation, facts } = parse_frame(&header.frame(&udp())).flow();
     let expected = KeyFields {
         observation_point: POINT,
         flags: 0,
@@ -25,7 +26,8 @@ fn a_plain_datagram() {
     };
     assert_eq!(fields, expected);
     assert_eq!(addresses, Addresses::Ipv4(SOURCE4, DESTINATION4));
-    assert_eq!((facts.octets, facts.tcp_control_bits), (36, 0));
+    assert_eq!(encapsulation, Encapsulation::NONE);
+    assert_eq!(facts, PacketFacts { octets: 36, tcp_control_bits: 0, header_octets: 28 });
 }
 
 #[test]
@@ -37,25 +39,6 @@ fn ports_follow_the_options() {
         let flow = parse_frame(&header.frame(&tcp(0x012))).flow();
         assert_eq!((flow.fields.ports, flow.facts.tcp_control_bits), (PORTS, 0x012), "{words} words");
         assert_eq!(flow.facts.octets as usize, 20 + words * 4 + 20);
-    }
-}
-
-#[test]
-fn the_first_fragment_has_ports() {
-    let header = Ipv4 { fragment: 0x2000, ..Ipv4::of(17) };
-    let flow = parse_frame(&header.frame(&udp())).flow();
-    assert_eq!((flow.fields.ports, flow.fields.flags), (PORTS, 0));
-}
-
-#[test]
-fn later_fragments_have_none_and_say_so() {
-    // In the middle, the last, at the smallest and at the greatest offset.
-    for fragment in [0x2001, 0x0001, 0x3fff, 0x1fff, 0x0100] {
-        let header = Ipv4 { fragment, ..Ipv4::of(6) };
-        let flow = parse_frame(&header.frame(&tcp(0xfff))).flow();
-        assert_eq!(flow.fields.ports, [0; 4], "{fragment:#x}");
-        assert_eq!(flow.fields.flags, KEY_FLAG_LATER_FRAGMENT);
-        assert_eq!((flow.fields.protocol, flow.facts.tcp_control_bits), (6, 0));
     }
 }
 

@@ -1,6 +1,10 @@
 //! Keys: what is put in comes out again.
 
-use pathflow_common::flow::{Addresses, Ipv4Key, Ipv6Key, KEY_FLAG_IPV6, Key, KeyFields};
+use pathflow_common::flow::{
+    Addresses, Datagram, DatagramPorts, Encapsulation, Ipv4Key, KEY_FLAG_IPV6, KEY_FLAG_LATER_FRAGMENT, Key,
+    KeyFields, WIDE_KEY_WORDS, WideKey,
+};
+use proptest::option;
 use proptest::prelude::*;
 
 fn fields() -> impl Strategy<Value = KeyFields> {
@@ -19,15 +23,31 @@ fn fields() -> impl Strategy<Value = KeyFields> {
     )
 }
 
+fn encapsulation() -> impl Strategy<Value = Encapsulation> {
+    (option::of(0..=0xf_ffff_u32), 0..=0xff_ffff_u32).prop_map(|(label, identifier)| {
+        let bare = Encapsulation::NONE.with_vxlan_network_identifier(identifier);
+        label.map_or(bare, |label| bare.with_mpls_top_label(label))
+    })
+}
+
 proptest! {
     #[test]
-    fn ipv4_keys_hold_their_fields(mut fields in fields(), addresses: [u8; 8], epoch: u32) {
+    fn ipv4_keys_hold_their_fields(
+        mut fields in fields(),
+        addresses: [u8; 8],
+        encapsulation in encapsulation(),
+        epoch: u32,
+    ) {
         fields.flags &= !KEY_FLAG_IPV6;
         let key = Ipv4Key::new(fields, addresses);
         prop_assert_eq!(key.fields(), fields);
-        prop_assert_eq!(key.widen().fields(), fields);
         let [a, b, c, d, e, f, g, h] = addresses;
-        prop_assert_eq!(key.widen().addresses(), Addresses::Ipv4([a, b, c, d], [e, f, g, h]));
+        for encapsulation in [Encapsulation::NONE, encapsulation] {
+            let wide = key.widen(encapsulation);
+            prop_assert_eq!(wide.fields(), fields);
+            prop_assert_eq!(wide.encapsulation(), encapsulation);
+            prop_assert_eq!(wide.addresses(), Addresses::Ipv4([a, b, c, d], [e, f, g, h]));
+        }
 
         prop_assert_eq!(key.epoch(), 0);
         let mut stamped = key;
@@ -35,16 +55,26 @@ proptest! {
         prop_assert_eq!(stamped.epoch(), epoch);
         prop_assert_eq!(stamped.fields(), fields);
         prop_assert_eq!(stamped.without_epoch(), key);
-        prop_assert_eq!(stamped.without_epoch().widen(), stamped.widen().without_epoch());
+        prop_assert_eq!(
+            stamped.without_epoch().widen(encapsulation),
+            stamped.widen(encapsulation).without_epoch()
+        );
     }
 
     #[test]
-    fn ipv6_keys_hold_their_fields(fields in fields(), source: [u8; 16], destination: [u8; 16], epoch: u32) {
+    fn ipv6_keys_hold_their_fields(
+        fields in fields(),
+        source: [u8; 16],
+        destination: [u8; 16],
+        encapsulation in encapsulation(),
+        epoch: u32,
+    ) {
         let words: Vec<[u8; 8]> = [source, destination]
             .iter()
             .flat_map(|address| address.chunks(8).map(|half| half.try_into().unwrap()).collect::<Vec<_>>())
             .collect();
-        let key = Ipv6Key::new(fields, words.try_into().unwrap());
+        let key = WideKey::new(fields, words.try_into().unwrap(), encapsulation);
+        prop_assert_eq!(key.encapsulation(), encapsulation);
         let expected = KeyFields { flags: fields.flags | KEY_FLAG_IPV6, ..fields };
         prop_assert_eq!(key.fields(), expected);
         prop_assert_eq!(key.addresses(), Addresses::Ipv6(source, destination));
@@ -79,8 +109,96 @@ fn identifiers_are_cut_to_twelve_bits() {
 #[test]
 fn a_family_cannot_be_taken_for_the_other() {
     // The same words, were it not for the flag.
-    let ipv4 = Ipv4Key::new(KeyFields::default(), [7; 8]).widen();
-    let ipv6 = Ipv6Key::new(KeyFields::default(), [[7; 8], [0; 8], [0; 8], [0; 8]]);
+    let ipv4 = Ipv4Key::new(KeyFields::default(), [7; 8]).widen(Encapsulation::NONE);
+    let ipv6 = WideKey::new(KeyFields::default(), [[7; 8], [0; 8], [0; 8], [0; 8]], Encapsulation::NONE);
     assert_ne!(ipv4, ipv6);
-    assert_eq!(Key([0; 6]).addresses(), Addresses::Ipv4([0; 4], [0; 4]));
+    assert_eq!(Key([0; WIDE_KEY_WORDS]).addresses(), Addresses::Ipv4([0; 4], [0; 4]));
+}
+
+#[test]
+fn label_zero_is_a_label() {
+    let none = Encapsulation::NONE;
+    assert_eq!((none.mpls_top_label(), none.vxlan_network_identifier(), none.is_any()), (None, 0, false));
+    let explicit_null = none.with_mpls_top_label(0);
+    assert_eq!((explicit_null.mpls_top_label(), explicit_null.is_any()), (Some(0), true));
+    assert_ne!(explicit_null, none);
+}
+
+#[test]
+fn labels_and_identifiers_do_not_run_into_each_other() {
+    for (label, identifier) in [(u32::MAX, 0), (0, u32::MAX), (u32::MAX, u32::MAX), (0xf_ffff, 1)] {
+        for both in [
+            Encapsulation::NONE.with_mpls_top_label(label).with_vxlan_network_identifier(identifier),
+            Encapsulation::NONE.with_vxlan_network_identifier(identifier).with_mpls_top_label(label),
+            // The last one set counts.
+            Encapsulation::NONE
+                .with_mpls_top_label(!label)
+                .with_vxlan_network_identifier(!identifier)
+                .with_mpls_top_label(label)
+                .with_vxlan_network_identifier(identifier),
+        ] {
+            assert_eq!(both.mpls_top_label(), Some(label & 0xf_ffff));
+            assert_eq!(both.vxlan_network_identifier(), identifier & 0xff_ffff);
+        }
+    }
+}
+
+/// Fields of later fragments of protocol 17 under tags.
+fn later_fragment(identification: u32) -> KeyFields {
+    KeyFields {
+        observation_point: 7,
+        flags: KEY_FLAG_LATER_FRAGMENT,
+        protocol: 17,
+        ports: identification.to_ne_bytes(),
+        vlan_id: 100,
+        customer_vlan_id: 200,
+        class_of_service: 0xb8,
+    }
+}
+
+#[test]
+fn the_datagram_of_later_fragments_is_in_their_key() {
+    let label = Encapsulation::NONE.with_mpls_top_label(16);
+    let addresses = [192, 0, 2, 1, 198, 51, 100, 2];
+    let key = Ipv4Key::new(later_fragment(0xabcd), addresses).widen(label);
+    let expected = Datagram {
+        addresses: [u64::from_ne_bytes(addresses), 0, 0, 0],
+        identification: 0xabcd,
+        protocol: 17,
+    };
+    assert_eq!(key.datagram(), Some(expected));
+    // RFC 8200 section 4.5: the protocol is no part of it in IPv6.
+    let halves = [[1; 8], [2; 8], [3; 8], [4; 8]];
+    let key = WideKey::new(later_fragment(0x1234_5678), halves, label);
+    let expected =
+        Datagram { addresses: halves.map(u64::from_ne_bytes), identification: 0x1234_5678, protocol: 0 };
+    assert_eq!(key.datagram(), Some(expected));
+    let with_ports = KeyFields { flags: 0, ..later_fragment(0xabcd) };
+    assert_eq!(Ipv4Key::new(with_ports, addresses).widen(label).datagram(), None);
+}
+
+#[test]
+fn later_fragments_become_the_flow_of_their_first_one() {
+    let label = Encapsulation::NONE.with_mpls_top_label(16);
+    let first = DatagramPorts { ports: [0, 53, 0x30, 0x39], protocol: 6, jiffies: 9 };
+    let ipv4 = |fields| Ipv4Key::new(fields, [7; 8]).widen(label);
+    let ipv6 = |fields| WideKey::new(fields, [[1; 8], [2; 8], [3; 8], [4; 8]], label);
+    let later = later_fragment(0xffff_ffff);
+    let expected = KeyFields { flags: 0, protocol: 6, ports: first.ports, ..later };
+    assert_eq!(ipv4(later).with_ports_of(first), ipv4(expected));
+    assert_eq!(ipv6(later).with_ports_of(first), ipv6(expected));
+    let expected = KeyFields { flags: 0, ports: [0; 4], ..later };
+    assert_eq!(ipv4(later).without_ports(), ipv4(expected));
+    assert_eq!(ipv6(later).without_ports(), ipv6(expected));
+}
+
+#[test]
+fn the_kernel_knows_datagrams_by_their_octets() {
+    let datagram = Datagram { addresses: [1, 2, 3, 4], identification: 0x0102_0304, protocol: 0x0506_0708 };
+    let words: Vec<u8> = [1_u64, 2, 3, 4].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let expected = [&words[..], &0x0102_0304_u32.to_ne_bytes(), &0x0506_0708_u32.to_ne_bytes()].concat();
+    assert_eq!(datagram.octets()[..], expected);
+    let octets = [&[1, 2, 3, 4][..], &17_u32.to_ne_bytes(), &0xdead_beef_u32.to_ne_bytes()].concat();
+    let ports = DatagramPorts::from_octets(octets.try_into().unwrap());
+    assert_eq!(ports, DatagramPorts { ports: [1, 2, 3, 4], protocol: 17, jiffies: 0xdead_beef });
 }

@@ -5,11 +5,17 @@
 
 mod corpus;
 mod ethernet;
+mod extensions;
+mod fragments;
 mod hash;
 mod ipv4;
 mod ipv6;
 mod keys;
+mod layers;
+mod mpls;
+mod pppoe;
 mod properties;
 mod support;
 mod transport;
 mod truncation;
+mod tunnel;

@@ -1,17 +1,26 @@
 //! Properties on random input, with `etherparse` as the independent opinion.
 
 use etherparse::{
-    Icmpv4Slice, IpAuthHeader, IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions,
+    IpAuthHeader, IpFragOffset, IpHeaders, IpNumber, Ipv4Extensions, Ipv4Header, Ipv6Extensions,
     Ipv6FlowLabel, Ipv6FragmentHeader, Ipv6Header, Ipv6RawExtHeader, Ipv6RoutingExtensions, NetSlice,
     PacketBuilder, SlicedPacket, TcpHeader, TransportSlice, VlanId,
 };
-use pathflow_common::flow::{Addresses, KEY_FLAG_IPV6, KEY_FLAG_LATER_FRAGMENT, KeyFields};
+use pathflow_common::flow::{Addresses, Encapsulation, KEY_FLAG_IPV6, KEY_FLAG_LATER_FRAGMENT, KeyFields};
 use pathflow_common::parse::PacketFacts;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::support::{Flow, POINT, Parsed, ethernet, parse_captured, parse_frame};
+use crate::layers::{Tunnel, layers};
+use crate::support::{Flow, Observer, POINT, Parsed, ethernet, parse_frame};
+
+/// Identification in every IPv6 fragment header.
+const FRAGMENT_IDENTIFICATION: u32 = 7;
+
+/// Versions with header lengths, protocol numbers and parts of `EtherType`s.
+const TELLING: [u8; 24] = [
+    0, 1, 4, 6, 8, 17, 20, 40, 41, 43, 44, 47, 50, 51, 58, 60, 0x21, 0x45, 0x46, 0x57, 0x60, 0x81, 0x86, 0xdd,
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
@@ -19,14 +28,48 @@ proptest! {
     /// The checks are in `parse_captured`: no panic, one call, octets of the frame.
     #[test]
     fn any_octets_have_one_result(octets in vec(any::<u8>(), 0..200), wire_length: u32) {
-        parse_frame(&octets);
-        parse_captured(&octets, wire_length);
+        for observer in [Observer::default(), Observer::inside()] {
+            observer.parse(&octets);
+            observer.parse_captured(&octets, wire_length);
+        }
+    }
+
+    /// Octets that mean something as lengths, protocols and types, behind every layer that is walked.
+    #[test]
+    fn any_octets_in_any_layers_have_one_result(
+        layers in layers(),
+        octets in vec(prop_oneof![any::<u8>(), prop::sample::select(&TELLING[..])], 0..120),
+        is_ipv6: bool,
+        wire_length: u32,
+    ) {
+        let frame = layers.frame(&octets, is_ipv6);
+        for observer in [Observer::default(), Observer::inside()] {
+            observer.parse(&frame);
+            observer.parse_captured(&frame, wire_length);
+        }
+    }
+
+    /// What lies below the network layer changes nothing in what is read of it.
+    #[test]
+    fn layers_change_nothing_in_the_packet(layers in layers(), frame in valid_frame()) {
+        let bare = opinion(&frame);
+        let packet = &frame[frame.len() - bare.facts.octets as usize..];
+        let is_ipv6 = bare.fields.flags & KEY_FLAG_IPV6 != 0;
+        let wrapped = layers.frame(packet, is_ipv6);
+        let expected = layers.expected(bare);
+        prop_assert_eq!(Observer::inside().parse(&wrapped), Parsed::Flow(expected));
+        let outside = Observer::default().parse(&wrapped);
+        if layers.tunnel == Tunnel::None {
+            prop_assert_eq!(outside, Parsed::Flow(expected));
+        } else {
+            prop_assert_eq!(outside, Parsed::Flow(layers.outside(packet, is_ipv6)));
+        }
     }
 
     /// Random octets are hardly ever IP; with the right type they always get to its parser.
     #[test]
     fn any_octets_after_a_type_have_one_result(
-        tags in vec((prop::sample::select(&[0x8100, 0x88a8, 0x9100][..]), any::<u16>()), 0..4),
+        tags in vec((prop::sample::select(&[0x8100, 0x88a8, 0x9100][..]), any::<u16>()), 0..7),
         ether_type in prop::sample::select(&[0x0800, 0x86dd][..]),
         version in prop::sample::select(&[0x45, 0x4f, 0x60][..]),
         mut octets in vec(any::<u8>(), 1..200),
@@ -38,7 +81,7 @@ proptest! {
         }
         let frame = ethernet(&tags, ether_type, &octets);
         let parsed = parse_frame(&frame);
-        if tags.len() > 2 {
+        if tags.len() > 4 {
             prop_assert!(matches!(parsed, Parsed::Unaccounted(..)));
         }
     }
@@ -82,16 +125,27 @@ fn fragment_offset() -> impl Strategy<Value = u16> {
 }
 
 fn ipv4_headers() -> impl Strategy<Value = IpHeaders> {
-    (any::<u8>(), any::<[u8; 4]>(), any::<[u8; 4]>(), 0..=10_usize, fragment_offset(), any::<bool>())
-        .prop_map(|(type_of_service, source, destination, option_words, offset, more)| {
-            let mut header = Ipv4Header::new(0, 64, IpNumber::UDP, source, destination).unwrap();
-            header.dscp = (type_of_service >> 2).try_into().unwrap();
-            header.ecn = (type_of_service & 3).try_into().unwrap();
-            header.options = vec![1; option_words * 4].as_slice().try_into().unwrap();
-            header.fragment_offset = IpFragOffset::try_new(offset).unwrap();
-            header.more_fragments = offset != 0 && more;
-            IpHeaders::Ipv4(header, Ipv4Extensions::default())
-        })
+    (
+        any::<u8>(),
+        any::<u16>(),
+        any::<[u8; 4]>(),
+        any::<[u8; 4]>(),
+        0..=10_usize,
+        fragment_offset(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(type_of_service, identification, source, destination, option_words, offset, more)| {
+                let mut header = Ipv4Header::new(0, 64, IpNumber::UDP, source, destination).unwrap();
+                header.identification = identification;
+                header.dscp = (type_of_service >> 2).try_into().unwrap();
+                header.ecn = (type_of_service & 3).try_into().unwrap();
+                header.options = vec![1; option_words * 4].as_slice().try_into().unwrap();
+                header.fragment_offset = IpFragOffset::try_new(offset).unwrap();
+                header.more_fragments = offset != 0 && more;
+                IpHeaders::Ipv4(header, Ipv4Extensions::default())
+            },
+        )
 }
 
 fn options_header() -> impl Strategy<Value = Ipv6RawExtHeader> {
@@ -133,7 +187,7 @@ fn ipv6_headers() -> impl Strategy<Value = IpHeaders> {
                 }),
                 fragment: fragment.map(|(offset, more)| {
                     let offset = IpFragOffset::try_new(offset).unwrap();
-                    Ipv6FragmentHeader::new(IpNumber::UDP, offset, later && more, 7)
+                    Ipv6FragmentHeader::new(IpNumber::UDP, offset, later && more, FRAGMENT_IDENTIFICATION)
                 }),
                 auth: auth
                     .filter(|_| !later)
@@ -186,7 +240,9 @@ fn opinion(frame: &[u8]) -> Flow {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     let vlan_ids = packet.vlan_ids();
     let vlan_id = |index: usize| vlan_ids.get(index).map_or(0, |id| id.value());
-    let (addresses, flags, protocol, class_of_service, octets) = match packet.net.unwrap() {
+    let net = packet.net.unwrap();
+    let network_octets = octets_before_payload(&net);
+    let (addresses, flags, protocol, class_of_service, octets, identification) = match net {
         NetSlice::Ipv4(ip) => {
             let header = ip.header();
             let later = header.fragments_offset().value() != 0;
@@ -196,6 +252,7 @@ fn opinion(frame: &[u8]) -> Flow {
                 header.protocol().0,
                 header.dcp().value() << 2 | header.ecn().value(),
                 u32::from(header.total_len()),
+                u32::from(header.identification()),
             )
         }
         NetSlice::Ipv6(ip) => {
@@ -207,22 +264,26 @@ fn opinion(frame: &[u8]) -> Flow {
                 ip.payload().ip_number.0,
                 header.traffic_class(),
                 u32::from(header.payload_length()) + 40,
+                FRAGMENT_IDENTIFICATION,
             )
         }
         other @ NetSlice::Arp(_) => panic!("{other:?}"),
     };
-    let (ports, tcp_control_bits) = match packet.transport {
-        Some(TransportSlice::Udp(udp)) => (ports(udp.source_port(), udp.destination_port()), 0),
+    let (mut ports, tcp_control_bits, transport_octets) = match packet.transport {
+        Some(TransportSlice::Udp(udp)) => (ports(udp.source_port(), udp.destination_port()), 0, 8),
         Some(TransportSlice::Tcp(tcp)) => {
             let bits =
                 [tcp.fin(), tcp.syn(), tcp.rst(), tcp.psh(), tcp.ack(), tcp.urg(), tcp.ece(), tcp.cwr()];
             let bits = bits.iter().enumerate().map(|(place, bit)| u16::from(*bit) << place).sum();
-            (ports(tcp.source_port(), tcp.destination_port()), bits)
+            (ports(tcp.source_port(), tcp.destination_port()), bits, tcp.header_len() as u16)
         }
-        Some(TransportSlice::Icmpv4(icmp)) => icmp_ports(&icmp),
-        Some(TransportSlice::Icmpv6(icmp)) => ([0, 0, icmp.type_u8(), icmp.code_u8()], 0),
-        _ => ([0; 4], 0),
+        Some(TransportSlice::Icmpv4(icmp)) => ([0, 0, icmp.type_u8(), icmp.code_u8()], 0, 0),
+        Some(TransportSlice::Icmpv6(icmp)) => ([0, 0, icmp.type_u8(), icmp.code_u8()], 0, 0),
+        _ => ([0; 4], 0, 0),
     };
+    if flags & KEY_FLAG_LATER_FRAGMENT != 0 {
+        ports = identification.to_ne_bytes();
+    }
     let fields = KeyFields {
         observation_point: POINT,
         flags,
@@ -232,11 +293,20 @@ fn opinion(frame: &[u8]) -> Flow {
         customer_vlan_id: vlan_id(1),
         class_of_service,
     };
-    Flow { fields, addresses, facts: PacketFacts { octets, tcp_control_bits } }
+    let header_octets = network_octets as u16 + transport_octets;
+    let facts = PacketFacts { octets, tcp_control_bits, header_octets };
+    Flow { fields, addresses, encapsulation: Encapsulation::NONE, facts }
 }
 
-fn icmp_ports(icmp: &Icmpv4Slice<'_>) -> ([u8; 4], u16) {
-    ([0, 0, icmp.type_u8(), icmp.code_u8()], 0)
+/// Octets of the network header with its extension headers.
+fn octets_before_payload(net: &NetSlice<'_>) -> u32 {
+    match net {
+        NetSlice::Ipv4(ip) => u32::from(ip.header().ihl()) * 4,
+        NetSlice::Ipv6(ip) => {
+            40 + u32::from(ip.header().payload_length()) - ip.payload().payload.len() as u32
+        }
+        other @ NetSlice::Arp(_) => panic!("{other:?}"),
+    }
 }
 
 fn ports(source: u16, destination: u16) -> [u8; 4] {

@@ -1,10 +1,12 @@
 //! Frames put together octet by octet, and the parser's answer as a value.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 
 use pathflow_common::DropReason;
 use pathflow_common::bytes::SliceFrame;
-use pathflow_common::flow::{Addresses, Ipv4Key, Ipv6Key, KeyFields};
+use pathflow_common::flow::{Addresses, Datagram, DatagramPorts, Encapsulation, Ipv4Key, KeyFields, WideKey};
+use pathflow_common::parse::tunnel::Tunnels;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse};
 
 /// Observation point of every parsed frame.
@@ -30,6 +32,7 @@ pub(crate) enum Parsed {
 pub(crate) struct Flow {
     pub(crate) fields: KeyFields,
     pub(crate) addresses: Addresses,
+    pub(crate) encapsulation: Encapsulation,
     pub(crate) facts: PacketFacts,
 }
 
@@ -53,8 +56,56 @@ impl Parsed {
     }
 }
 
+/// UDP ports of VXLAN for [`Observer::inside`].
+pub(crate) const VXLAN_PORTS: [u16; 2] = [4789, 8472];
+
+/// Where frames are seen: which packet counts of those in a tunnel, and what is remembered of fragments.
+#[derive(Default)]
+pub(crate) struct Observer {
+    enters_tunnels: bool,
+    datagrams: RefCell<HashMap<Datagram, DatagramPorts>>,
+}
+
+impl Observer {
+    /// Tunnels are entered.
+    pub(crate) fn inside() -> Self {
+        Self { enters_tunnels: true, ..Self::default() }
+    }
+
+    /// Parses a complete frame.
+    pub(crate) fn parse(&self, octets: &[u8]) -> Parsed {
+        self.parse_captured(octets, octets.len() as u32)
+    }
+
+    /// Parses the first octets of a frame that has `wire_length` octets. Exactly one method of the sink must
+    /// be called that takes it, and a frame that is not accounted must be counted with its wire length.
+    pub(crate) fn parse_captured(&self, octets: &[u8], wire_length: u32) -> Parsed {
+        let (calls, result) = (Cell::new(0), Cell::new(None));
+        let sink = Keep { observer: self, calls: &calls, result: &result };
+        parse(&SliceFrame::captured(octets, wire_length), POINT, sink);
+        assert_eq!(calls.get(), 1, "{octets:02x?}");
+        let parsed = result.get().unwrap();
+        match parsed {
+            Parsed::Flow(flow) => assert_eq!(flow.fields.observation_point, POINT),
+            Parsed::Unaccounted(_, octets) => assert_eq!(octets, wire_length),
+        }
+        parsed
+    }
+}
+
+/// Parses a complete frame, of which nothing came before.
+pub(crate) fn parse_frame(octets: &[u8]) -> Parsed {
+    Observer::default().parse(octets)
+}
+
+/// Parses the first octets of a frame that has `wire_length` octets, of which nothing came before.
+pub(crate) fn parse_captured(octets: &[u8], wire_length: u32) -> Parsed {
+    Observer::default().parse_captured(octets, wire_length)
+}
+
 /// A sink that keeps the result and counts the calls.
 struct Keep<'a> {
+    observer: &'a Observer,
     calls: &'a Cell<u32>,
     result: &'a Cell<Option<Parsed>>,
 }
@@ -68,36 +119,37 @@ impl Keep<'_> {
 
 impl FlowSink for Keep<'_> {
     fn ipv4(self, key: Ipv4Key, facts: PacketFacts) {
-        assert_eq!(key.fields(), key.widen().fields());
-        self.keep(Parsed::Flow(Flow { fields: key.fields(), addresses: key.widen().addresses(), facts }));
+        let wide = key.widen(Encapsulation::NONE);
+        assert_eq!(key.fields(), wide.fields());
+        self.wide(wide, facts);
     }
 
-    fn ipv6(self, key: Ipv6Key, facts: PacketFacts) {
-        self.keep(Parsed::Flow(Flow { fields: key.fields(), addresses: key.addresses(), facts }));
+    fn wide(self, key: WideKey, facts: PacketFacts) {
+        let (addresses, encapsulation) = (key.addresses(), key.encapsulation());
+        self.keep(Parsed::Flow(Flow { fields: key.fields(), addresses, encapsulation, facts }));
     }
 
     fn unaccounted(self, reason: DropReason, octets: u32) {
         self.keep(Parsed::Unaccounted(reason, octets));
     }
-}
 
-/// Parses a complete frame.
-pub(crate) fn parse_frame(octets: &[u8]) -> Parsed {
-    parse_captured(octets, octets.len() as u32)
-}
-
-/// Parses the first octets of a frame that has `wire_length` octets. Exactly one method of the sink must
-/// be called, and a frame that is not accounted must be counted with its wire length.
-pub(crate) fn parse_captured(octets: &[u8], wire_length: u32) -> Parsed {
-    let (calls, result) = (Cell::new(0), Cell::new(None));
-    parse(&SliceFrame::captured(octets, wire_length), POINT, Keep { calls: &calls, result: &result });
-    assert_eq!(calls.get(), 1, "{octets:02x?}");
-    let parsed = result.get().unwrap();
-    match parsed {
-        Parsed::Flow(flow) => assert_eq!(flow.fields.observation_point, POINT),
-        Parsed::Unaccounted(_, octets) => assert_eq!(octets, wire_length),
+    fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
+        self.observer.datagrams.borrow_mut().insert(*datagram, ports);
     }
-    parsed
+
+    fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts> {
+        self.observer.datagrams.borrow().get(datagram).copied()
+    }
+}
+
+impl Tunnels for Keep<'_> {
+    fn entered(&self) -> bool {
+        self.observer.enters_tunnels
+    }
+
+    fn is_vxlan(&self, destination_port: u16) -> bool {
+        VXLAN_PORTS.contains(&destination_port)
+    }
 }
 
 /// An Ethernet frame; each tag is its protocol identifier and its control word.
@@ -112,10 +164,14 @@ pub(crate) fn ethernet(tags: &[(u16, u16)], ether_type: u16, payload: &[u8]) -> 
     frame
 }
 
+/// Identification of every IPv4 packet that asks for no other.
+pub(crate) const IDENTIFICATION: u16 = 0xabcd;
+
 /// Fields of an IPv4 header that tests change.
 #[derive(Clone, Copy)]
 pub(crate) struct Ipv4<'a> {
     pub(crate) type_of_service: u8,
+    pub(crate) identification: u16,
     /// Flags and fragment offset.
     pub(crate) fragment: u16,
     pub(crate) protocol: u8,
@@ -125,7 +181,7 @@ pub(crate) struct Ipv4<'a> {
 
 impl Ipv4<'_> {
     pub(crate) fn of(protocol: u8) -> Self {
-        Self { type_of_service: 0, fragment: 0x4000, protocol, options: &[] }
+        Self { type_of_service: 0, identification: IDENTIFICATION, fragment: 0x4000, protocol, options: &[] }
     }
 
     /// The packet: header and `payload`.
@@ -133,7 +189,7 @@ impl Ipv4<'_> {
         let header_octets = 20 + self.options.len();
         let mut packet = vec![0x40 | (header_octets / 4) as u8, self.type_of_service];
         packet.extend(((header_octets + payload.len()) as u16).to_be_bytes());
-        packet.extend([0xab, 0xcd]);
+        packet.extend(self.identification.to_be_bytes());
         packet.extend(self.fragment.to_be_bytes());
         packet.extend([64, self.protocol, 0, 0]);
         packet.extend(SOURCE4);

@@ -38,6 +38,33 @@ fn all_twelve_tcp_control_bits() {
     assert_eq!(parse(TCP, &tcp(0xfff)), (PORTS, 0xfff));
 }
 
+/// What every segment has for itself: network header and transport header.
+#[test]
+fn headers_of_tcp_and_udp_are_measured() {
+    let header_octets = |protocol: u8, transport: &[u8], option_words: usize| {
+        let options = vec![1; 4 * option_words];
+        let ipv4 = Ipv4 { options: &options, ..Ipv4::of(protocol) };
+        let ipv4 = parse_frame(&ipv4.frame(transport)).flow().facts.header_octets;
+        let ipv6 = parse_frame(&ipv6_frame(protocol, transport)).flow().facts.header_octets;
+        (usize::from(ipv4) - 20 - 4 * option_words, usize::from(ipv6) - 40)
+    };
+    for words in 5..=15 {
+        let mut segment = tcp(0x010);
+        segment[12] = words << 4;
+        segment.resize(60, 1);
+        let octets = 4 * usize::from(words);
+        for option_words in [0, 1, 10] {
+            assert_eq!(header_octets(TCP, &segment, option_words), (octets, octets));
+        }
+    }
+    assert_eq!(header_octets(UDP, &[0; 30], 3), (8, 8));
+    for protocol in [ICMP, ICMPV6, SCTP, DCCP, UDP_LITE, 50] {
+        assert_eq!(header_octets(protocol, &[0x55; 30], 0), (0, 0), "{protocol}");
+    }
+    // Cut before it says how long it is.
+    assert_eq!(header_octets(TCP, &tcp(0x010)[..13], 0), (0, 0));
+}
+
 #[test]
 fn icmp_type_and_code_stand_in_the_destination_port() {
     assert_eq!(parse(ICMP, &[3, 4, 0xff, 0xff, 0, 0, 0, 0]), ([0, 0, 3, 4], 0));

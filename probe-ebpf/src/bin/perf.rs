@@ -9,14 +9,14 @@ use core::mem::size_of;
 use core::ptr::read_volatile;
 
 use aya_ebpf::{
-    bindings::xdp_action,
+    bindings::{TC_ACT_UNSPEC, xdp_action},
     btf_maps::{Array, ProgramArray},
     helpers::{
         bpf_get_prandom_u32,
         generated::{bpf_ktime_get_ns, bpf_redirect},
     },
-    macros::{btf_map, xdp},
-    programs::XdpContext,
+    macros::{btf_map, classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 
 /// Words of the frame up to the end of the network header, or short of two octets of it that nobody
@@ -67,6 +67,12 @@ static OUTPUT: u32 = 0;
 #[xdp(frags)]
 pub fn pass(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// Empty program for tc.
+#[classifier]
+pub fn pass_tc(_context: TcContext) -> i32 {
+    TC_ACT_UNSPEC
 }
 
 /// Varies the packet, then calls the program in [`TARGET`].

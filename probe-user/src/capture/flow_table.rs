@@ -6,11 +6,20 @@
 //!    section when the wait began, so it has finished when the wait ends.
 //! 3. From then on nobody writes to the old generation until the next `advance`, which takes `&mut self`
 //!    and is called only after every CPU of the old generation is drained.
+//!
+//! The kernel's counters only grow. Beside them lies a copy of what user space has taken, and for every CPU
+//! and generation the last epoch that was claimed: so whoever finds these tables after a crash can tell what
+//! was taken from what was not, by one word that was stored before the first packet of it went anywhere.
 
-use aya::maps::{ArrayOfMaps, MapData};
-use pathflow_common::flow::{FlowCounters, Ipv4Slot, Ipv6Key, Ipv6Slot, Slot};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use aya::maps::{ArrayOfMaps, HashMap, MapData};
+use pathflow_common::flow::{
+    Addresses, DATAGRAM_SECONDS, Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Slot, Slot,
+    WideKey, WideSlot,
+};
 use pathflow_common::layout::{
-    Control, OBSERVATION_POINTS, PointCounters, TableHeader, per_cpu_index, point_index,
+    Control, Count, OBSERVATION_POINTS, PointCounters, TableHeader, per_cpu_index, point_index,
 };
 
 use super::CaptureError;
@@ -25,15 +34,15 @@ pub(super) struct CpuTables {
     /// Index of header and counters.
     pub(super) index: u32,
     pub(super) ipv4: Option<Mapping<Ipv4Slot>>,
-    pub(super) ipv6: Option<Mapping<Ipv6Slot>>,
-    pub(super) spill: Option<Mapping<Ipv6Slot>>,
+    pub(super) wide: Option<Mapping<WideSlot>>,
+    pub(super) spill: Option<Mapping<WideSlot>>,
 }
 
 /// What one epoch added to a flow, or one spilled packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delta {
     /// Key in the common form, without epoch.
-    pub key: Ipv6Key,
+    pub key: WideKey,
     /// Layer 3 octets.
     pub octets: u64,
     /// Packets.
@@ -44,7 +53,14 @@ pub struct Delta {
     pub last: u64,
     /// TCP control bits of all packets, or-ed.
     pub tcp_control_bits: u16,
+    /// The kernel's index of the interface at the other end of the way through this host; 0 = unknown.
+    pub other_interface: u32,
+    /// The gateway towards the destination, by the routing table.
+    pub next_hop: Option<IpAddr>,
 }
+
+/// The kernel's table of datagrams in fragments, key and value as they lie in memory.
+pub(super) type Datagrams = HashMap<MapData, [u8; size_of::<Datagram>()], [u8; size_of::<DatagramPorts>()]>;
 
 /// What is needed to wait for a grace period: updating an array of maps makes the kernel wait until no
 /// program can use the element's former value (`maybe_wait_bpf_programs`). The element is set to the
@@ -63,13 +79,24 @@ pub struct Epochs {
     rcu: RcuWait,
 }
 
+/// What the tables consist of, apart from the flows.
+#[derive(Debug)]
+pub(super) struct TableMaps {
+    pub(super) control: Mapping<Control>,
+    pub(super) headers: Mapping<TableHeader>,
+    pub(super) points: Mapping<PointCounters>,
+    /// What of `points` has been taken.
+    pub(super) taken: Mapping<PointCounters>,
+    /// The last epoch that was taken, by CPU and generation.
+    pub(super) claims: Mapping<u64>,
+    pub(super) datagrams: Datagrams,
+}
+
 /// The tables, shared by the drain workers. A CPU's tables of a finished epoch may be drained by one
 /// worker at a time.
 #[derive(Debug)]
 pub struct FlowTables {
-    control: Mapping<Control>,
-    headers: Mapping<TableHeader>,
-    points: Mapping<PointCounters>,
+    maps: TableMaps,
     cpus: Vec<(u32, [CpuTables; 2])>,
     /// Possible CPUs, the stride between the generations.
     stride: u32,
@@ -78,17 +105,14 @@ pub struct FlowTables {
 }
 
 impl FlowTables {
-    pub(super) fn new(
-        control: Mapping<Control>,
-        headers: Mapping<TableHeader>,
-        points: Mapping<PointCounters>,
-        cpus: Vec<(u32, [CpuTables; 2])>,
-        rcu: RcuWait,
-        tick: u64,
-    ) -> (Self, Epochs) {
-        let stride = (headers.length() / 2) as u32;
-        let epoch = control.first_word(0);
-        (Self { control, headers, points, cpus, stride, tick }, Epochs { epoch, rcu })
+    pub(super) fn new(maps: TableMaps, cpus: Vec<(u32, [CpuTables; 2])>, tick: u64) -> Self {
+        let stride = (maps.headers.length() / 2) as u32;
+        Self { maps, cpus, stride, tick }
+    }
+
+    /// The epoch that the kernel program writes to.
+    pub(super) fn epoch(&self) -> u64 {
+        self.maps.control.first_word(0)
     }
 
     /// Number of possible CPUs; positions below are indices into them.
@@ -120,15 +144,16 @@ impl FlowTables {
     /// end early: beyond that, probe windows of eight slots begin to overflow.
     #[must_use]
     pub fn half_full(&self) -> bool {
-        let epoch = self.control.first_word(0);
+        let epoch = self.epoch();
         self.cpus.iter().any(|(cpu, tables)| {
-            let Some(header) = self.headers.read(per_cpu_index(epoch, self.stride, *cpu) as usize) else {
+            let Some(header) = self.maps.headers.read(per_cpu_index(epoch, self.stride, *cpu) as usize)
+            else {
                 return false;
             };
             let tables = &tables[(epoch & 1) as usize];
             let over = |used: u32, slots: usize| used as usize > slots / 2;
             tables.ipv4.as_ref().is_some_and(|table| over(header.ipv4_used, table.length()))
-                || tables.ipv6.as_ref().is_some_and(|table| over(header.ipv6_used, table.length()))
+                || tables.wide.as_ref().is_some_and(|table| over(header.wide_used, table.length()))
                 || tables.spill.as_ref().is_some_and(|log| over(header.spilled, log.length()))
         })
     }
@@ -140,25 +165,75 @@ impl FlowTables {
         let mut packets = 0;
         for tables in self.cpus.iter().flat_map(|(_, generations)| generations) {
             for point in 0..OBSERVATION_POINTS as u16 {
-                packets += self.points.first_word(point_index(tables.index, point) as usize);
+                let element = point_index(tables.index, point) as usize;
+                let taken = self.maps.taken.first_word(element);
+                packets += self.maps.points.first_word(element).wrapping_sub(taken);
             }
         }
         packets
     }
 
-    /// Takes the counters of a finished epoch on one CPU: returns them by observation point and clears
-    /// them for the epoch after next.
+    /// Takes the counters of a finished epoch on one CPU: returns them by observation point. Its flows belong
+    /// to the caller from now on, whatever becomes of him.
     #[must_use]
     pub fn take_counters(&self, epoch: u64, position: usize) -> Vec<(u16, PointCounters)> {
+        let Some(index) = self.tables(epoch, position).map(|tables| tables.index) else { return Vec::new() };
+        self.maps.claims.store_first_word(index as usize, epoch);
+        let counters = self.difference(index);
+        for (point, _) in &counters {
+            let element = point_index(index, *point) as usize;
+            if let Some(block) = self.maps.points.read(element) {
+                self.maps.taken.write(element, block);
+            }
+        }
+        counters
+    }
+
+    /// Counters that nobody has taken, on one CPU by epoch. Exact if nothing is attached any more that writes
+    /// to these tables.
+    pub(super) fn untaken(&self, position: usize) -> Vec<(u64, Vec<(u16, PointCounters)>)> {
+        let current = self.epoch();
+        let epochs = [current.wrapping_sub(1), current].into_iter().filter(|epoch| *epoch > 0);
+        epochs
+            .filter_map(|epoch| {
+                let index = self.tables(epoch, position)?.index;
+                let is_taken = self.maps.claims.first_word(index as usize) == epoch;
+                (!is_taken).then(|| (epoch, self.difference(index)))
+            })
+            .collect()
+    }
+
+    /// Packets and octets in flows that were taken since the tables were made.
+    pub(super) fn taken_in_flows(&self) -> Count {
+        let current = self.epoch();
+        let mut sum = Count::default();
+        for (generation, tables) in self.cpus.iter().flat_map(|(_, generations)| (0..).zip(generations)) {
+            let epoch = if current & 1 == generation { current } else { current.wrapping_sub(1) };
+            // Claimed, and perhaps not copied yet.
+            let is_claimed = self.maps.claims.first_word(tables.index as usize) == epoch && epoch > 0;
+            let source = if is_claimed { &self.maps.points } else { &self.maps.taken };
+            for point in 0..OBSERVATION_POINTS as u16 {
+                let block = source.read(point_index(tables.index, point) as usize).unwrap_or_default();
+                let in_flows = in_flows(&block);
+                sum.packets = sum.packets.wrapping_add(in_flows.packets);
+                sum.octets = sum.octets.wrapping_add(in_flows.octets);
+            }
+        }
+        sum
+    }
+
+    fn difference(&self, index: u32) -> Vec<(u16, PointCounters)> {
         let mut counters = Vec::new();
-        let Some(index) = self.tables(epoch, position).map(|tables| tables.index) else { return counters };
         for point in 0..OBSERVATION_POINTS as u16 {
             let element = point_index(index, point) as usize;
-            if let Some(block) = self.points.read(element)
-                && block != PointCounters::default()
+            // Whatever is counted is counted as seen.
+            if self.maps.points.first_word(element) == self.maps.taken.first_word(element) {
+                continue;
+            }
+            if let (Some(block), Some(taken)) =
+                (self.maps.points.read(element), self.maps.taken.read(element))
             {
-                counters.push((point, block));
-                self.points.write(element, PointCounters::default());
+                counters.push((point, subtract(block, &taken)));
             }
         }
         counters
@@ -169,30 +244,44 @@ impl FlowTables {
     pub fn drain(&self, epoch: u64, position: usize, mut sink: impl FnMut(Delta)) -> Drained {
         let mut drained = Drained::default();
         let Some(tables) = self.tables(epoch, position) else { return drained };
-        let Some(header) = self.headers.read(tables.index as usize) else { return drained };
+        let Some(header) = self.maps.headers.read(tables.index as usize) else { return drained };
         let stamp = epoch as u32;
         let time = TickTime { header, tick: self.tick };
         if let Some(table) = &tables.ipv4 {
             drained.slots_scanned += scan(table, stamp, header.ipv4_used, |slot| {
-                sink(time.delta(slot.key.without_epoch().widen(), &slot.counters));
+                let key = slot.key.without_epoch().widen(Encapsulation::NONE);
+                sink(time.delta(key, &slot.counters, [0; 2]));
             });
         }
-        if let Some(table) = &tables.ipv6 {
-            drained.slots_scanned += scan(table, stamp, header.ipv6_used, |Ipv6Slot { slot, .. }| {
-                sink(time.delta(slot.key.without_epoch(), &slot.counters));
-            });
+        if let Some(table) = &tables.wide {
+            drained.slots_scanned +=
+                scan(table, stamp, header.wide_used, |WideSlot { slot, next_hop, .. }| {
+                    sink(time.delta(slot.key.without_epoch(), &slot.counters, next_hop));
+                });
         }
         if let Some(log) = &tables.spill {
             for position in 0..header.spilled as usize {
-                if let Some(Ipv6Slot { slot: Slot { key, counters }, .. }) = log.read(position) {
-                    sink(time.delta(key.without_epoch(), &counters));
+                if let Some(WideSlot { slot: Slot { key, counters }, .. }) = log.read(position) {
+                    sink(time.delta(key.without_epoch(), &counters, [0; 2]));
                 }
             }
         }
-        drained.flows = u64::from(header.ipv4_used) + u64::from(header.ipv6_used);
+        drained.flows = u64::from(header.ipv4_used) + u64::from(header.wide_used);
         drained.spilled = u64::from(header.spilled);
-        self.headers.write(tables.index as usize, TableHeader::default());
+        drained.ticks = (header.coarse_nanoseconds != 0).then_some(time);
+        self.maps.headers.write(tables.index as usize, TableHeader::default());
         drained
+    }
+
+    /// What the first fragment of a datagram said, if a CPU has seen it no longer than
+    /// [`DATAGRAM_SECONDS`] before `time` (monotonic nanoseconds), or later. `ticks` is that of an epoch
+    /// drained lately.
+    #[must_use]
+    pub fn datagram_ports(&self, datagram: &Datagram, ticks: TickTime, time: u64) -> Option<DatagramPorts> {
+        // An error is as good as nothing found: the fragments are then accounted without ports.
+        let first = DatagramPorts::from_octets(self.maps.datagrams.get(&datagram.octets(), 0).ok()?);
+        let lifetime = u64::from(DATAGRAM_SECONDS) * 1_000_000_000;
+        (ticks.nanoseconds(first.jiffies).saturating_add(lifetime) >= time).then_some(first)
     }
 
     fn tables(&self, epoch: u64, position: usize) -> Option<&CpuTables> {
@@ -200,31 +289,75 @@ impl FlowTables {
     }
 }
 
+/// What of these packets is in flows.
+pub(super) fn in_flows(counters: &PointCounters) -> Count {
+    counters.dropped.iter().fold(counters.seen, |rest, dropped| minus(rest, *dropped))
+}
+
+fn subtract(mut counters: PointCounters, taken: &PointCounters) -> PointCounters {
+    counters.seen = minus(counters.seen, taken.seen);
+    counters.spilled = minus(counters.spilled, taken.spilled);
+    for (count, taken) in counters.dropped.iter_mut().zip(taken.dropped) {
+        *count = minus(*count, taken);
+    }
+    counters.later_fragments = counters.later_fragments.wrapping_sub(taken.later_fragments);
+    counters
+}
+
+const fn minus(count: Count, taken: Count) -> Count {
+    Count {
+        packets: count.packets.wrapping_sub(taken.packets),
+        octets: count.octets.wrapping_sub(taken.octets),
+    }
+}
+
 /// Turns the tick counts of an epoch into time.
-#[derive(Clone, Copy)]
-struct TickTime {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TickTime {
     header: TableHeader,
     tick: u64,
 }
 
 impl TickTime {
-    /// The time at which the tick counter showed `jiffies`, in monotonic nanoseconds. Both counts are of
-    /// one epoch, so their difference is small, whichever of them has wrapped.
+    /// The time at which the tick counter showed `jiffies`, in monotonic nanoseconds. The difference from
+    /// the count of the epoch is small, whichever of them has wrapped.
     fn nanoseconds(&self, jiffies: u32) -> u64 {
         let ticks = i64::from(jiffies.wrapping_sub(self.header.jiffies) as i32);
         self.header.coarse_nanoseconds.saturating_add_signed(ticks.saturating_mul(self.tick as i64))
     }
 
-    fn delta(&self, key: Ipv6Key, counters: &FlowCounters) -> Delta {
+    fn delta(&self, key: WideKey, counters: &FlowCounters, next_hop: [u64; 2]) -> Delta {
+        let next_hop = match (counters.next_hop, next_hop) {
+            (0, [0, 0]) => None,
+            (0, [high, low]) => match key.addresses() {
+                Addresses::Ipv4(..) => Some(IpAddr::V4(Ipv4Addr::from(first_octets(high)))),
+                Addresses::Ipv6(..) => Some(IpAddr::V6(Ipv6Addr::from(join(high, low)))),
+            },
+            (address, _) => Some(IpAddr::V4(Ipv4Addr::from(address.to_ne_bytes()))),
+        };
         Delta {
             key,
             octets: counters.octets,
-            packets: u64::from(counters.packets),
+            packets: counters.packets,
             first: self.nanoseconds(counters.first),
             last: self.nanoseconds(counters.last),
             tcp_control_bits: counters.tcp_control_bits,
+            other_interface: counters.other_interface,
+            next_hop,
         }
     }
+}
+
+fn first_octets(word: u64) -> [u8; 4] {
+    let [a, b, c, d, ..] = word.to_ne_bytes();
+    [a, b, c, d]
+}
+
+fn join(high: u64, low: u64) -> [u8; 16] {
+    let mut octets = [0; 16];
+    octets[..8].copy_from_slice(&high.to_ne_bytes());
+    octets[8..].copy_from_slice(&low.to_ne_bytes());
+    octets
 }
 
 /// What one call of [`FlowTables::drain`] went through.
@@ -236,6 +369,8 @@ pub struct Drained {
     pub flows: u64,
     /// Records found in the spill log.
     pub spilled: u64,
+    /// What time the ticks of the epoch are; `None` if it was empty.
+    pub ticks: Option<TickTime>,
 }
 
 /// Calls `found` for each of the `used` slots stamped with `stamp`, and stops after the last of them.
@@ -260,6 +395,10 @@ fn scan<T: super::mapping::Element>(
 }
 
 impl Epochs {
+    pub(super) fn new(epoch: u64, rcu: RcuWait) -> Self {
+        Self { epoch, rcu }
+    }
+
     /// Ends the current epoch: starts the next one and waits until the old one is no longer written to.
     /// Returns the number of the old one, which is then to be drained on every CPU before the next call.
     ///
@@ -269,11 +408,19 @@ impl Epochs {
     pub fn advance(&mut self, tables: &FlowTables) -> Result<u64, CaptureError> {
         let old = self.epoch;
         self.epoch = old + 1;
-        tables.control.store_first_word(0, self.epoch);
+        tables.maps.control.store_first_word(0, self.epoch);
+        self.wait()?;
+        Ok(old)
+    }
+
+    /// Waits until every program has ended that was running when this was called.
+    ///
+    /// # Errors
+    /// If the kernel refuses the wait.
+    pub fn wait(&mut self) -> Result<(), CaptureError> {
         self.rcu
             .outer
             .set(self.rcu.index, &self.rcu.inner, 0)
-            .map_err(|error| CaptureError::Map { name: "grace period", reason: error.to_string() })?;
-        Ok(old)
+            .map_err(|error| CaptureError::Map { name: "grace period", reason: error.to_string() })
     }
 }

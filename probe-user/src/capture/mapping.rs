@@ -9,8 +9,11 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
-use pathflow_common::flow::{Ipv4Slot, Ipv6Slot};
-use pathflow_common::layout::{Control, PointCounters, TableHeader};
+use pathflow_common::flow::{Ipv4Slot, WideSlot};
+use pathflow_common::layout::{Control, PointCounters, Sampling, SamplingState, TableHeader};
+use pathflow_common::mirror::{Heartbeat, MirrorCounters};
+
+use super::pin::{Place, Row};
 
 mod sealed {
     pub trait Sealed {}
@@ -27,7 +30,20 @@ macro_rules! element {
         impl Element for $type {}
     )*};
 }
-element!(u64, Control, TableHeader, PointCounters, Ipv4Slot, Ipv6Slot);
+element!(
+    u64,
+    Control,
+    TableHeader,
+    PointCounters,
+    Sampling,
+    SamplingState,
+    Ipv4Slot,
+    WideSlot,
+    Heartbeat,
+    MirrorCounters,
+    Place,
+    Row
+);
 
 /// A mapped array of `T`.
 #[derive(Debug)]

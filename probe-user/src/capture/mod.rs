@@ -1,15 +1,23 @@
 //! Capture: the kernel program, its flow tables, and what they need from this machine.
 
+mod attachment;
+pub mod filter;
 pub mod flow_table;
+mod header_samples;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod mapping;
 mod object;
 pub mod pcap;
+pub mod pin;
 pub mod program;
-mod support;
+pub(crate) mod support;
+pub mod xsk;
 
-pub use flow_table::{Delta, Drained, Epochs, FlowTables};
+pub use attachment::Hook;
+pub use filter::{Filter, FilterError};
+pub use flow_table::{Delta, Drained, Epochs, FlowTables, TickTime};
+pub use header_samples::HeaderSamples;
 #[cfg(feature = "kernel-log")]
 pub use kernel_log::KernelLog;
 pub use program::{KernelProgram, LoadSettings, TableSizes};
@@ -25,6 +33,12 @@ pub enum CaptureError {
     Capability {
         /// `CAP_...`.
         capability: &'static str,
+    },
+    /// The capabilities are there, and the system call is refused all the same.
+    #[error("the kernel refuses bpf() although the capabilities are present: {reason}")]
+    BpfRefused {
+        /// What is likely to forbid it.
+        reason: String,
     },
     /// The kernel lacks something.
     #[error("kernel {release} has no {feature}; the first kernel that has it is {since}")]
@@ -57,11 +71,13 @@ pub enum CaptureError {
     },
     /// The driver has no native XDP.
     #[error(
-        "interface {interface}: its driver has no native XDP; generic XDP is not used because it miscounts merged packets"
+        "interface {interface}: no native XDP ({reason}); generic XDP is not used because it miscounts merged packets"
     )]
     NoNativeXdp {
         /// Interface name.
         interface: String,
+        /// Why.
+        reason: &'static str,
     },
     /// Attaching failed for another reason.
     #[error("interface {interface}: the kernel program cannot be attached: {reason}")]
@@ -101,9 +117,15 @@ pub enum CaptureError {
         /// Why.
         reason: String,
     },
+    /// The filter cannot be used.
+    #[error("capture.filter: {0}")]
+    Filter(#[from] FilterError),
     /// The embedded object does not fit this program: a fault of the build.
     #[error("the embedded kernel object is damaged: {0}")]
     Object(String),
+    /// Capture cannot be pinned, or what is pinned cannot be taken over.
+    #[error(transparent)]
+    Pin(#[from] pin::PinError),
     /// The CPUs could not be listed.
     #[error("/sys/devices/system/cpu: the CPUs cannot be listed")]
     NoCpu,
@@ -112,9 +134,17 @@ pub enum CaptureError {
     Thread(String),
 }
 
+impl CaptureError {
+    /// Whether the interface is busy with a program of pathflow's own.
+    #[must_use]
+    pub fn is_pathflow(&self) -> bool {
+        matches!(self, Self::Busy { program, .. } if program.contains(" pathflow_"))
+    }
+}
+
 fn last_line(log: &str) -> String {
     log.lines()
         .rev()
-        .find(|line| !line.trim().is_empty())
+        .find(|line| !line.trim().is_empty() && !line.starts_with("processed "))
         .map_or_else(String::new, |line| format!(": {line}"))
 }

@@ -9,7 +9,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use pathflow_common::bytes::{SliceFrame, field};
-use pathflow_common::parse::{FlowSink, ethernet, parse, parse_network};
+use pathflow_common::parse::link::{self, Link as Start};
 use pathflow_common::{DropReason, PacketBytes as _};
 use pcap_parser::pcapng::InterfaceDescriptionBlock;
 use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator};
@@ -112,42 +112,66 @@ pub struct FilePacket<'a> {
 }
 
 impl FilePacket<'_> {
-    /// Parses the packet; calls exactly one method of `sink`.
-    pub fn parse<S: FlowSink>(&self, observation_point: u16, sink: S) {
-        let frame = &self.frame;
-        let network = |ether_type: u16, offset: usize, sink: S| {
-            parse_network(frame, observation_point, ether_type, offset, sink);
-        };
-        let truncated = |sink: S| sink.unaccounted(DropReason::Truncated, frame.wire_length());
-        match self.link {
-            Link::Ethernet => parse(frame, observation_point, sink),
-            Link::Raw => match frame.read::<1>(0) {
-                Some([first]) => network(version_ether_type(first), 0, sink),
-                None => truncated(sink),
-            },
-            // The family's number depends on the system that captured, so the packet itself is asked.
-            Link::Null => match frame.read::<5>(0) {
-                Some([.., first]) => network(version_ether_type(first), 4, sink),
-                None => truncated(sink),
-            },
-            Link::LinuxSll => match frame.read::<16>(0) {
-                Some(header) => network(u16::from_be_bytes(field(&header, 14)), 16, sink),
-                None => truncated(sink),
-            },
-            Link::LinuxSll2 => match frame.read::<20>(0) {
-                Some(header) => network(u16::from_be_bytes(field(&header, 0)), 20, sink),
-                None => truncated(sink),
-            },
-            Link::Other(_) => sink.unaccounted(DropReason::NotIp, frame.wire_length()),
+    /// The packet.
+    #[must_use]
+    pub fn frame(&self) -> &SliceFrame<'_> {
+        &self.frame
+    }
+
+    /// The packet as an Ethernet frame: itself, or made in `imagined` with a header of zero addresses.
+    #[must_use]
+    pub fn ethernet<'a>(&'a self, imagined: &'a mut Vec<u8>) -> &'a [u8] {
+        match self.start() {
+            Ok(start) if self.link != Link::Ethernet => {
+                imagined.clear();
+                imagined.extend_from_slice(&[0; 12]);
+                imagined.extend_from_slice(&start.ether_type.to_be_bytes());
+                imagined.extend_from_slice(self.frame.octets().get(start.offset..).unwrap_or_default());
+                imagined
+            }
+            _ => self.frame.octets(),
         }
+    }
+
+    /// Length on the wire of what [`ethernet`](Self::ethernet) returns.
+    #[must_use]
+    pub fn ethernet_length(&self) -> u32 {
+        let length = self.frame.wire_length();
+        match self.start() {
+            Ok(start) if self.link != Link::Ethernet => length.saturating_sub(start.offset as u32) + 14,
+            _ => length,
+        }
+    }
+
+    /// Where parsing starts.
+    ///
+    /// # Errors
+    /// Why the packet cannot be in a flow: it ends before its link header does, or its link is of an unknown
+    /// type.
+    pub fn start(&self) -> Result<Start, DropReason> {
+        let frame = &self.frame;
+        let start = match self.link {
+            Link::Ethernet => Start::ethernet(frame),
+            Link::Raw => frame.read::<1>(0).map(|[first]| Start::network(version_ether_type(first), 0)),
+            // The family's number depends on the system that captured, so the packet itself is asked.
+            Link::Null => frame.read::<5>(0).map(|[.., first]| Start::network(version_ether_type(first), 4)),
+            Link::LinuxSll => {
+                frame.read::<16>(0).map(|header| Start::network(u16::from_be_bytes(field(&header, 14)), 16))
+            }
+            Link::LinuxSll2 => {
+                frame.read::<20>(0).map(|header| Start::network(u16::from_be_bytes(field(&header, 0)), 20))
+            }
+            Link::Other(_) => return Err(DropReason::NotIp),
+        };
+        start.ok_or(DropReason::Truncated)
     }
 }
 
 /// `EtherType` of a network packet that begins with this octet; 0 if it is neither IPv4 nor IPv6.
 fn version_ether_type(first: u8) -> u16 {
     match first >> 4 {
-        4 => ethernet::IPV4,
-        6 => ethernet::IPV6,
+        4 => link::IPV4,
+        6 => link::IPV6,
         _ => 0,
     }
 }

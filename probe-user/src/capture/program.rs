@@ -1,34 +1,37 @@
 //! Loads the kernel program, makes its tables, attaches it to interfaces.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
-use aya::maps::{ArrayOfMaps, Map, MapData};
-use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::maps::{ArrayOfMaps, Map, MapData, RingBuf};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use pathflow_common::flow::{HASH_SECRETS, Ipv4Slot, Ipv6Slot};
+use pathflow_common::flow::{DATAGRAM_SECONDS, HASH_SECRETS, Ipv4Slot, WideSlot};
 use pathflow_common::layout::{
-    Control, INTERFACE_PROBES, INTERFACE_SLOTS, OBSERVATION_POINTS, PointCounters, TableHeader, global,
-    interface_entry, interface_slot, map, per_cpu_index, program,
+    Control, INTERFACE_PROBES, INTERFACE_SLOTS, OBSERVATION_POINTS, PointCounters, Sampling, SamplingState,
+    TableHeader, VXLAN_PORTS, global, interface_entry, interface_key, interface_slot, map, per_cpu_index,
+    point_index, program,
 };
 
-use super::flow_table::{CpuTables, Epochs, FlowTables, RcuWait};
+use super::attachment::Attachments;
+use super::filter::Filter;
+use super::flow_table::{CpuTables, Epochs, FlowTables, RcuWait, TableMaps};
 use super::mapping::{Element, Mapping};
-use super::{CaptureError, object, support};
+use super::pin::{LinkPins, Place, Run, name as pin};
+use super::{CaptureError, HeaderSamples, object, support};
 use crate::clock::Clock;
+use crate::metering::packets::TunnelSettings;
 
 /// `BPF_MAP_TYPE_ARRAY`.
-const MAP_TYPE_ARRAY: u32 = 2;
+pub(super) const MAP_TYPE_ARRAY: u32 = 2;
 /// `BPF_F_MMAPABLE`.
-const MMAPABLE: u32 = 1 << 10;
+pub(super) const MMAPABLE: u32 = 1 << 10;
 
 /// Sizes of the tables of one CPU and one generation, in slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableSizes {
     /// IPv4 flows, a power of two.
     pub ipv4_slots: u32,
-    /// IPv6 flows, a power of two.
+    /// IPv6 flows, and IPv4 ones below a label or in a tunnel; a power of two.
     pub ipv6_slots: u32,
     /// Packets that found no slot.
     pub spill_slots: u32,
@@ -39,16 +42,17 @@ impl TableSizes {
     #[must_use]
     pub const fn octets_with_tables(&self) -> u64 {
         2 * (self.ipv4_slots as u64 * size_of::<Ipv4Slot>() as u64
-            + self.ipv6_slots as u64 * size_of::<Ipv6Slot>() as u64)
+            + self.ipv6_slots as u64 * size_of::<WideSlot>() as u64)
             + self.octets_without_tables()
     }
 
     /// Octets of kernel memory for one CPU that has only a spill log, both generations.
     #[must_use]
     pub const fn octets_without_tables(&self) -> u64 {
-        2 * (self.spill_slots as u64 * size_of::<Ipv6Slot>() as u64
+        2 * (self.spill_slots as u64 * size_of::<WideSlot>() as u64
             + size_of::<TableHeader>() as u64
-            + OBSERVATION_POINTS as u64 * size_of::<PointCounters>() as u64)
+            + 2 * OBSERVATION_POINTS as u64 * size_of::<PointCounters>() as u64)
+            + OBSERVATION_POINTS as u64 * size_of::<SamplingState>() as u64
     }
 }
 
@@ -62,7 +66,23 @@ pub struct LoadSettings {
     pub table_cpus: Vec<u32>,
     /// Secrets of the table hash.
     pub hash_secrets: [u32; HASH_SECRETS],
+    /// Whether the routing table is asked for egress interface and next hop of new flows.
+    pub fib_lookup: bool,
+    /// What the key of a packet in a tunnel is.
+    pub tunnels: TunnelSettings,
+    /// Whether header samples may be wanted.
+    pub header_samples: bool,
+    /// Packets to account; `None` = all.
+    pub filter: Option<Filter>,
 }
+
+/// Lookups in the routing table of one CPU in one epoch at most. A flood of new flows in a second costs no
+/// more than this, which is about 10 ms.
+const FIB_BUDGET: u32 = 65_536;
+/// Octets of the ring of header samples: 6,000 of them.
+const RING_OCTETS: u32 = 1 << 20;
+/// What the ring is if there are none: it cannot be absent. A page of the largest size there is.
+const NO_RING_OCTETS: u32 = 1 << 16;
 
 /// The loaded kernel program. Dropping it detaches it everywhere and frees its tables.
 #[derive(Debug)]
@@ -70,7 +90,14 @@ pub struct KernelProgram {
     ebpf: Ebpf,
     name: &'static str,
     interfaces: Mapping<u64>,
-    links: BTreeMap<u32, FdLink>,
+    sampling: Mapping<Sampling>,
+    sampling_states: Mapping<SamplingState>,
+    cpus: Vec<u32>,
+    attachments: Attachments,
+    /// Observation points, for a later run.
+    places: Option<Mapping<Place>>,
+    /// Open, because programs that are loaded later refer to them by file descriptor.
+    _tables: [OuterTable; 2],
 }
 
 impl KernelProgram {
@@ -80,20 +107,46 @@ impl KernelProgram {
     /// Whatever keeps the program from running here, by name: a missing capability, a kernel without a
     /// feature, a refused map or program.
     pub fn load(settings: &LoadSettings) -> Result<(Self, FlowTables, Epochs), CaptureError> {
+        Self::load_pinned(settings, None)
+    }
+
+    /// The same; if there is a `run`, everything that another one needs to go on from here is pinned.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and if something cannot be pinned.
+    pub fn load_pinned(
+        settings: &LoadSettings,
+        run: Option<&Run>,
+    ) -> Result<(Self, FlowTables, Epochs), CaptureError> {
         support::check()?;
-        let bytes = object::with_sizes(&settings.sizes)?;
+        let mut bytes = object::with_sizes(&settings.sizes)?;
+        if let Some(filter) = &settings.filter {
+            bytes = object::with_filter(bytes, filter)?;
+        }
         // The highest number, not the count: numbers may have gaps.
-        let cpus = support::possible_cpus()?.last().ok_or(CaptureError::NoCpu)? + 1;
+        let possible = support::possible_cpus()?;
+        let cpus = possible.last().ok_or(CaptureError::NoCpu)? + 1;
+        let tick = Clock::tick_nanoseconds();
+        let datagram_ticks = (u64::from(DATAGRAM_SECONDS) * 1_000_000_000 / tick) as u32;
+        let ring = if settings.header_samples { RING_OCTETS } else { NO_RING_OCTETS };
         let mut ebpf = EbpfLoader::new()
+            .override_global(global::FIB_LOOKUP, &u32::from(settings.fib_lookup), true)
+            .override_global(global::FIB_BUDGET, &FIB_BUDGET, true)
+            .override_global(global::INNER, &u32::from(settings.tunnels.inner), true)
+            .override_global(global::VXLAN_PORTS, &vxlan_ports(&settings.tunnels), true)
+            .override_global(global::DATAGRAM_TICKS, &datagram_ticks, true)
+            .map_max_entries(map::HEADER_SAMPLES, ring)
+            .map_max_entries(map::SAMPLING_STATES, cpus * OBSERVATION_POINTS)
             .override_global(global::CPUS, &cpus, true)
             .override_global(global::IPV4_MASK, &(settings.sizes.ipv4_slots - 1), true)
-            .override_global(global::IPV6_MASK, &(settings.sizes.ipv6_slots - 1), true)
+            .override_global(global::WIDE_MASK, &(settings.sizes.ipv6_slots - 1), true)
             .override_global(global::SPILL_SLOTS, &settings.sizes.spill_slots, true)
             .override_global(global::HASH_SECRETS, &settings.hash_secrets, true)
+            .override_global(global::FILTER, &u32::from(settings.filter.is_some()), true)
             .map_max_entries(map::HEADERS, 2 * cpus)
             .map_max_entries(map::POINTS, 2 * cpus * OBSERVATION_POINTS)
             .map_max_entries(map::IPV4_TABLES, 2 * cpus)
-            .map_max_entries(map::IPV6_TABLES, 2 * cpus)
+            .map_max_entries(map::WIDE_TABLES, 2 * cpus)
             .map_max_entries(map::SPILL_LOGS, 2 * cpus)
             .load(&bytes)
             .map_err(|error| load_error("load the kernel object", &error))?;
@@ -104,25 +157,50 @@ impl KernelProgram {
         let headers = map_array(&ebpf, map::HEADERS, 2 * cpus)?;
         let points = map_array(&ebpf, map::POINTS, 2 * cpus * OBSERVATION_POINTS)?;
         let interfaces = map_array(&ebpf, map::INTERFACES, INTERFACE_SLOTS)?;
+        let sampling = map_array(&ebpf, map::SAMPLING, OBSERVATION_POINTS)?;
+        let sampling_states = map_array(&ebpf, map::SAMPLING_STATES, cpus * OBSERVATION_POINTS)?;
+        for (name, pin_name) in [
+            (map::CONTROL, pin::CONTROL),
+            (map::HEADERS, pin::HEADERS),
+            (map::POINTS, pin::POINTS),
+            (map::DATAGRAMS, pin::DATAGRAMS),
+        ] {
+            if let (Some(run), Some(map)) = (run, ebpf.map(name)) {
+                run.pin(pin_name, |path| map.pin(path))?;
+            }
+        }
+        let taken = array(pin::TAKEN, 2 * cpus * OBSERVATION_POINTS, run)?;
+        let claims = array(pin::CLAIMS, 2 * cpus, run)?;
+        let places = run.map(|run| array(pin::PLACES, OBSERVATION_POINTS, Some(run))).transpose()?;
+        let datagrams = ebpf
+            .take_map(map::DATAGRAMS)
+            .ok_or_else(|| CaptureError::Object(format!("no map {}", map::DATAGRAMS)))?
+            .try_into()
+            .map_err(|error: aya::maps::MapError| CaptureError::Map {
+                name: map::DATAGRAMS,
+                reason: error.to_string(),
+            })?;
 
         let mut ipv4 = take_tables(&mut ebpf, map::IPV4_TABLES)?;
-        let mut ipv6 = take_tables(&mut ebpf, map::IPV6_TABLES)?;
+        let mut wide = take_tables(&mut ebpf, map::WIDE_TABLES)?;
         let mut spill = take_tables(&mut ebpf, map::SPILL_LOGS)?;
         let mut tables = Vec::new();
         let mut rcu_table = None;
         let online = support::online_cpus()?;
-        for cpu in support::possible_cpus()? {
+        for &cpu in &possible {
             let mut make = |generation| -> Result<CpuTables, CaptureError> {
                 let index = per_cpu_index(generation, cpus, cpu);
-                let mut cpu_tables = CpuTables { index, ipv4: None, ipv6: None, spill: None };
+                let mut cpu_tables = CpuTables { index, ipv4: None, wide: None, spill: None };
                 if online.contains(&cpu) {
-                    let (log_map, log) = inner(&mut spill, index, settings.sizes.spill_slots)?;
+                    let (log_map, log) =
+                        inner(&mut spill, index, settings.sizes.spill_slots, run, pin::SPILL)?;
                     cpu_tables.spill = Some(log);
                     rcu_table.get_or_insert((index, log_map));
                 }
                 if online.contains(&cpu) && settings.table_cpus.contains(&cpu) {
-                    cpu_tables.ipv4 = Some(inner(&mut ipv4, index, settings.sizes.ipv4_slots)?.1);
-                    cpu_tables.ipv6 = Some(inner(&mut ipv6, index, settings.sizes.ipv6_slots)?.1);
+                    let (ipv4_slots, wide_slots) = (settings.sizes.ipv4_slots, settings.sizes.ipv6_slots);
+                    cpu_tables.ipv4 = Some(inner(&mut ipv4, index, ipv4_slots, run, pin::IPV4)?.1);
+                    cpu_tables.wide = Some(inner(&mut wide, index, wide_slots, run, pin::WIDE)?.1);
                 }
                 Ok(cpu_tables)
             };
@@ -132,9 +210,21 @@ impl KernelProgram {
 
         let name = load_program(&mut ebpf)?;
         let rcu = RcuWait { outer: spill, index: rcu_index, inner: rcu_map };
-        let (tables, epochs) =
-            FlowTables::new(control, headers, points, tables, rcu, Clock::tick_nanoseconds());
-        Ok((Self { ebpf, name, interfaces, links: BTreeMap::new() }, tables, epochs))
+        let maps = TableMaps { control, headers, points, taken, claims, datagrams };
+        let tables = FlowTables::new(maps, tables, tick);
+        let epochs = Epochs::new(tables.epoch(), rcu);
+        let program = Self {
+            ebpf,
+            name,
+            interfaces,
+            sampling,
+            sampling_states,
+            cpus: possible,
+            attachments: Attachments::default(),
+            places,
+            _tables: [ipv4, wide],
+        };
+        Ok((program, tables, epochs))
     }
 
     /// Name of the program in use: `pathflow_frags`, or `pathflow_xdp` where the kernel has no
@@ -142,6 +232,18 @@ impl KernelProgram {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The header samples that the kernel program sends; to be called once.
+    ///
+    /// # Errors
+    /// [`CaptureError::Map`] if the ring cannot be read.
+    pub fn header_samples(&mut self) -> Result<HeaderSamples, CaptureError> {
+        let name = map::HEADER_SAMPLES;
+        let ring = self.ebpf.take_map(name).ok_or_else(|| CaptureError::Object(format!("no map {name}")))?;
+        let ring =
+            RingBuf::try_from(ring).map_err(|error| CaptureError::Map { name, reason: error.to_string() })?;
+        Ok(HeaderSamples::new(ring))
     }
 
     /// The messages of the kernel program, to be read as long as it runs.
@@ -161,45 +263,87 @@ impl KernelProgram {
         xdp(&mut self.ebpf, self.name)
     }
 
-    /// Gives packets of `interface_index` the number `observation_point`.
+    /// A tc program, loaded if it was not yet, for `BPF_PROG_TEST_RUN` in tests and benchmarks.
+    ///
+    /// # Errors
+    /// [`CaptureError::Object`] if the object has no such program, [`CaptureError::Refused`] if the kernel
+    /// refuses it.
+    pub fn classifier(&mut self, egress: bool) -> Result<&mut SchedClassifier, CaptureError> {
+        classifier(&mut self.ebpf, if egress { program::TC_EGRESS } else { program::TC_INGRESS })
+    }
+
+    /// Gives packets of an interface in one direction the number `observation_point`, at once and whatever
+    /// they had before. `flags` are `INTERFACE_FLAG_*`.
     ///
     /// # Errors
     /// [`CaptureError::TooManyInterfaces`] if the table has no place near the index.
-    pub fn register(&self, interface_index: u32, observation_point: u16) -> Result<(), CaptureError> {
-        for probe in 0..INTERFACE_PROBES {
-            let index = interface_slot(interface_index, probe) as usize;
-            let entry = self.interfaces.first_word(index);
-            if entry == 0 || entry as u32 == interface_index {
-                self.interfaces.store_first_word(index, interface_entry(interface_index, observation_point));
-                return Ok(());
-            }
-        }
-        Err(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })
-    }
-
-    /// Attaches to an interface in native mode. The attachment ends with this process, however it ends.
-    ///
-    /// # Errors
-    /// [`CaptureError::Busy`] if the interface has an XDP program, which stays untouched;
-    /// [`CaptureError::NoNativeXdp`] if its driver cannot run one.
-    pub fn attach(&mut self, interface: &str, interface_index: u32) -> Result<(), CaptureError> {
-        let xdp = xdp(&mut self.ebpf, self.name)?;
-        let id = xdp
-            .attach_to_if_index(interface_index, XdpMode::Driver)
-            .map_err(|error| attach_error(interface, interface_index, &error))?;
-        let link = xdp.take_link(id).map_err(|error| attach_error(interface, interface_index, &error))?;
-        // A link that is not a file descriptor would outlive a killed process.
-        let link = FdLink::try_from(link).map_err(|error| CaptureError::Attach {
-            interface: interface.to_owned(),
-            reason: error.to_string(),
-        })?;
-        self.links.insert(interface_index, link);
+    pub fn register(
+        &self,
+        interface_index: u32,
+        egress: bool,
+        observation_point: u16,
+        flags: u16,
+    ) -> Result<(), CaptureError> {
+        let key = interface_key(interface_index, egress);
+        let places = || (0..INTERFACE_PROBES).map(|probe| interface_slot(key, probe) as usize);
+        let place = places()
+            .find(|place| self.interfaces.first_word(*place) as u32 == key)
+            .or_else(|| places().find(|place| self.interfaces.first_word(*place) == 0))
+            .ok_or(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })?;
+        self.interfaces.store_first_word(place, interface_entry(key, observation_point, flags));
         Ok(())
     }
 
-    /// Detaches from every interface. The tables stay, to be drained.
-    pub fn detach(&mut self) {
-        self.links.clear();
+    /// Packets of the interface in this direction are those of no registered interface from now on.
+    pub fn unregister(&self, interface_index: u32, egress: bool) {
+        let key = interface_key(interface_index, egress);
+        for probe in 0..INTERFACE_PROBES {
+            let place = interface_slot(key, probe) as usize;
+            if self.interfaces.first_word(place) as u32 == key {
+                self.interfaces.store_first_word(place, 0);
+            }
+        }
+    }
+
+    /// Says what an observation point is, for a later run. To be called before the point is registered.
+    pub fn describe(&self, observation_point: u16, place: Place) {
+        if let Some(places) = &self.places {
+            places.write(observation_point as usize, place);
+        }
+    }
+
+    /// Pinned links are taken over from now on, and new ones pinned if this run is.
+    pub fn use_pins(&mut self, pins: LinkPins) {
+        self.attachments.use_pins(pins);
+    }
+
+    /// Sets how packets of a point are sampled. To be called before the point is registered: `first` gives
+    /// each CPU the distances to its first selected packets.
+    pub fn set_sampling(
+        &self,
+        observation_point: u16,
+        sampling: Sampling,
+        mut first: impl FnMut(u32) -> u32,
+    ) {
+        self.sampling.write(observation_point as usize, sampling);
+        for cpu in &self.cpus {
+            let state = SamplingState {
+                skip: first(sampling.interval.max(1)),
+                header_skip: first(sampling.header_interval.max(1)),
+                ..SamplingState::default()
+            };
+            self.sampling_states.write(point_index(*cpu, observation_point) as usize, state);
+        }
+    }
+
+    /// What is attached.
+    pub(super) fn attachments(&self) -> &Attachments {
+        &self.attachments
+    }
+
+    /// What it takes to attach.
+    pub(super) fn parts(&mut self) -> (&mut Ebpf, &'static str, &mut Attachments) {
+        (&mut self.ebpf, self.name, &mut self.attachments)
     }
 }
 
@@ -209,6 +353,35 @@ fn map_array<T: Element>(ebpf: &Ebpf, name: &'static str, length: u32) -> Result
     };
     Mapping::new(data.fd().as_fd(), length)
         .map_err(|error| CaptureError::Map { name, reason: error.to_string() })
+}
+
+/// An mmapable array of user space's own.
+pub(super) fn array<T: Element>(
+    name: &'static str,
+    length: u32,
+    run: Option<&Run>,
+) -> Result<Mapping<T>, CaptureError> {
+    Ok(new_array("pathflow_own", name, length, run, name)?.1)
+}
+
+pub(super) fn new_array<T: Element>(
+    map_name: &str,
+    name: &'static str,
+    length: u32,
+    run: Option<&Run>,
+    pin_name: &str,
+) -> Result<(MapData, Mapping<T>), CaptureError> {
+    let value = size_of::<T>() as u32;
+    let definition =
+        aya_obj::Map::new_from_params(MAP_TYPE_ARRAY, size_of::<u32>() as u32, value, length, MMAPABLE);
+    let map = MapData::create(definition, map_name, None)
+        .map_err(|error| CaptureError::Map { name, reason: full(&error) })?;
+    let mapping = Mapping::new(map.fd().as_fd(), length)
+        .map_err(|error| CaptureError::Map { name, reason: error.to_string() })?;
+    if let Some(run) = run {
+        run.pin(pin_name, |path| map.pin(path))?;
+    }
+    Ok((map, mapping))
 }
 
 type OuterTable = ArrayOfMaps<MapData, MapData>;
@@ -224,27 +397,42 @@ fn inner<T: Element>(
     outer: &mut OuterTable,
     index: u32,
     slots: u32,
+    run: Option<&Run>,
+    prefix: &str,
 ) -> Result<(MapData, Mapping<T>), CaptureError> {
     let name = "flow table";
-    let definition = aya_obj::Map::new_from_params(
-        MAP_TYPE_ARRAY,
-        size_of::<u32>() as u32,
-        size_of::<T>() as u32,
-        slots,
-        MMAPABLE,
-    );
-    let map = MapData::create(definition, "pathflow_table", None)
-        .map_err(|error| CaptureError::Map { name, reason: full(&error) })?;
-    let mapping = Mapping::new(map.fd().as_fd(), slots)
-        .map_err(|error| CaptureError::Map { name, reason: error.to_string() })?;
+    let (map, mapping) = new_array("pathflow_table", name, slots, run, &format!("{prefix}{index}"))?;
     outer.set(index, &map, 0).map_err(|error| CaptureError::Map { name, reason: full(&error) })?;
     Ok((map, mapping))
 }
 
-fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, CaptureError> {
+fn vxlan_ports(tunnels: &TunnelSettings) -> [u16; VXLAN_PORTS] {
+    let mut ports = [0; VXLAN_PORTS];
+    for (place, port) in ports.iter_mut().zip(&tunnels.vxlan_ports) {
+        *place = *port;
+    }
+    ports
+}
+
+pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, CaptureError> {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or_else(|| CaptureError::Object(format!("no XDP program {name}")))
+}
+
+/// The tc program `name`, loaded if it was not yet.
+pub(super) fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<&'a mut SchedClassifier, CaptureError> {
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| CaptureError::Object(format!("no tc program {name}")))?;
+    if program.fd().is_err() {
+        program.load().map_err(refused)?;
+    }
+    Ok(program)
 }
 
 /// Loads the multi-buffer program, or the plain one where the kernel has no multi-buffer XDP.
@@ -252,37 +440,26 @@ fn load_program(ebpf: &mut Ebpf) -> Result<&'static str, CaptureError> {
     if xdp(ebpf, program::XDP_FRAGS)?.load().is_ok() {
         return Ok(program::XDP_FRAGS);
     }
-    xdp(ebpf, program::XDP)?.load().map_err(|error| match error {
+    xdp(ebpf, program::XDP)?.load().map_err(refused)?;
+    Ok(program::XDP)
+}
+
+fn refused(error: ProgramError) -> CaptureError {
+    match error {
         ProgramError::LoadError { io_error, verifier_log } => {
+            tracing::debug!("the verifier's log:\n{verifier_log}");
             CaptureError::Refused { reason: io_error.to_string(), log: verifier_log.to_string() }
         }
         other => CaptureError::Refused { reason: full(&other), log: String::new() },
-    })?;
-    Ok(program::XDP)
+    }
 }
 
 fn load_error(step: &'static str, error: &EbpfError) -> CaptureError {
     CaptureError::Load { step, reason: full(error) }
 }
 
-fn attach_error(interface: &str, interface_index: u32, error: &ProgramError) -> CaptureError {
-    let code = match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        _ => None,
-    };
-    match code {
-        Some(libc::EBUSY | libc::EEXIST) => CaptureError::Busy {
-            interface: interface.to_owned(),
-            program: support::attached_program(interface_index),
-        },
-        Some(libc::EOPNOTSUPP) => CaptureError::NoNativeXdp { interface: interface.to_owned() },
-        Some(libc::ENODEV) => CaptureError::NoInterface { interface: interface.to_owned() },
-        _ => CaptureError::Attach { interface: interface.to_owned(), reason: full(error) },
-    }
-}
-
 /// An error with its causes on one line.
-fn full(error: &dyn std::error::Error) -> String {
+pub(super) fn full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
+
+use crate::interfaces::InterfacesMapError;
 
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +29,16 @@ pub enum ConfigError {
         /// What is wrong, with the nearest key if one is unknown.
         reason: String,
     },
+    /// The file with the operator's interface numbers cannot be used.
+    #[error("capture.interfaces_map: {0}")]
+    InterfacesMap(#[from] InterfacesMapError),
     /// A value cannot be used.
     #[error("{place}: {value:?} cannot be used: {reason}")]
     Value {
         /// Where it was given: file, line, column and key; or a flag; or, if that is not known yet, the key.
         place: String,
-        /// Section and key.
-        key: &'static str,
+        /// Section and key; in an array of tables with the number of the table, from 0, in brackets.
+        key: String,
         /// The value.
         value: String,
         /// Why.
@@ -47,7 +52,12 @@ impl ConfigError {
     pub fn in_file(mut self, file: &Path, text: &str) -> Self {
         if let Self::Value { place, key, .. } = &mut self {
             let (line, column) = position(text, offset_of(text, key).unwrap_or(0));
-            *place = format!("{}:{line}:{column}: {key}", file.display());
+            // The place says which table of an array it is.
+            let name = match (key.split_once('['), key.split_once(']')) {
+                (Some((array, _)), Some((_, name))) => format!("{array}{name}"),
+                _ => key.clone(),
+            };
+            *place = format!("{}:{line}:{column}: {name}", file.display());
         }
         self
     }
@@ -66,13 +76,30 @@ impl ConfigError {
     }
 }
 
-/// Where in the text a key such as `flow.idle_timeout` is given.
+/// Where in the text a key such as `flow.idle_timeout` or `capture.interface[1].hook` is given.
 fn offset_of(text: &str, key: &str) -> Option<usize> {
-    let (section, name) = key.split_once('.')?;
     let document = DeTable::parse(text).ok()?;
-    let (_, section) = document.get_ref().iter().find(|(key, _)| key.get_ref() == section)?;
-    let (key, _) = section.get_ref().as_table()?.iter().find(|(key, _)| key.get_ref() == name)?;
-    Some(key.span().start)
+    let mut table = document.get_ref();
+    let mut offset = None;
+    for part in key.split('.') {
+        let (name, number) = match part.split_once('[') {
+            Some((name, number)) => (name, number.trim_end_matches(']').parse::<usize>().ok()),
+            None => (part, None),
+        };
+        let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == name) else { break };
+        offset = Some(key.span().start);
+        let value = match number {
+            Some(number) => {
+                let entry = value.get_ref().as_array()?.get(number)?;
+                offset = Some(entry.span().start);
+                entry.get_ref()
+            }
+            None => value.get_ref(),
+        };
+        let DeValue::Table(inner) = value else { break };
+        table = inner;
+    }
+    offset
 }
 
 /// Line and column, from 1, of an offset in octets.
@@ -95,8 +122,7 @@ fn reason(message: &str) -> String {
     };
     let Some((key, known)) = rest.split_once('`') else { return message.to_owned() };
     let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
-    let nearest =
-        known.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+    let nearest = known.iter().min_by_key(|known| strsim::damerau_levenshtein(key, known));
     match nearest {
         Some(nearest) => format!("unknown key {key:?}; did you mean {nearest:?}?"),
         None => format!("unknown key {key:?}"),

@@ -3,6 +3,7 @@
 //! The file's shape is in [`raw`]; every key has a default, and `pathflow.example.toml` shows them all.
 //! [`Config`] is what the daemon uses: checked, with flags applied over the file.
 
+mod capture;
 mod duration;
 mod error;
 pub mod raw;
@@ -15,22 +16,32 @@ use std::time::Duration;
 use pathflow_exporter::{ExportSettings, Format};
 
 pub use error::ConfigError;
-use raw::{FormatName, Raw, StdoutStyle};
+use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
 
-use crate::capture::TableSizes;
+use crate::capture::{Filter, TableSizes};
+use crate::interfaces::{Direction, Hook, InterfaceRules, InterfaceSettings};
 use crate::metering::Timeouts;
+use crate::metering::packets::TunnelSettings;
 
 /// Checked settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Interfaces to capture on.
-    pub interfaces: Vec<String>,
+    /// Interfaces to capture on, and how.
+    pub interfaces: InterfaceRules,
+    /// Where output interface and next hop are from.
+    pub egress_interface: EgressInterface,
+    /// Whether the kernel goes on counting without the daemon.
+    pub pin: bool,
     /// Length of an epoch: how often the kernel's tables are drained.
     pub drain_interval: Duration,
     /// Drain workers; `None` = one for every eight CPUs that have tables.
     pub drain_workers: Option<usize>,
     /// Sizes of the kernel's tables.
     pub sizes: TableSizes,
+    /// What the key of a packet in a tunnel is.
+    pub tunnels: TunnelSettings,
+    /// Packets to account; `None` = all.
+    pub filter: Option<Filter>,
     /// When flows end.
     pub timeouts: Timeouts,
     /// Flows that the cache holds at most, all shards together.
@@ -66,6 +77,14 @@ pub struct Overrides {
     pub active_timeout: Option<Duration>,
     /// `--idle-timeout`.
     pub idle_timeout: Option<Duration>,
+    /// `--direction`, of every interface.
+    pub direction: Option<Direction>,
+    /// `--hook`, of every interface.
+    pub hook: Option<Hook>,
+    /// `--sampling-interval`, of every interface.
+    pub sampling_interval: Option<u32>,
+    /// `--tunnels`.
+    pub tunnels: Option<Tunnels>,
     /// `--drain-interval`.
     pub drain_interval: Option<Duration>,
     /// `--listen`.
@@ -101,6 +120,12 @@ fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
 }
 
 impl Config {
+    /// Whether anything but the interfaces differs from `other`.
+    #[must_use]
+    pub fn is_more_than_interfaces(&self, other: &Self) -> bool {
+        Self { interfaces: other.interfaces.clone(), ..self.clone() } != *other
+    }
+
     /// Checks the settings of a file that was [`read`] (or the defaults), with the command line over them.
     ///
     /// # Errors
@@ -116,26 +141,36 @@ impl Config {
         raw.flow.active_timeout = overrides.active_timeout.unwrap_or(raw.flow.active_timeout);
         raw.flow.idle_timeout = overrides.idle_timeout.unwrap_or(raw.flow.idle_timeout);
         raw.capture.drain_interval = overrides.drain_interval.unwrap_or(raw.capture.drain_interval);
+        raw.capture.direction = overrides.direction.unwrap_or(raw.capture.direction);
+        raw.capture.hook = overrides.hook.unwrap_or(raw.capture.hook);
+        raw.capture.sampling_interval = overrides.sampling_interval.unwrap_or(raw.capture.sampling_interval);
+        raw.capture.tunnels = overrides.tunnels.unwrap_or(raw.capture.tunnels);
+        for interface in &mut raw.capture.interface {
+            interface.direction = interface.direction.filter(|_| overrides.direction.is_none());
+            interface.hook = interface.hook.filter(|_| overrides.hook.is_none());
+            interface.sampling_interval =
+                interface.sampling_interval.filter(|_| overrides.sampling_interval.is_none());
+        }
         raw.http.listen = overrides.listen.unwrap_or(raw.http.listen);
         if overrides.json {
             raw.export.stdout = StdoutStyle::Json;
         }
-        check(raw, look_up).map_err(ConfigError::of_flag)
+        let mut config = check(raw, look_up).map_err(ConfigError::of_flag)?;
+        config.interfaces.forced_direction = overrides.direction;
+        Ok(config)
+    }
+
+    /// What is wanted of the interface with this name.
+    #[must_use]
+    pub fn interface_settings(&self, name: &str) -> InterfaceSettings {
+        self.interfaces.settings_of_name(name)
     }
 }
 
 fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Config, ConfigError> {
     let Raw { capture, flow, export, http, log } = raw;
-    let mut interfaces = Vec::new();
-    for name in capture.interfaces {
-        if name.is_empty() {
-            return Err(invalid("capture.interfaces", &name, "an interface name cannot be empty"));
-        }
-        if interfaces.contains(&name) {
-            return Err(invalid("capture.interfaces", &name, "it is named twice"));
-        }
-        interfaces.push(name);
-    }
+    let interfaces = capture::interface_rules(&capture)?;
+    capture::check_vxlan_ports(&capture.vxlan_ports)?;
     between(
         "capture.drain_interval",
         capture.drain_interval,
@@ -159,6 +194,13 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     if !(64..=1 << 20).contains(&capture.spill_slots) {
         return Err(invalid("capture.spill_slots", &capture.spill_slots, "it must be from 64 to 1048576"));
     }
+    let filter = match capture.filter.trim() {
+        "" => None,
+        expression => Some(
+            Filter::compile(expression)
+                .map_err(|error| invalid("capture.filter", &expression, error.to_string()))?,
+        ),
+    };
     if !(1..=1 << 28).contains(&flow.max_flows) {
         return Err(invalid("flow.max_flows", &flow.max_flows, "it must be from 1 to 268435456"));
     }
@@ -203,6 +245,8 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     }
     Ok(Config {
         interfaces,
+        egress_interface: capture.egress_interface,
+        pin: capture.pin,
         drain_interval: capture.drain_interval,
         drain_workers: (capture.drain_workers > 0).then_some(capture.drain_workers as usize),
         sizes: TableSizes {
@@ -210,6 +254,11 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
             ipv6_slots: capture.ipv6_slots,
             spill_slots: capture.spill_slots,
         },
+        tunnels: TunnelSettings {
+            inner: capture.tunnels == Tunnels::Inner,
+            vxlan_ports: capture.vxlan_ports,
+        },
+        filter,
         timeouts: Timeouts {
             active: flow.active_timeout,
             idle: flow.idle_timeout,
@@ -267,8 +316,9 @@ fn look_up(text: &str) -> Option<SocketAddr> {
     text.to_socket_addrs().ok()?.next()
 }
 
-fn invalid(key: &'static str, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {
-    ConfigError::Value { place: key.to_owned(), key, value: value.to_string(), reason: reason.into() }
+fn invalid(key: impl Into<String>, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {
+    let key = key.into();
+    ConfigError::Value { place: key.clone(), key, value: value.to_string(), reason: reason.into() }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+use crate::interfaces::{Direction, EgressPackets, Hook, Mode, SamplingMethod};
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,8 +28,35 @@ pub struct Raw {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Capture {
-    /// Interface names.
+    /// Interface names, globs, `physical`, and any of these after `!`.
     pub interfaces: Vec<String>,
+    /// Whether interfaces may be missing at the start.
+    pub wait_for_interfaces: bool,
+    /// Which packets are counted.
+    pub direction: Direction,
+    /// Which of those that go out.
+    pub egress_packets: EgressPackets,
+    /// Where packets that come in are counted.
+    pub hook: Hook,
+    /// File with the operator's interface numbers; empty = none.
+    pub interfaces_map: String,
+    /// Where output interface and next hop are from.
+    pub egress_interface: EgressInterface,
+    /// One packet in this many is counted.
+    pub sampling_interval: u32,
+    /// How it is chosen.
+    pub sampling: SamplingMethod,
+    /// One packet in this many has its header copied; 0 = none.
+    pub header_sampling_interval: u32,
+    /// Which packet of a tunnel makes the flow.
+    pub tunnels: Tunnels,
+    /// UDP ports of VXLAN.
+    pub vxlan_ports: Vec<u16>,
+    /// Whether the kernel goes on counting without the daemon.
+    pub pin: bool,
+    /// `[[capture.interface]]`: what differs for some interfaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interface: Vec<CaptureInterface>,
     /// How often the kernel's tables are drained.
     #[serde(with = "duration")]
     pub drain_interval: Duration,
@@ -40,19 +68,86 @@ pub struct Capture {
     pub ipv6_slots: u32,
     /// Packets of one CPU between two drains that may find no slot and are still counted.
     pub spill_slots: u32,
+    /// Packets to account, in tcpdump's syntax; empty = all.
+    pub filter: String,
 }
 
 impl Default for Capture {
     fn default() -> Self {
         Self {
             interfaces: Vec::new(),
+            wait_for_interfaces: false,
+            direction: Direction::Ingress,
+            egress_packets: EgressPackets::All,
+            hook: Hook::Auto,
+            interfaces_map: String::new(),
+            egress_interface: EgressInterface::Fib,
+            sampling_interval: 1,
+            sampling: SamplingMethod::Random,
+            header_sampling_interval: 0,
+            tunnels: Tunnels::Outer,
+            vxlan_ports: vec![4789],
+            pin: false,
+            interface: Vec::new(),
             drain_interval: Duration::from_secs(1),
             drain_workers: 0,
             ipv4_slots: 131_072,
             ipv6_slots: 16_384,
             spill_slots: 8_192,
+            filter: String::new(),
         }
     }
+}
+
+/// `[[capture.interface]]`: what differs for the interfaces that `name` means. The first that does counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptureInterface {
+    /// Name or glob.
+    pub name: String,
+    /// How packets are counted.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Which packets are counted.
+    pub direction: Option<Direction>,
+    /// Which of those that go out.
+    pub egress_packets: Option<EgressPackets>,
+    /// Where packets that come in are counted.
+    pub hook: Option<Hook>,
+    /// One packet in this many is counted.
+    pub sampling_interval: Option<u32>,
+    /// How it is chosen.
+    pub sampling: Option<SamplingMethod>,
+    /// One packet in this many has its header copied; 0 = none.
+    pub header_sampling_interval: Option<u32>,
+    /// Number to report in place of the kernel's index.
+    pub index: Option<u32>,
+    /// Mirror mode although the interface looks as if it were in use.
+    #[serde(default)]
+    pub i_know_this_steals: bool,
+    /// MAC addresses of the router whose packets are mirrored.
+    #[serde(default)]
+    pub router_macs: Vec<String>,
+}
+
+/// Where output interface and next hop of a record are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EgressInterface {
+    /// The kernel's routing table.
+    Fib,
+    /// They are not determined.
+    None,
+}
+
+/// Which packet of a tunnel makes the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tunnels {
+    /// The one that carries
+    Outer,
+    /// The one that is carried
+    Inner,
 }
 
 /// `[flow]`: what a flow is.

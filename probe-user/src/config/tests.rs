@@ -8,6 +8,8 @@ fn error(text: &str) -> String {
     parse(Path::new("probe.toml"), text).unwrap_err().to_string()
 }
 
+mod interfaces;
+
 #[test]
 fn the_example_is_complete_and_equal_to_the_defaults() {
     let example: toml::Table = toml::from_str(EXAMPLE).unwrap();
@@ -47,6 +49,25 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
 }
 
 #[test]
+fn mac_addresses_are_six_octets() {
+    let mirror = |address: &str, mode: &str| {
+        format!("[[capture.interface]]\nname = \"eth0\"\nmode = \"{mode}\"\nrouter_macs = [\"{address}\"]\n")
+    };
+    let text = mirror("02:00:5e:00:00:0A", "mirror");
+    let config =
+        Config::resolve(parse(Path::new("probe.toml"), &text).unwrap(), Overrides::default()).unwrap();
+    let macs: Vec<[u8; 6]> = config.interface_settings("eth0").router_macs.iter().map(|mac| mac.0).collect();
+    assert_eq!(macs, [[2, 0, 0x5e, 0, 0, 10]]);
+    for wrong in ["", "02:00:5e:00:00", "02:00:5e:00:00:01:02", "02:00:5e:00:00:100", "02:00:5e:00:00:0g"] {
+        let text = error(&mirror(wrong, "mirror"));
+        assert!(text.starts_with("probe.toml:4:1: capture.interface.router_macs: "), "{text}");
+        assert!(text.contains("six hexadecimal numbers"), "{text}");
+    }
+    let text = error(&mirror("02:00:5e:00:00:01", "flow"));
+    assert!(text.contains("router_macs") && text.contains("only with mode = \"mirror\""), "{text}");
+}
+
+#[test]
 fn wrong_types_and_durations_are_one_line_with_their_place() {
     let text = error("[flow]\nactive_timeout = 60\n");
     assert!(text.starts_with("probe.toml:2:18: ") && !text.contains('\n'), "{text}");
@@ -73,6 +94,32 @@ fn values_out_of_range_are_refused_by_key() {
             "[capture]\ninterfaces = [\"a\", \"a\"]\n",
             "capture.interfaces: \"a\" cannot be used: it is named twice",
         ),
+        (
+            "[capture]\nfilter = \"not prt 22\"\n",
+            "capture.filter: \"not prt 22\" cannot be used: can't parse filter expression: syntax error",
+        ),
+        (
+            "[capture]\nfilter = \"port http-or-so\"\n",
+            "capture.filter: \"port http-or-so\" cannot be used: unknown port 'http-or-so'",
+        ),
+        (
+            "[capture]\nfilter = \"ip6 protochain 6\"\n",
+            "capture.filter: \"ip6 protochain 6\" cannot be used: it needs a loop",
+        ),
+        (
+            "[capture]\ninterfaces = [\"eth 0\"]\n",
+            "capture.interfaces: \"eth 0\" cannot be used: no interface",
+        ),
+        ("[capture]\ninterfaces = [\"eth[\"]\n", "capture.interfaces: \"eth[\" cannot be used: it is not a"),
+        ("[capture]\ninterfaces = [\"!eth0\"]\n", "\"!eth0\" cannot be used: it only says what not to"),
+        ("[capture]\nsampling_interval = 0\n", "\"0\" cannot be used: it must be from 1 to 16777215"),
+        ("[capture]\nheader_sampling_interval = 16777216\n", "capture.header_sampling_interval"),
+        (
+            "[capture]\nvxlan_ports = [4789, 4789]\n",
+            "capture.vxlan_ports: \"4789\" cannot be used: it is named",
+        ),
+        ("[capture]\nvxlan_ports = [0]\n", "capture.vxlan_ports"),
+        ("[capture]\nvxlan_ports = [1, 2, 3, 4, 5, 6, 7, 8, 9]\n", "capture.vxlan_ports: \"9\""),
         ("[flow]\nmax_flows = 0\n", "flow.max_flows"),
         ("[flow]\nidle_timeout = \"0s\"\n", "flow.idle_timeout"),
         ("[export]\nmtu = 100\n", "export.mtu"),
@@ -113,17 +160,25 @@ fn flags_override_the_file() {
         format: Some(FormatName::NetflowV9),
         active_timeout: Some(Duration::from_secs(5)),
         idle_timeout: Some(Duration::from_secs(2)),
+        direction: Some(Direction::Both),
+        hook: Some(Hook::Tc),
+        sampling_interval: Some(100),
+        tunnels: Some(Tunnels::Inner),
         drain_interval: Some(Duration::from_millis(200)),
         listen: Some(String::new()),
         json: true,
     };
     let config = Config::resolve(raw, overrides).unwrap();
-    assert_eq!(config.interfaces, ["b", "c"]);
+    assert_eq!(config.interfaces.selection.to_string(), "b, c");
     assert_eq!(config.collectors, ["[2001:db8::1]:2055".parse().unwrap()]);
     assert_eq!(config.export.format, Format::NetflowV9);
     assert_eq!(config.timeouts.active, Duration::from_secs(5));
     assert_eq!(config.timeouts.idle, Duration::from_secs(2));
     assert_eq!(config.drain_interval, Duration::from_millis(200));
+    assert!(config.tunnels.inner);
+    let settings = config.interface_settings("b");
+    assert_eq!((settings.direction, settings.hook), (Direction::Both, Hook::Tc));
+    assert_eq!(settings.sampling.interval, 100);
     assert_eq!(config.listen, None);
     assert_eq!(config.stdout, StdoutStyle::Json);
 }

@@ -53,6 +53,19 @@ impl Batches {
         (deltas.len() >= DELTA_BATCH).then_some(shard)
     }
 
+    /// Adds a delta to the batch of its shard, and hands the batch over if it is full. The ledger must have
+    /// been told of its packets as seen.
+    pub fn push_and_send(&mut self, delta: Delta) {
+        if let Some(full) = self.push(delta) {
+            self.send(full);
+        }
+    }
+
+    /// Notes that these later fragments are accounted without the ports of their datagram.
+    pub fn fragments_without_ports(&self, delta: &Delta) {
+        self.ledger.fragments_without_ports(delta.key.fields().observation_point, delta.packets);
+    }
+
     /// Hands a batch over, unless it is empty. The ledger must have been told of its packets as seen.
     pub fn send(&mut self, shard: usize) {
         let (Some((deltas, amounts)), Some(queue)) = (self.buffers.get_mut(shard), self.shards.get(shard))

@@ -10,8 +10,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tracing::{error, warn};
 
 use super::batches::Batches;
+use super::fragments::{Held, HeldFragments};
 use super::shard::ShardMessage;
-use crate::capture::{CaptureError, Delta, Epochs, FlowTables};
+use crate::capture::{CaptureError, Delta, Epochs, FlowTables, TickTime};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metrics::Latencies;
@@ -35,6 +36,15 @@ pub struct DrainContext {
     pub latencies: Arc<Latencies>,
 }
 
+/// What a drain worker is told.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// Drain this epoch, which is over. The time is in monotonic nanoseconds.
+    Drain(u64, u64),
+    /// The end: hand over everything that waits.
+    Release,
+}
+
 /// Drains the CPUs at some positions of the tables, when told that an epoch has ended.
 #[derive(Debug)]
 pub struct DrainWorker {
@@ -42,8 +52,8 @@ pub struct DrainWorker {
     pub context: DrainContext,
     /// Positions in the tables.
     pub positions: Vec<usize>,
-    /// Epochs to drain.
-    pub epochs: Receiver<u64>,
+    /// What to do.
+    pub work: Receiver<Work>,
     /// Told when an epoch is drained.
     pub done: Sender<()>,
 }
@@ -52,8 +62,8 @@ impl DrainWorker {
     /// Works until the timekeeper is gone.
     pub fn run(self) {
         let mut drain = Drain::new(self.context);
-        while let Ok(epoch) = self.epochs.recv() {
-            drain.drain(epoch, &self.positions);
+        while let Ok(work) = self.work.recv() {
+            drain.work(work, &self.positions);
             if self.done.send(()).is_err() {
                 return;
             }
@@ -70,8 +80,8 @@ pub struct Timekeeper {
     pub positions: Vec<usize>,
     /// Starts new epochs.
     pub epochs: Epochs,
-    /// Where the other workers get their epochs.
-    pub workers: Vec<Sender<u64>>,
+    /// Where the other workers get their work.
+    pub workers: Vec<Sender<Work>>,
     /// Where the other workers say that they are done.
     pub done: Receiver<()>,
     /// Length of an epoch, unless a table fills up earlier.
@@ -106,6 +116,9 @@ impl Timekeeper {
                 error!("{reason}");
             }
         }
+        if let Err(reason) = self.work(&mut drain, Work::Release) {
+            error!("{reason}");
+        }
         drain.batches.tell(ShardMessage::Flush, self.clock.read());
     }
 
@@ -130,8 +143,13 @@ impl Timekeeper {
         let start = Instant::now();
         let epoch = self.epochs.advance(&self.context.tables)?;
         self.context.latencies.grace_period(start.elapsed());
-        let started = self.workers.iter().filter(|worker| worker.send(epoch).is_ok()).count();
-        drain.drain(epoch, &self.positions);
+        self.work(drain, Work::Drain(epoch, self.clock.read().monotonic))
+    }
+
+    /// Has all workers do something, this one among them, and waits for the others.
+    fn work(&self, drain: &mut Drain, work: Work) -> Result<(), CaptureError> {
+        let started = self.workers.iter().filter(|worker| worker.send(work).is_ok()).count();
+        drain.work(work, &self.positions);
         for _ in 0..started {
             if self.done.recv().is_err() {
                 return Err(CaptureError::Thread("drain worker".to_owned()));
@@ -147,6 +165,9 @@ struct Drain {
     tables: Arc<FlowTables>,
     latencies: Arc<Latencies>,
     batches: Batches,
+    fragments: HeldFragments,
+    /// Of the last epoch that was not empty.
+    ticks: Option<TickTime>,
     /// Whether a CPU without tables has been warned of.
     warned: bool,
 }
@@ -154,20 +175,37 @@ struct Drain {
 impl Drain {
     fn new(context: DrainContext) -> Self {
         let DrainContext { tables, shards, pool, ledger, latencies } = context;
-        Self { tables, latencies, batches: Batches::new(shards, pool, ledger), warned: false }
+        let batches = Batches::new(shards, pool, ledger);
+        let fragments = HeldFragments::default();
+        Self { tables, latencies, batches, fragments, ticks: None, warned: false }
+    }
+
+    fn work(&mut self, work: Work, positions: &[usize]) {
+        match work {
+            Work::Drain(epoch, now) => {
+                self.drain(epoch, positions);
+                self.release_fragments(now);
+            }
+            Work::Release => self.release_fragments(u64::MAX),
+        }
+        self.batches.send_all();
     }
 
     fn drain(&mut self, epoch: u64, positions: &[usize]) {
         let start = Instant::now();
         for &position in positions {
             // First what the kernel counted, then what is in its tables: see `ledger`.
-            self.batches.ledger().seen(&self.tables.take_counters(epoch, position));
-            let drained = self.tables.drain(epoch, position, |delta| {
-                if let Some(full) = self.batches.push(delta) {
-                    self.batches.send(full);
+            self.batches.ledger().seen_in_tables(&self.tables.take_counters(epoch, position));
+            let drained = self.tables.drain(epoch, position, |delta| match self.fragments.hold(delta) {
+                Held::Complete(delta) => self.batches.push_and_send(delta),
+                Held::WithoutPorts(delta) => {
+                    self.batches.fragments_without_ports(&delta);
+                    self.batches.push_and_send(delta);
                 }
+                // Stays on the account of what is in the kernel.
+                Held::Waiting => {}
             });
-            self.batches.send_all();
+            self.ticks = drained.ticks.or(self.ticks);
             if drained.spilled > 0 && self.tables.table_cpu(position).is_none() && !self.warned {
                 self.warned = true;
                 warn!(
@@ -177,5 +215,19 @@ impl Drain {
             }
         }
         self.latencies.drain(start.elapsed());
+    }
+
+    fn release_fragments(&mut self, now: u64) {
+        let (tables, ticks, batches) = (&self.tables, self.ticks, &mut self.batches);
+        self.fragments.release(
+            now,
+            |datagram, time| tables.datagram_ports(datagram, ticks?, time),
+            |delta, without_ports| {
+                if without_ports {
+                    batches.fragments_without_ports(&delta);
+                }
+                batches.push_and_send(delta);
+            },
+        );
     }
 }

@@ -6,11 +6,12 @@
 //! at again and, if its time has not come, filed anew.
 
 use std::hash::BuildHasher as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use pathflow_common::flow::Ipv6Key;
+use pathflow_common::flow::WideKey;
 use pathflow_exporter::FlowEndReason;
 
 use super::timer_wheel::TimerWheel;
@@ -37,7 +38,7 @@ pub struct Timeouts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Key in the common form, without epoch.
-    pub key: Ipv6Key,
+    pub key: WideKey,
     /// Layer 3 octets.
     pub octets: u64,
     /// Packets.
@@ -48,6 +49,10 @@ pub struct Flow {
     pub last: u64,
     /// TCP control bits of all packets, or-ed.
     pub tcp_control_bits: u16,
+    /// As in [`Delta::other_interface`]: the last one that was known.
+    pub other_interface: u32,
+    /// As in [`Delta::next_hop`], of the same moment.
+    pub next_hop: Option<IpAddr>,
 }
 
 impl Flow {
@@ -57,6 +62,10 @@ impl Flow {
         self.first = self.first.min(delta.first);
         self.last = self.last.max(delta.last);
         self.tcp_control_bits |= delta.tcp_control_bits;
+        if delta.other_interface != 0 {
+            self.other_interface = delta.other_interface;
+            self.next_hop = delta.next_hop;
+        }
     }
 }
 
@@ -69,6 +78,8 @@ impl From<&Delta> for Flow {
             first: delta.first,
             last: delta.last,
             tcp_control_bits: delta.tcp_control_bits,
+            other_interface: delta.other_interface,
+            next_hop: delta.next_hop,
         }
     }
 }

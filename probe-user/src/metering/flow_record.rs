@@ -6,21 +6,12 @@ use pathflow_common::flow::Addresses;
 use pathflow_exporter::{FlowDirection, FlowEndReason, FlowRecord};
 
 use super::Flow;
+use super::observation::PointTable;
 use crate::clock::Reading;
+use crate::interfaces::InterfaceNames;
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
-
-/// Where packets are seen: an interface in one direction (RFC 7011 section 2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObservationPoint {
-    /// Interface index; 0 for packets of an interface that was not registered.
-    pub interface: u32,
-    /// Interface name.
-    pub name: String,
-    /// Direction.
-    pub direction: FlowDirection,
-}
 
 /// Makes the record of `flow`, which ended for `reason`. Times become wall time by `now`.
 #[must_use]
@@ -28,7 +19,8 @@ pub fn flow_record(
     flow: &Flow,
     reason: FlowEndReason,
     now: Reading,
-    points: &[ObservationPoint],
+    points: &PointTable,
+    names: &InterfaceNames,
 ) -> FlowRecord {
     let fields = flow.key.fields();
     let (source_address, destination_address) = match flow.key.addresses() {
@@ -41,12 +33,14 @@ pub fn flow_record(
     };
     let [s0, s1, d0, d1] = fields.ports;
     let destination_port = u16::from_be_bytes([d0, d1]);
-    let point = points.get(fields.observation_point as usize);
+    let point = points.get(fields.observation_point);
     let (interface, direction) =
         point.map_or((0, FlowDirection::Ingress), |point| (point.interface, point.direction));
+    let sampling_interval = point.map_or(1, |point| point.sampling_interval);
+    let encapsulation = flow.key.encapsulation();
     let (ingress_interface, egress_interface) = match direction {
-        FlowDirection::Ingress => (interface, 0),
-        FlowDirection::Egress => (0, interface),
+        FlowDirection::Ingress => (interface, flow.other_interface),
+        FlowDirection::Egress => (flow.other_interface, interface),
     };
     FlowRecord {
         source_address,
@@ -58,8 +52,8 @@ pub fn flow_record(
         tcp_control_bits: flow.tcp_control_bits,
         vlan_id: fields.vlan_id,
         dot1q_customer_vlan_id: fields.customer_vlan_id,
-        ingress_interface,
-        egress_interface,
+        ingress_interface: names.number(ingress_interface),
+        egress_interface: names.number(egress_interface),
         flow_direction: direction,
         // The key keeps type and code where other protocols have the destination port.
         icmp_type_code: if matches!(fields.protocol, ICMP | ICMPV6) { destination_port } else { 0 },
@@ -73,5 +67,10 @@ pub fn flow_record(
         source_prefix_length: 0,
         destination_prefix_length: 0,
         bgp_next_hop: None,
+        ip_next_hop: flow.next_hop,
+        mpls_top_label: encapsulation.mpls_top_label(),
+        layer2_segment_id: encapsulation.vxlan_network_identifier(),
+        sampling_interval,
+        selector_id: if sampling_interval > 1 { fields.observation_point } else { 0 },
     }
 }

@@ -4,6 +4,10 @@ pub mod batches;
 pub mod drain;
 pub mod flow_cache;
 pub mod flow_record;
+pub mod fragments;
+pub mod observation;
+pub mod packets;
+pub mod samples;
 pub mod shard;
 mod timer_wheel;
 

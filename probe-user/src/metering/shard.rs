@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use pathflow_exporter::{FlowEndReason, FlowRecord};
 
-use super::flow_record::{ObservationPoint, flow_record};
+use super::flow_record::flow_record;
+use super::observation::{ObservationPoints, PointTable};
 use super::{Flow, FlowCache};
 use crate::capture::Delta;
 use crate::clock::Reading;
 use crate::enrich::Enricher;
 use crate::export::SinkQueue;
+use crate::interfaces::{InterfaceNames, NameTable};
 use crate::ledger::{Amount, Ledger, PointAmounts, RecordsMade};
 use crate::metrics::Latencies;
 
@@ -56,8 +58,10 @@ pub struct Shard {
     pub pool: Sender<Vec<Delta>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
-    /// Observation points by number.
-    pub points: Arc<[ObservationPoint]>,
+    /// Observation points.
+    pub points: Arc<ObservationPoints>,
+    /// Numbers of interfaces in records.
+    pub names: NameTable,
     /// Fills what packets do not carry.
     pub enricher: Arc<Enricher>,
     /// Queues of the sinks, in the order of the ledger's sinks.
@@ -74,6 +78,8 @@ impl Shard {
         let mut records = Records::new();
         while let Ok(message) = self.messages.recv() {
             let flows = self.cache.len();
+            records.points = self.points.table();
+            records.names = self.names.load();
             match message {
                 ShardMessage::Deltas(deltas) => self.merge(deltas, &mut records),
                 ShardMessage::Expire(now) => {
@@ -125,7 +131,7 @@ impl Shard {
 
     fn record(&self, flow: &Flow, reason: FlowEndReason, records: &mut Records) {
         let now = *records.now.get_or_insert_with(|| crate::clock::Clock::new().read());
-        let mut record = flow_record(flow, reason, now, &self.points);
+        let mut record = flow_record(flow, reason, now, &records.points, &records.names);
         self.enricher.enrich(&mut record);
         records.made.add(flow.key.fields().observation_point, &record);
         records.batch.push(record);
@@ -162,12 +168,20 @@ impl Shard {
 struct Records {
     batch: Vec<FlowRecord>,
     made: RecordsMade,
+    points: Arc<PointTable>,
+    names: Arc<InterfaceNames>,
     /// The last reading of the clocks; records made between two of them use it.
     now: Option<Reading>,
 }
 
 impl Records {
     fn new() -> Self {
-        Self { batch: Vec::with_capacity(RECORD_BATCH), made: RecordsMade::default(), now: None }
+        Self {
+            batch: Vec::with_capacity(RECORD_BATCH),
+            made: RecordsMade::default(),
+            points: Arc::default(),
+            names: Arc::default(),
+            now: None,
+        }
     }
 }

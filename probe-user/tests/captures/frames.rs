@@ -4,15 +4,30 @@
 pub(crate) const IPV4: u16 = 0x0800;
 /// `EtherType` of IPv6.
 pub(crate) const IPV6: u16 = 0x86dd;
+/// `EtherType`s of MPLS, of `PPPoE` discovery and sessions.
+pub(crate) const MPLS: u16 = 0x8847;
+pub(crate) const MPLS_UPSTREAM: u16 = 0x8848;
+pub(crate) const PPPOE_DISCOVERY: u16 = 0x8863;
+pub(crate) const PPPOE: u16 = 0x8864;
+/// PPP protocols.
+pub(crate) const PPP_IPV4: u16 = 0x0021;
+pub(crate) const PPP_IPV6: u16 = 0x0057;
+/// GRE protocol of Ethernet frames, and flags.
+pub(crate) const BRIDGED: u16 = 0x6558;
+pub(crate) const GRE_CHECKSUM: u16 = 0x8000;
+pub(crate) const GRE_KEY: u16 = 0x2000;
+pub(crate) const GRE_SEQUENCE: u16 = 0x1000;
 /// Tag protocol identifiers: customer, service, and service before 802.1ad.
 pub(crate) const CUSTOMER_TAG: u16 = 0x8100;
 pub(crate) const SERVICE_TAG: u16 = 0x88a8;
 pub(crate) const OLD_SERVICE_TAG: u16 = 0x9100;
 
 pub(crate) const ICMP: u8 = 1;
+pub(crate) const IP_IN_IP: u8 = 4;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const DCCP: u8 = 33;
+pub(crate) const IPV6_IN_IP: u8 = 41;
 pub(crate) const GRE: u8 = 47;
 pub(crate) const ESP: u8 = 50;
 pub(crate) const ICMPV6: u8 = 58;
@@ -55,6 +70,7 @@ pub(crate) fn tagged(tags: &[(u16, u16)], ether_type: u16, payload: &[u8]) -> Ve
 #[derive(Clone, Debug)]
 pub(crate) struct Ipv4<'a> {
     pub(crate) class_of_service: u8,
+    pub(crate) identification: u16,
     /// Flags and fragment offset.
     pub(crate) fragment: u16,
     pub(crate) protocol: u8,
@@ -65,7 +81,14 @@ pub(crate) struct Ipv4<'a> {
 
 impl<'a> Ipv4<'a> {
     pub(crate) fn new(protocol: u8, payload: &'a [u8]) -> Self {
-        Self { class_of_service: 0, fragment: DO_NOT_FRAGMENT, protocol, options: &[], payload }
+        Self {
+            class_of_service: 0,
+            identification: 0x1234,
+            fragment: DO_NOT_FRAGMENT,
+            protocol,
+            options: &[],
+            payload,
+        }
     }
 
     /// The packet.
@@ -74,7 +97,7 @@ impl<'a> Ipv4<'a> {
         let total = (header + self.payload.len()) as u16;
         let mut packet = vec![0x40 | (header / 4) as u8, self.class_of_service];
         packet.extend(total.to_be_bytes());
-        packet.extend([0x12, 0x34]);
+        packet.extend(self.identification.to_be_bytes());
         packet.extend(self.fragment.to_be_bytes());
         packet.extend([64, self.protocol, 0, 0]);
         packet.extend([192, 0, 2, 1, 198, 51, 100, 2]);
@@ -130,9 +153,58 @@ pub(crate) fn options(number: u8, more: u8) -> (u8, Vec<u8>) {
 }
 
 /// A fragment header; `offset` is in units of eight octets.
-pub(crate) fn fragment(offset: u16, more: bool) -> (u8, Vec<u8>) {
+pub(crate) fn fragment(offset: u16, more: bool, identification: u32) -> (u8, Vec<u8>) {
     let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
-    (FRAGMENT, vec![0, high, low, 0, 0, 0x56, 0x78])
+    let [a, b, c, d] = identification.to_be_bytes();
+    (FRAGMENT, vec![0, high, low, a, b, c, d])
+}
+
+/// The same IP packet between other addresses: the last octet of both is changed.
+pub(crate) fn readdressed(packet: &[u8], by: u8) -> Vec<u8> {
+    let places = if packet[0] >> 4 == 4 { [15, 19] } else { [23, 39] };
+    let mut packet = packet.to_vec();
+    for place in places {
+        packet[place] ^= by;
+    }
+    packet
+}
+
+/// A packet below a stack of labels.
+pub(crate) fn labelled(labels: &[u32], packet: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for (place, label) in (1..).zip(labels) {
+        octets.extend((label << 12 | u32::from(place == labels.len()) << 8 | 64).to_be_bytes());
+    }
+    octets.extend(packet);
+    octets
+}
+
+/// A packet in a session, by the number of its PPP protocol.
+pub(crate) fn session(protocol: u16, packet: &[u8]) -> Vec<u8> {
+    let mut octets = vec![0x11, 0, 0x12, 0x34];
+    octets.extend((packet.len() as u16 + 2).to_be_bytes());
+    octets.extend(protocol.to_be_bytes());
+    octets.extend(packet);
+    octets
+}
+
+/// A GRE header with the words that `flags` ask for, and what follows it.
+pub(crate) fn gre(flags: u16, protocol: u16, payload: &[u8]) -> Vec<u8> {
+    let mut octets = [flags.to_be_bytes(), protocol.to_be_bytes()].concat();
+    let words = (flags & (GRE_CHECKSUM | GRE_KEY | GRE_SEQUENCE)).count_ones() as usize;
+    octets.extend([0, 0, 0, 1].repeat(words));
+    octets.extend(payload);
+    octets
+}
+
+/// A VXLAN segment, UDP header included, and the frame in it.
+pub(crate) fn vxlan(port: u16, identifier: u32, frame: &[u8]) -> Vec<u8> {
+    let mut octets = ports(50_000, port, 8);
+    octets[4..6].copy_from_slice(&(16 + frame.len() as u16).to_be_bytes());
+    octets.extend([0x08, 0, 0, 0]);
+    octets.extend((identifier << 8).to_be_bytes());
+    octets.extend(frame);
+    octets
 }
 
 /// An authentication header of 24 octets.

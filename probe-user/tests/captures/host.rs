@@ -1,11 +1,15 @@
 //! The parser as compiled for the host, and what it says of a frame.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
+use pathflow::metering::fragments::DatagramTable;
+use pathflow::metering::packets::TunnelSettings;
 use pathflow_common::DropReason;
 use pathflow_common::bytes::SliceFrame;
-use pathflow_common::flow::{Ipv4Key, Ipv6Key, Key};
+use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, Key, WIDE_KEY_WORDS, WideKey};
 use pathflow_common::layout::Count;
+use pathflow_common::parse::tunnel::Tunnels;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse};
 
 /// Octets that the kernel puts into the first buffer of a frame: a page of 4,096 less 256 of headroom and
@@ -21,49 +25,115 @@ pub(crate) fn in_first_buffer(frame: &[u8]) -> SliceFrame<'_> {
 /// What the parser decided for one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    Flow { key: Ipv6Key, facts: PacketFacts },
+    Flow { key: WideKey, facts: PacketFacts },
     Unaccounted { reason: DropReason, octets: u32 },
 }
 
-/// Runs the parser over a frame seen at `observation_point`.
-///
-/// # Panics
-/// If it does not call its sink exactly once.
-pub(crate) fn fate_at(frame: &SliceFrame<'_>, observation_point: u16) -> Fate {
-    let mut fates = Fates { calls: 0, last: None };
-    parse(frame, observation_point, &mut fates);
-    assert_eq!(fates.calls, 1, "a packet has one fate: {frame:02x?}");
-    fates.last.expect("a fate for one call")
+/// UDP ports that tests take for VXLAN.
+pub(crate) const VXLAN_PORTS: [u16; 2] = [4789, 8472];
+
+/// Which packet of a tunnel counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    Outer,
+    Inner,
 }
 
-/// The same at observation point 0.
+impl View {
+    pub(crate) fn settings(self) -> TunnelSettings {
+        TunnelSettings { inner: self == Self::Inner, vxlan_ports: VXLAN_PORTS.to_vec() }
+    }
+}
+
+/// The parser with what it remembers of fragments.
+pub(crate) struct Host {
+    view: View,
+    datagrams: RefCell<DatagramTable>,
+}
+
+impl Host {
+    /// Nothing seen yet.
+    pub(crate) fn new(view: View) -> Self {
+        Self { view, datagrams: RefCell::default() }
+    }
+
+    /// Runs the parser over a frame seen at `observation_point` and `time`, in nanoseconds.
+    ///
+    /// # Panics
+    /// If it does not call its sink exactly once.
+    pub(crate) fn fate_at(&self, frame: &SliceFrame<'_>, observation_point: u16, time: u64) -> Fate {
+        let fates = Cell::new((0, None));
+        parse(frame, observation_point, Fates { host: self, time, results: &fates });
+        let (calls, last) = fates.get();
+        assert_eq!(calls, 1, "a packet has one fate: {frame:02x?}");
+        last.expect("a fate for one call")
+    }
+
+    /// The same at observation point 0, when nothing that is remembered is too old.
+    pub(crate) fn fate(&self, frame: &SliceFrame<'_>) -> Fate {
+        self.fate_at(frame, 0, 0)
+    }
+
+    /// Gives later fragments the ports of first ones that came after them.
+    pub(crate) fn resolve(&self, totals: &mut Totals) {
+        for (words, total) in std::mem::take(&mut totals.flows) {
+            let key: WideKey = Key(words);
+            let key = key.datagram().map_or(key, |datagram| {
+                let first = self.datagrams.borrow().get(&datagram, 0);
+                first.map_or(key.without_ports(), |first| key.with_ports_of(first))
+            });
+            totals.add_flow(key, total.packets, total.octets, total.tcp_control_bits);
+        }
+    }
+}
+
+/// Runs the parser over a frame of which nothing came before, at observation point 0.
 pub(crate) fn fate(frame: &SliceFrame<'_>) -> Fate {
-    fate_at(frame, 0)
+    Host::new(View::Outer).fate(frame)
 }
 
-struct Fates {
-    calls: u32,
-    last: Option<Fate>,
+struct Fates<'a> {
+    host: &'a Host,
+    time: u64,
+    /// How many, and the last one.
+    results: &'a Cell<(u32, Option<Fate>)>,
 }
 
-impl Fates {
-    fn push(&mut self, fate: Fate) {
-        self.calls += 1;
-        self.last = Some(fate);
+impl Fates<'_> {
+    fn push(&self, fate: Fate) {
+        self.results.set((self.results.get().0 + 1, Some(fate)));
     }
 }
 
-impl FlowSink for &mut Fates {
+impl FlowSink for Fates<'_> {
     fn ipv4(self, key: Ipv4Key, facts: PacketFacts) {
-        self.push(Fate::Flow { key: key.widen(), facts });
+        self.push(Fate::Flow { key: key.widen(Encapsulation::NONE), facts });
     }
 
-    fn ipv6(self, key: Ipv6Key, facts: PacketFacts) {
+    fn wide(self, key: WideKey, facts: PacketFacts) {
         self.push(Fate::Flow { key, facts });
     }
 
     fn unaccounted(self, reason: DropReason, octets: u32) {
         self.push(Fate::Unaccounted { reason, octets });
+    }
+
+    fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
+        self.host.datagrams.borrow_mut().insert(*datagram, ports, self.time);
+    }
+
+    fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts> {
+        self.host.datagrams.borrow().get(datagram, self.time)
+    }
+}
+
+impl Tunnels for Fates<'_> {
+    fn entered(&self) -> bool {
+        self.host.view == View::Inner
+    }
+
+    fn is_vxlan(&self, destination_port: u16) -> bool {
+        VXLAN_PORTS.contains(&destination_port)
     }
 }
 
@@ -79,7 +149,7 @@ pub(crate) struct FlowTotal {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// By key without epoch.
-    pub(crate) flows: BTreeMap<[u64; 6], FlowTotal>,
+    pub(crate) flows: BTreeMap<[u64; WIDE_KEY_WORDS], FlowTotal>,
     /// Every packet, by observation point.
     pub(crate) seen: BTreeMap<u16, Count>,
     /// Packets in no flow, by observation point and position of the reason.
@@ -103,7 +173,7 @@ impl Totals {
         self.add_seen(observation_point, Count { packets: 1, octets: u64::from(octets) });
     }
 
-    pub(crate) fn add_flow(&mut self, key: Ipv6Key, packets: u64, octets: u64, tcp_control_bits: u16) {
+    pub(crate) fn add_flow(&mut self, key: WideKey, packets: u64, octets: u64, tcp_control_bits: u16) {
         let flow = self.flows.entry(key.0).or_default();
         flow.packets += packets;
         flow.octets += octets;
@@ -164,7 +234,7 @@ fn add(sum: &mut Count, count: Count) {
     sum.octets += count.octets;
 }
 
-fn describe(words: [u64; 6]) -> String {
-    let key: Ipv6Key = Key(words);
-    format!("{:?} {:?}", key.addresses(), key.fields())
+fn describe(words: [u64; WIDE_KEY_WORDS]) -> String {
+    let key: WideKey = Key(words);
+    format!("{:?} {:?} {:?}", key.addresses(), key.fields(), key.encapsulation())
 }

@@ -9,18 +9,29 @@
 //! What is checked:
 //! - [`pipeline`]: every packet has one fate in the parser, and the flow cache neither loses nor adds any;
 //! - [`kernel`]: the XDP program, run by the kernel over the same frames, gives the same flows (needs root);
+//! - [`filter`] and [`filter_programs`]: filters choose what tcpdump chooses, in the kernel and on the host
+//!   (need root and tcpdump);
 //! - [`totals`] and [`keys`]: packets, octets and the fields of keys equal those that tshark sees;
+//! - [`families`]: the kernel's counts of each kind of labels, sessions, fragments and tunnels are tshark's;
+//! - [`tc`]: what the tc programs know of packets beside their octets (needs root);
 //! - [`offline`]: `pathflow replay` finds the same flows in files and streams of every form;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
 
 mod corpus;
+mod families;
 mod file;
+#[cfg(test)]
+mod filter;
+#[cfg(test)]
+mod filter_programs;
+mod filter_run;
 mod frames;
 mod host;
 mod kernel;
 mod kernel_run;
 mod keys;
+mod layered;
 mod namespace;
 #[cfg(test)]
 mod offline;
@@ -28,6 +39,7 @@ mod own;
 mod pipeline;
 mod replay;
 mod scratch;
+mod tc;
 mod totals;
 mod tshark;
 

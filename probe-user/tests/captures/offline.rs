@@ -1,5 +1,6 @@
 //! `pathflow replay`: captures as files and as streams, through the pipeline, without the kernel.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
@@ -11,7 +12,8 @@ use serde_json::Value;
 
 use crate::corpus::{Capture, corpus};
 use crate::file::{self, Packet};
-use crate::host::{Fate, fate};
+use crate::host::{Fate, FlowTotal, Host, Totals, VXLAN_PORTS, View};
+use crate::replay::{Identity, flows_of, flows_of_json};
 use crate::say;
 use crate::scratch::Scratch;
 
@@ -43,10 +45,18 @@ fn printed(output: &Output) -> Sum {
     sum
 }
 
-fn expected<'a>(packets: impl Iterator<Item = &'a Packet>) -> Sum {
+/// What is to be printed. Fragments have the ports of their first one, before or after them.
+fn expected<'a>(
+    packets: impl Iterator<Item = &'a Packet>,
+    view: View,
+) -> (Sum, BTreeMap<Identity, FlowTotal>) {
     let mut sum = Sum::default();
+    let (host, mut totals) = (Host::new(view), Totals::default());
     for packet in packets {
-        if let Fate::Flow { facts, .. } = fate(&SliceFrame::captured(&packet.octets, packet.wire_length)) {
+        let frame = SliceFrame::captured(&packet.octets, packet.wire_length);
+        let fate = host.fate_at(&frame, 0, packet.time);
+        totals.add(fate, 0);
+        if let Fate::Flow { facts, .. } = fate {
             let time = Some(rfc3339(packet.time));
             sum.packets += 1;
             sum.octets += u64::from(facts.octets);
@@ -54,7 +64,8 @@ fn expected<'a>(packets: impl Iterator<Item = &'a Packet>) -> Sum {
             sum.last = sum.last.max(time);
         }
     }
-    sum
+    host.resolve(&mut totals);
+    (sum, flows_of(&totals))
 }
 
 /// Milliseconds of a time in nanoseconds since 1970 (Howard Hinnant's days-to-civil rule).
@@ -72,22 +83,35 @@ fn rfc3339(time: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
 }
 
-fn check(name: &str, path: &Path, packets: &[Packet]) {
-    let output = replay().arg(path).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name}: {errors}");
-    assert!(errors.contains("ledger: every packet and every record is accounted for"), "{name}: {errors}");
-    assert_eq!(printed(&output), expected(packets.iter()), "{name}: {errors}");
+fn check(name: &str, path: &Path, packets: &[Packet], scratch: &Scratch) {
+    for (view, tunnels) in [(View::Outer, "outer"), (View::Inner, "inner")] {
+        let configuration = scratch.file("pathflow.toml");
+        let text = format!("[capture]\ntunnels = \"{tunnels}\"\nvxlan_ports = {VXLAN_PORTS:?}\n");
+        fs::write(&configuration, text).unwrap();
+        let output = replay().arg("-c").arg(&configuration).arg(path).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {errors}");
+        assert!(
+            errors.contains("ledger: every packet and every record is accounted for"),
+            "{name}: {errors}"
+        );
+        let (sum, flows) = expected(packets.iter(), view);
+        assert_eq!(printed(&output), sum, "{name}: {errors}");
+        let interface = path.display().to_string();
+        let printed = flows_of_json(&String::from_utf8_lossy(&output.stdout), &interface);
+        assert_eq!(printed, flows, "{name}, {view:?}");
+    }
 }
 
 #[test]
 fn every_file_gives_the_flows_that_the_parser_finds_in_it() {
     let whole =
         |capture: &&Capture| capture.fault.is_none() && capture.packets.iter().all(Packet::is_ethernet);
+    let scratch = Scratch::new("offline-files");
     let mut checked = 0;
     for capture in corpus().captures.iter().filter(whole) {
         if let Some(path) = &capture.path {
-            check(&capture.name, path, &capture.packets);
+            check(&capture.name, path, &capture.packets, &scratch);
             checked += 1;
         }
     }
@@ -107,10 +131,10 @@ fn every_form_of_a_file_gives_the_same_flows() {
         for order in [Endianness::Little, Endianness::Big] {
             for resolution in [TsResolution::MicroSecond, TsResolution::NanoSecond] {
                 fs::write(&path, file::pcap(&packets, order, resolution)).unwrap();
-                check(&capture.name, &path, &packets);
+                check(&capture.name, &path, &packets, &scratch);
             }
             fs::write(&path, file::pcapng(&packets, order)).unwrap();
-            check(&capture.name, &path, &packets);
+            check(&capture.name, &path, &packets, &scratch);
             checked += 1;
         }
     }
@@ -141,7 +165,8 @@ fn a_stream_that_comes_in_pieces_is_read_to_its_end_and_a_cut_is_said() {
         let whole_packets = if is_whole { packets.len() } else { packets.len() - 1 };
         assert_eq!(output.status.code(), Some(i32::from(!is_whole)), "{errors}");
         assert_eq!(errors.contains("cut short after packet"), !is_whole, "{errors}");
-        assert_eq!(printed(&output), expected(packets[..whole_packets].iter()));
+        let (sum, _) = expected(packets[..whole_packets].iter(), View::Outer);
+        assert_eq!(printed(&output), sum);
     }
 }
 

@@ -3,10 +3,11 @@
 use crate::corpus::Capture;
 use crate::file::{ETHERNET, Packet};
 use crate::frames::{
-    AUTHENTICATION, CUSTOMER_TAG, DCCP, DESTINATION_OPTIONS, DO_NOT_FRAGMENT, ESP, GRE, HOP_BY_HOP, ICMP,
-    ICMPV6, IPV4, IPV6, Ipv4, MOBILITY, MORE_FRAGMENTS, NO_NEXT_HEADER, OLD_SERVICE_TAG, OSPF, ROUTING, SCTP,
-    SERVICE_TAG, TCP, UDP, UDP_LITE, authentication, chain, ethernet, fragment, icmp, ipv6, options, ports,
-    tagged, tcp,
+    AUTHENTICATION, BRIDGED, CUSTOMER_TAG, DCCP, DESTINATION_OPTIONS, DO_NOT_FRAGMENT, ESP, GRE,
+    GRE_CHECKSUM, GRE_KEY, GRE_SEQUENCE, HOP_BY_HOP, ICMP, ICMPV6, IP_IN_IP, IPV4, IPV6, IPV6_IN_IP, Ipv4,
+    MOBILITY, MORE_FRAGMENTS, MPLS, MPLS_UPSTREAM, NO_NEXT_HEADER, OLD_SERVICE_TAG, OSPF, PPP_IPV4, PPP_IPV6,
+    PPPOE, PPPOE_DISCOVERY, ROUTING, SCTP, SERVICE_TAG, TCP, UDP, UDP_LITE, authentication, chain, ethernet,
+    fragment, gre, icmp, ipv6, labelled, options, ports, readdressed, session, tagged, tcp, vxlan,
 };
 
 /// Name of the capture of frames for an MTU of 9,000 octets.
@@ -21,7 +22,12 @@ pub(crate) fn captures() -> Vec<Capture> {
         whole("own: IPv6 transports", ipv6_transports()),
         whole("own: IPv6 extension headers", ipv6_extensions()),
         whole("own: IPv6 fragments", ipv6_fragments()),
+        whole("own: fragments in any order", fragments_in_any_order()),
         whole("own: tags", tags()),
+        whole("own: labels", labels()),
+        whole("own: sessions", sessions()),
+        whole("own: tunnels", tunnels()),
+        whole("own: no tunnels", no_tunnels()),
         whole("own: padding", padding()),
         whole("own: malformed", malformed()),
         whole("own: not IP", not_ip()),
@@ -161,9 +167,9 @@ fn ipv6_extensions() -> Vec<Vec<u8>> {
 fn ipv6_fragments() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     for (offset, more) in [(0, true), (0, false), (1, true), (185, true), (0x1fff, false)] {
-        frames.extend(extended(&[fragment(offset, more)]));
-        frames.extend(extended(&[options(HOP_BY_HOP, 0), fragment(offset, more)]));
-        frames.extend(extended(&[fragment(offset, more), options(DESTINATION_OPTIONS, 1)]));
+        frames.extend(extended(&[fragment(offset, more, 0x5678)]));
+        frames.extend(extended(&[options(HOP_BY_HOP, 0), fragment(offset, more, 0x5678)]));
+        frames.extend(extended(&[fragment(offset, more, 0x5678), options(DESTINATION_OPTIONS, 1)]));
     }
     frames
 }
@@ -182,6 +188,14 @@ fn tags() -> Vec<Vec<u8>> {
         for inner in identifiers {
             stacks.push(vec![(outer, 200), (inner, 0x212c)]);
             stacks.push(vec![(outer, 200), (inner, 300), (CUSTOMER_TAG, 400)]);
+            stacks.push(vec![(outer, 200), (inner, 300), (CUSTOMER_TAG, 400), (CUSTOMER_TAG, 500)]);
+            stacks.push(vec![
+                (outer, 200),
+                (inner, 300),
+                (CUSTOMER_TAG, 1),
+                (CUSTOMER_TAG, 2),
+                (CUSTOMER_TAG, 3),
+            ]);
         }
     }
     for stack in stacks {
@@ -190,6 +204,145 @@ fn tags() -> Vec<Vec<u8>> {
     }
     frames.push(tagged(&[(CUSTOMER_TAG, 100)], 0x0806, &[0; 46]));
     frames.push(tagged(&[(SERVICE_TAG, 100), (CUSTOMER_TAG, 101)], 0x88cc, &[0; 46]));
+    frames
+}
+
+/// Packets of either family, as they lie below whatever this capture is about.
+fn packets() -> [Vec<u8>; 4] {
+    [
+        Ipv4 { class_of_service: 0x10, ..Ipv4::new(UDP, &ports(5100, 53, 30)) }.packet(),
+        Ipv4 { options: &[1; 8], ..Ipv4::new(TCP, &tcp(5101, 0x018, 9)) }.packet(),
+        ipv6(0x28, TCP, &tcp(5102, 0x012, 0)),
+        ipv6(0, ICMPV6, &icmp(128, 0)),
+    ]
+}
+
+fn ether_type(packet: &[u8]) -> u16 {
+    if packet[0] >> 4 == 4 { IPV4 } else { IPV6 }
+}
+
+fn labels() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for packet in packets() {
+        // Explicit null of the packet's own family.
+        let null = if ether_type(&packet) == IPV4 { 0 } else { 2 };
+        for stack in [vec![16], vec![0xf_ffff], vec![null], vec![17, null], vec![300, 7, 99_999]] {
+            frames.push(ethernet(MPLS, &labelled(&stack, &packet)));
+        }
+        for depth in [4, 9, 10] {
+            let stack: Vec<u32> = (0..depth).map(|place| 1000 + place).collect();
+            frames.push(ethernet(MPLS_UPSTREAM, &labelled(&stack, &packet)));
+        }
+        let tags = [(SERVICE_TAG, 30), (CUSTOMER_TAG, 40)];
+        frames.push(tagged(&tags, MPLS, &labelled(&[55], &packet)));
+    }
+    frames
+}
+
+fn sessions() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for packet in packets() {
+        let protocol = if ether_type(&packet) == IPV4 { PPP_IPV4 } else { PPP_IPV6 };
+        let session = session(protocol, &packet);
+        frames.push(ethernet(PPPOE, &session));
+        frames.push(tagged(&[(SERVICE_TAG, 50), (CUSTOMER_TAG, 60)], PPPOE, &session));
+    }
+    frames
+}
+
+/// What is in tunnels, by protocol number.
+fn tunnel_payloads(packet: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let packet = readdressed(packet, 0x40);
+    let ether_type = ether_type(&packet);
+    let mut payloads = vec![(if ether_type == IPV4 { IP_IN_IP } else { IPV6_IN_IP }, packet.clone())];
+    for flags in [
+        0,
+        GRE_CHECKSUM,
+        GRE_KEY,
+        GRE_SEQUENCE,
+        GRE_CHECKSUM | GRE_KEY,
+        GRE_KEY | GRE_SEQUENCE,
+        GRE_CHECKSUM | GRE_KEY | GRE_SEQUENCE,
+    ] {
+        payloads.push((GRE, gre(flags, ether_type, &packet)));
+    }
+    let stacks: [&[(u16, u16)]; 3] = [&[], &[(CUSTOMER_TAG, 71)], &[(SERVICE_TAG, 72), (CUSTOMER_TAG, 73)]];
+    for tags in stacks {
+        let frame = tagged(tags, ether_type, &packet);
+        payloads.push((GRE, gre(GRE_KEY, BRIDGED, &frame)));
+        payloads.push((UDP, vxlan(4789, 0x12_3456, &frame)));
+        payloads.push((UDP, vxlan(8472, 0xff_ffff, &frame)));
+    }
+    payloads
+}
+
+fn tunnels() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for packet in packets() {
+        for (protocol, payload) in tunnel_payloads(&packet) {
+            let outer = Ipv4 { class_of_service: 0x60, ..Ipv4::new(protocol, &payload) };
+            frames.push(outer.frame());
+            frames.push(tagged(&[(CUSTOMER_TAG, 74)], IPV4, &outer.packet()));
+            frames.push(ethernet(MPLS, &labelled(&[75], &outer.packet())));
+            frames.push(ethernet(IPV6, &ipv6(0x60, protocol, &payload)));
+        }
+    }
+    frames
+}
+
+/// Tunnel packets that stay in the flow of their outer header.
+fn no_tunnels() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for packet in packets() {
+        for (protocol, payload) in tunnel_payloads(&packet) {
+            let outer = Ipv4 { identification: 77, ..Ipv4::new(protocol, &payload) };
+            for fragment in [MORE_FRAGMENTS, MORE_FRAGMENTS | 3, 5] {
+                frames.push(Ipv4 { fragment, ..outer.clone() }.frame());
+            }
+            let (first, octets) = chain(&[options(DESTINATION_OPTIONS, 0)], protocol, &payload);
+            frames.push(ethernet(IPV6, &ipv6(0, first, &octets)));
+        }
+        let frame = ethernet(ether_type(&packet), &packet);
+        frames.push(Ipv4::new(UDP, &vxlan(5000, 1, &frame)).frame());
+        let mut no_identifier = vxlan(4789, 1, &frame);
+        no_identifier[8] = 0;
+        frames.push(Ipv4::new(UDP, &no_identifier).frame());
+        // Routing, and version 1.
+        for flags in [0x4000, 0x2001] {
+            frames.push(Ipv4::new(GRE, &gre(flags, ether_type(&packet), &packet)).frame());
+        }
+        frames.push(Ipv4::new(GRE, &gre(0, BRIDGED, &ethernet(0x0806, &[0; 46]))).frame());
+        // Headers inside that contradict themselves, or are not of the version that was said.
+        let place = if ether_type(&packet) == IPV4 { 2 } else { 0 };
+        let wrong = changed(&packet, place, &[0, 0]);
+        frames.push(Ipv4::new(GRE, &gre(0, ether_type(&packet), &wrong)).frame());
+        frames.push(Ipv4::new(GRE, &gre(0, 0x88be, &packet)).frame());
+    }
+    frames
+}
+
+/// Datagrams in three fragments, each with its own identification and ports, in each order there is.
+fn fragments_in_any_order() -> Vec<Vec<u8>> {
+    const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let mut frames = Vec::new();
+    for (number, order) in (0..).zip(ORDERS) {
+        let segment = ports(12_000 + number, 53, 40);
+        let pieces = [(0, true, &segment[..16]), (2, true, &segment[16..32]), (4, false, &segment[32..])];
+        for (offset, more, payload) in order.map(|place| pieces[place]) {
+            let flags = if more { MORE_FRAGMENTS } else { 0 };
+            let packet =
+                Ipv4 { identification: 0xff00 | number, fragment: offset | flags, ..Ipv4::new(UDP, payload) };
+            frames.push(packet.frame());
+            frames.push(ethernet(MPLS, &labelled(&[18], &readdressed(&packet.packet(), 0x20))));
+            let inside = gre(0, IPV4, &readdressed(&packet.packet(), 0x30));
+            frames.push(Ipv4::new(GRE, &inside).frame());
+            let headers = [fragment(offset, more, 0xffff_ff00 | u32::from(number))];
+            // RFC 8200 section 4.5: what the later fragments say of the next header does not count.
+            let next = if offset == 0 { UDP } else { TCP };
+            let (first, octets) = chain(&headers, next, payload);
+            frames.push(ethernet(IPV6, &ipv6(0, first, &octets)));
+        }
+    }
     frames
 }
 
@@ -247,10 +400,14 @@ fn not_ip() -> Vec<Vec<u8>> {
     vec![
         ethernet(0x0806, &arp),
         ethernet(0x88cc, &[2, 7, 4, 2, 0, 0, 0, 0, 10, 0, 0]),
-        // IPv4 in MPLS, in PPPoE, behind LLC and SNAP with a length instead of an EtherType.
-        ethernet(0x8847, &with(&[0, 1, 1, 64])),
-        ethernet(0x8864, &with(&[0x11, 0, 0, 1, 0, 52, 0, 0x21])),
+        // IPv4 behind LLC and SNAP with a length instead of an EtherType.
         ethernet(58, &with(&[0xaa, 0xaa, 3, 0, 0, 0, 8, 0])),
+        // A pseudowire: Ethernet behind a control word.
+        ethernet(MPLS, &labelled(&[100, 200], &[&[0; 4][..], &ethernet(IPV4, &ipv4)].concat())),
+        ethernet(MPLS, &labelled(&[16; 11], &ipv4)),
+        // Discovery and LCP.
+        ethernet(PPPOE_DISCOVERY, &[0x11, 9, 0, 0, 0, 4, 1, 1, 0, 0]),
+        ethernet(PPPOE, &session(0xc021, &[1, 1, 0, 10, 5, 6, 1, 2, 3, 4])),
         ethernet(38, &[0x42, 0x42, 3, 0, 0, 0, 0, 0]),
         ethernet(0x88f7, &[0; 44]),
         ethernet(0, &[0; 46]),
@@ -262,7 +419,12 @@ fn not_ip() -> Vec<Vec<u8>> {
 /// of the parser lies somewhere in them.
 fn long_headers() -> [Vec<u8>; 3] {
     let (first, octets) = chain(
-        &[options(HOP_BY_HOP, 0), fragment(0, true), authentication(), options(DESTINATION_OPTIONS, 1)],
+        &[
+            options(HOP_BY_HOP, 0),
+            fragment(0, true, 0x5678),
+            authentication(),
+            options(DESTINATION_OPTIONS, 1),
+        ],
         TCP,
         &tcp(9000, 0x013, 6),
     );

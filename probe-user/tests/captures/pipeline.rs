@@ -10,7 +10,7 @@ use pathflow_common::layout::Count;
 
 use crate::corpus::{Capture, corpus};
 use crate::file::Packet;
-use crate::host::{Fate, Totals, fate};
+use crate::host::{Fate, Host, Totals, View, fate};
 use crate::say;
 
 const TIMEOUTS: Timeouts = Timeouts {
@@ -62,12 +62,14 @@ fn every_capture_goes_through_parser_and_pipeline() {
 /// they came out.
 fn through_cache(capture: &Capture, limit: u32) -> (Totals, Totals) {
     let mut cache = FlowCache::new(TIMEOUTS, limit);
+    let host = Host::new(View::Outer);
     let (mut into, mut out) = (Totals::default(), Totals::default());
     for packet in &capture.packets {
         while let Some((flow, _)) = cache.expire(packet.time) {
             out.add_flow(flow.key, flow.packets, flow.octets, flow.tcp_control_bits);
         }
-        let fate = fate(&SliceFrame::captured(&packet.octets, packet.wire_length));
+        let frame = SliceFrame::captured(&packet.octets, packet.wire_length);
+        let fate = host.fate_at(&frame, 0, packet.time);
         into.add(fate, 0);
         if let Some(flow) = delta(packet, fate).and_then(|delta| cache.merge(&delta)) {
             out.add_flow(flow.key, flow.packets, flow.octets, flow.tcp_control_bits);
@@ -90,6 +92,8 @@ fn delta(packet: &Packet, fate: Fate) -> Option<Delta> {
         first: packet.time,
         last: packet.time,
         tcp_control_bits: facts.tcp_control_bits,
+        other_interface: 0,
+        next_hop: None,
     })
 }
 

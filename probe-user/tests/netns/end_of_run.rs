@@ -20,6 +20,7 @@ const ENDLESS: Traffic = Traffic {
     frame_octets: 64,
     rate: None,
     interface: super::support::network::SENDER,
+    cpu: None,
 };
 
 #[test]

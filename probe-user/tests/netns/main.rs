@@ -10,19 +10,43 @@ mod collector_down;
 #[cfg(test)]
 mod counts;
 #[cfg(test)]
+mod direction;
+#[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod end_of_run;
 #[cfg(test)]
 mod export_totals;
 #[cfg(test)]
 mod field_values;
 #[cfg(test)]
+mod filter;
+#[cfg(test)]
 mod flow_end;
+#[cfg(test)]
+mod foreign;
+#[cfg(test)]
+mod fragments;
+#[cfg(test)]
+mod hooks;
+#[cfg(test)]
+mod hotplug;
+#[cfg(test)]
+mod interfaces;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod mirror;
+#[cfg(test)]
 mod path_mtu;
 #[cfg(test)]
+mod pin;
+#[cfg(test)]
+mod queues;
+#[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod sampling;
 #[cfg(test)]
 mod shapes;
 #[cfg(test)]

@@ -20,6 +20,7 @@ const TRAFFIC: Traffic = Traffic {
     frame_octets: 64,
     rate: None,
     interface: super::support::network::SENDER,
+    cpu: None,
 };
 
 fn set_mtu(network: &Network, mtu: &str) {

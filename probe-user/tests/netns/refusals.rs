@@ -35,7 +35,7 @@ fn assert_contains(message: &str, parts: &[&str]) {
 }
 
 /// An object file with one XDP program that passes everything.
-fn write_program(path: &Path, name: &str) {
+pub(crate) fn write_program(path: &Path, name: &str) {
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::default());
     let text = object.segment_name(StandardSegment::Text).to_vec();
     let section = object.add_section(text.clone(), b"xdp".to_vec(), SectionKind::Text);
@@ -65,40 +65,18 @@ fn an_interface_that_is_missing_or_not_named_is_refused() {
     assert_contains(&message, &["veth-none"]);
     assert_eq!(network.router.xdp_program(CAPTURED), None);
 
+    // A pattern that matches nothing says so, unless something else was found.
+    let message = refusal(&mut run(&network.router, &["--interface", "ppp*,!ppp9"]));
+    assert_contains(&message, &["no interface matches ppp*, !ppp9", "wait_for_interfaces"]);
+    let message = refusal(&mut run(&network.router, &["--interface", "veth-in,!veth-in"]));
+    assert_contains(&message, &["no interface matches veth-in, !veth-in"]);
+    let message = refusal(&mut run(&network.router, &["--interface", "!veth-in"]));
+    assert_contains(&message, &["--interface", "!veth-in", "only says what not to capture"]);
+
     let message = refusal(&mut run(&network.router, &["--json"]));
     assert_contains(&message, &["no interface", "--interface", "capture.interfaces"]);
     let message = refusal(&mut run(&network.router, &["--interface", "veth-in,veth-in"]));
     assert_contains(&message, &["veth-in", "twice"]);
-}
-
-#[test]
-fn an_interface_without_native_xdp_is_refused() {
-    let network = Network::new();
-    let message = refusal(&mut run(&network.router, &["--interface", "lo", "--json"]));
-    assert_contains(&message, &["interface lo", "no native XDP"]);
-    assert_eq!(network.router.xdp_program("lo"), None);
-}
-
-#[test]
-fn a_foreign_program_is_named_and_stays_attached() {
-    let network = Network::new();
-    let router = &network.router;
-    let directory = TempDir::new();
-    let file = directory.file("foreign.o");
-    write_program(&file, "foreign_xdp");
-    output(
-        router
-            .command("ip")
-            .args(["link", "set", "dev", CAPTURED, "xdpdrv", "object"])
-            .arg(&file)
-            .args(["section", "xdp"]),
-    );
-    let attached = router.link(CAPTURED)["xdp"].clone();
-    assert_eq!(router.xdp_program(CAPTURED).as_deref(), Some("foreign_xdp"));
-
-    let message = refusal(&mut run(router, &["--interface", CAPTURED, "--json"]));
-    assert_contains(&message, &[CAPTURED, "foreign_xdp", &attached["prog"]["id"].to_string()]);
-    assert_eq!(router.link(CAPTURED)["xdp"], attached);
 }
 
 #[test]

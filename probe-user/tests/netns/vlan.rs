@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::support::frames::{Frame, Upper, write_capture};
 use super::support::json::flows;
-use super::support::network::{COLLECTOR_IPV4, Network};
+use super::support::network::{CAPTURED, COLLECTOR_IPV4, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
 use super::support::temp_dir::TempDir;
+use super::support::tool::output;
 use super::support::traffic::{Traffic, replay};
 
 const CUSTOMER: u16 = 0x8100;
@@ -15,12 +16,25 @@ const SERVICE: u16 = 0x88a8;
 
 #[test]
 fn frames_are_accounted_under_their_outer_and_inner_vlan() {
+    frames_are_accounted_under_their_vlan("xdp");
+}
+
+/// The kernel takes the outer tag out of the frame before tc sees it.
+#[test]
+fn tags_that_are_held_beside_the_frame_are_seen_at_tc() {
+    frames_are_accounted_under_their_vlan("tc");
+}
+
+fn frames_are_accounted_under_their_vlan(hook: &str) {
     let network = Network::new();
+    let features = output(network.router.command("ethtool").args(["-k", CAPTURED]));
+    assert!(features.contains("rx-vlan-offload: on"), "{features}");
     let directory = TempDir::new();
     let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
     let probe = ProbeBuilder::new(&network.router)
         .collector(COLLECTOR_IPV4, "ipfix")
         .configuration("[export]\nstdout = \"json\"")
+        .argument("--hook", hook)
         .start();
 
     // The same addresses and ports everywhere: only the tags tell the flows apart.
@@ -31,27 +45,36 @@ fn frames_are_accounted_under_their_outer_and_inner_vlan() {
     frames.extend(vec![frame().tag(CUSTOMER, 100).tag(CUSTOMER, 4094); 4]);
     frames
         .push(Frame::new("2001:db8::5", "2001:db8::9", Upper::Udp(1024, 9)).tag(SERVICE, 3).tag(CUSTOMER, 4));
-    // Three tags are one too many: no flow, but a counter.
-    frames.push(frame().tag(SERVICE, 1).tag(CUSTOMER, 2).tag(CUSTOMER, 3));
+    // Of deeper stacks the outer two count.
+    frames.push(frame().tag(SERVICE, 8).tag(CUSTOMER, 9).tag(CUSTOMER, 3));
+    frames.push(frame().tag(SERVICE, 8).tag(CUSTOMER, 9).tag(CUSTOMER, 4).tag(CUSTOMER, 5));
+    // More tags than are walked: no flow, but a counter.
+    let too_many = if hook == "xdp" { 5 } else { 6 };
+    frames.push((1..=too_many).fold(frame(), |frame, vlan_id| frame.tag(CUSTOMER, vlan_id)));
     let file = directory.file("frames.pcap");
     write_capture(&file, &frames);
     replay(&network.sender, &file, frames.len());
-    // As fast as the generator goes, too.
     let fast = Traffic { packets: 50_000, flows: 1, vlan_id: Some(42), ..Traffic::default() };
-    fast.send(&network.sender);
+    if hook == "xdp" {
+        // As fast as the generator goes, too.
+        fast.send(&network.sender);
+    }
     let ended = probe.terminate();
     ended.report.assert_balanced();
     assert_eq!(ended.report.dropped().packets, 1);
     assert_eq!(ended.report.figure("not in a flow: not_ip").packets, 1);
 
-    let expected = BTreeMap::from([
+    let mut expected = BTreeMap::from([
         ((0, 0), (1, 128)),
         ((7, 0), (2, 2 * 128)),
         ((100, 200), (3, 3 * 128)),
         ((100, 4094), (4, 4 * 128)),
         ((3, 4), (1, 48)),
-        ((42, 0), (fast.packets, fast.octets())),
+        ((8, 9), (2, 2 * 128)),
     ]);
+    if hook == "xdp" {
+        expected.insert((42, 0), (fast.packets, fast.octets()));
+    }
     let printed: BTreeMap<_, _> = flows(&ended.output)
         .iter()
         .map(|flow| {
@@ -68,5 +91,9 @@ fn frames_are_accounted_under_their_outer_and_inner_vlan() {
         let vlan = flow["src_vlan"].as_u64().unwrap_or_default();
         *by_outer.entry(vlan).or_default() += flow["in_packets"].as_u64().unwrap();
     }
-    assert_eq!(by_outer, BTreeMap::from([(0, 1), (3, 1), (7, 2), (42, fast.packets), (100, 7)]));
+    let mut expected = BTreeMap::from([(0, 1), (3, 1), (7, 2), (8, 2), (100, 7)]);
+    if hook == "xdp" {
+        expected.insert(42, fast.packets);
+    }
+    assert_eq!(by_outer, expected);
 }

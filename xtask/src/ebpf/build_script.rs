@@ -42,9 +42,11 @@ fn try_embed(bin: &str, variable: &str) -> Result<(), Box<dyn Error>> {
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", workspace.join(source).display());
     }
-    println!("cargo::rerun-if-env-changed={}", recipe::PREBUILT_OBJECT);
-    if let Some(prebuilt) = env::var_os(recipe::PREBUILT_OBJECT) {
-        println!("cargo::rerun-if-changed={}", Path::new(&prebuilt).display());
+    for (_, variable) in recipe::PREBUILT_OBJECTS {
+        println!("cargo::rerun-if-env-changed={variable}");
+        if let Some(prebuilt) = env::var_os(variable) {
+            println!("cargo::rerun-if-changed={}", Path::new(&prebuilt).display());
+        }
     }
 
     let kernel_log = env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some();

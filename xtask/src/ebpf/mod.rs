@@ -60,9 +60,9 @@ pub(crate) fn working_recipe() -> Result<Option<Recipe>> {
     Ok(Recipe::ALL.into_iter().find(works))
 }
 
-/// Whether a packager has provided the object.
+/// Whether a packager has provided every object.
 pub(crate) fn is_prebuilt() -> bool {
-    env::var_os(recipe::PREBUILT_OBJECT).is_some()
+    recipe::PREBUILT_OBJECTS.iter().all(|(_, variable)| env::var_os(variable).is_some())
 }
 
 /// The machine that xtask runs on is the one the object is for.

@@ -29,11 +29,13 @@ const UNSTABLE_CRATE: &str = "aya_ebpf";
 /// Debian's compiler. Its package is apart from rustup, and its sysroot has `core` for BPF.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
-/// Path of an object that a packager has built elsewhere; no compiler for BPF is needed then.
-pub(crate) const PREBUILT_OBJECT: &str = "PATHFLOW_EBPF_OBJECT";
-
-/// The binary target that is embedded in the probe, and that [`PREBUILT_OBJECT`] stands for.
+/// The binary target that counts in the kernel.
 pub(crate) const PROBE_BIN: &str = "pathflow-ebpf";
+
+/// The binary targets that are embedded in the probe, each with the variable that names an object which a
+/// packager has built elsewhere; no compiler for BPF is needed then.
+pub(crate) const PREBUILT_OBJECTS: [(&str, &str); 2] =
+    [(PROBE_BIN, "PATHFLOW_EBPF_OBJECT"), ("pathflow-mirror-ebpf", "PATHFLOW_MIRROR_EBPF_OBJECT")];
 
 /// One object to build.
 pub(crate) struct Request<'a> {
@@ -69,8 +71,8 @@ pub(crate) struct Object {
 /// Why there is no object.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// [`PREBUILT_OBJECT`] names this path, where no file is.
-    Prebuilt(PathBuf),
+    /// A variable of [`PREBUILT_OBJECTS`] names this path, where no file is.
+    Prebuilt(&'static str, PathBuf),
     /// No recipe worked, with one reason for each.
     Recipes(Vec<String>),
 }
@@ -167,7 +169,7 @@ impl Machine<'_> {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Prebuilt(path) => write!(f, "{PREBUILT_OBJECT}: no file {}", path.display()),
+            Self::Prebuilt(variable, path) => write!(f, "{variable}: no file {}", path.display()),
             Self::Recipes(reasons) => {
                 writeln!(f, "no recipe built the eBPF object")?;
                 for reason in reasons {
@@ -183,12 +185,13 @@ impl std::error::Error for Failure {}
 
 /// Builds one object with the first recipe that works, or takes the prebuilt one.
 pub(crate) fn build(request: &Request<'_>) -> Result<Object, Failure> {
-    if let Some(path) = env::var_os(PREBUILT_OBJECT).filter(|_| request.bin == PROBE_BIN) {
-        let path = PathBuf::from(path);
+    let variables = PREBUILT_OBJECTS.iter().filter(|(bin, _)| *bin == request.bin);
+    for (_, variable) in variables {
+        let Some(path) = env::var_os(variable).map(PathBuf::from) else { continue };
         if !path.is_file() {
-            return Err(Failure::Prebuilt(path));
+            return Err(Failure::Prebuilt(variable, path));
         }
-        return Ok(Object { path, origin: format!("the file that {PREBUILT_OBJECT} names") });
+        return Ok(Object { path, origin: format!("the file that {variable} names") });
     }
     let mut reasons = Vec::new();
     for recipe in Recipe::ALL {

@@ -13,14 +13,20 @@ const AYA_ALLOWED: [&str; 5] =
 const AYA_CRATES: [&str; 6] = ["aya", "aya_build", "aya_ebpf", "aya_log", "aya_log_ebpf", "aya_obj"];
 
 /// Where unsafe code may be. A new entry needs a reason that no safe interface exists.
-const UNSAFE_ALLOWED: [&str; 7] = [
+const UNSAFE_ALLOWED: [&str; 13] = [
     "probe-ebpf/src/main.rs",
     "probe-ebpf/src/frame.rs",
     "probe-ebpf/src/account.rs",
     "probe-ebpf/src/maps.rs",
+    "probe-ebpf/src/fib.rs",
+    "probe-ebpf/src/filter.rs",
+    "probe-ebpf/src/hook.rs",
+    "probe-ebpf/src/sample.rs",
     "probe-ebpf/src/clock.rs",
+    "probe-ebpf/src/bin/mirror.rs",
     "probe-ebpf/src/bin/perf.rs",
     "probe-user/src/capture/mapping.rs",
+    "probe-user/src/capture/xsk/",
 ];
 
 /// Crates that have to forbid unsafe code altogether.
@@ -120,7 +126,7 @@ mod tests {
     fn unsafe_outside_its_files_is_found() {
         let body = "fn f() { unsafe { g() } }\n";
         assert_eq!(found("probe-user/src/clock.rs", body).len(), 1);
-        assert_eq!(found("probe-ebpf/src/sample.rs", body).len(), 1);
+        assert_eq!(found("probe-ebpf/src/other.rs", body).len(), 1);
         assert_eq!(found("probe-ebpf/src/frame.rs", body), []);
         assert_eq!(found("probe-user/src/capture/mapping.rs", body), []);
         assert_eq!(found("probe-user/src/capture/program.rs", body).len(), 1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pathflow_common::flow::{Ipv4Key, KeyFields};
+use pathflow_common::flow::{Encapsulation, Ipv4Key, KeyFields};
 use proptest::prelude::*;
 
 use super::*;
@@ -18,14 +18,23 @@ const TIMEOUTS: Timeouts = Timeouts {
     tcp_end: Duration::from_secs(2),
 };
 
-fn key(number: u32) -> Ipv6Key {
+fn key(number: u32) -> WideKey {
     let fields = KeyFields { observation_point: 1, protocol: 6, ..KeyFields::default() };
     let [a, b, c, d] = number.to_be_bytes();
-    Ipv4Key::new(fields, [a, b, c, d, 192, 0, 2, 1]).widen()
+    Ipv4Key::new(fields, [a, b, c, d, 192, 0, 2, 1]).widen(Encapsulation::NONE)
 }
 
 fn delta(number: u32, first: u64, last: u64, packets: u64, tcp_control_bits: u16) -> Delta {
-    Delta { key: key(number), octets: packets * 100, packets, first, last, tcp_control_bits }
+    Delta {
+        key: key(number),
+        octets: packets * 100,
+        packets,
+        first,
+        last,
+        tcp_control_bits,
+        other_interface: 0,
+        next_hop: None,
+    }
 }
 
 fn expire_all(cache: &mut FlowCache, now: u64) -> Vec<(Flow, FlowEndReason)> {

@@ -125,14 +125,18 @@ impl Frame {
 
 /// Writes a capture file (pcap, Ethernet).
 pub(crate) fn write_capture(path: &Path, frames: &[Frame]) {
+    write_octets(path, &frames.iter().map(Frame::octets).collect::<Vec<_>>());
+}
+
+/// Writes a capture file with frames as they are.
+pub(crate) fn write_octets(path: &Path, frames: &[Vec<u8>]) {
     let mut file = Vec::new();
     file.extend(0xa1b2_c3d4_u32.to_be_bytes());
     // Version 2.4, no time zone, no accuracy.
     file.extend([0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
     file.extend(65_535_u32.to_be_bytes());
     file.extend(1_u32.to_be_bytes());
-    for frame in frames {
-        let octets = frame.octets();
+    for octets in frames {
         let length = (octets.len() as u32).to_be_bytes();
         file.extend([0; 8]);
         file.extend(length);

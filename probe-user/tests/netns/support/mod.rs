@@ -10,6 +10,7 @@ pub(crate) mod nfcapd;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod report;
+pub(crate) mod routed;
 pub(crate) mod temp_dir;
 pub(crate) mod tool;
 pub(crate) mod traffic;

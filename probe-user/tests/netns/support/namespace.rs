@@ -48,6 +48,11 @@ impl Namespace {
         command
     }
 
+    /// Runs `ip` with these words.
+    pub(crate) fn ip(&self, words: &str) {
+        output(self.command("ip").args(words.split(' ')));
+    }
+
     pub(crate) fn sysctl(&self, setting: &str) {
         output(self.command("sysctl").args(["--quiet", "--write", setting]));
     }
@@ -84,11 +89,20 @@ impl Namespace {
 
     /// Packets and octets that an interface has received.
     pub(crate) fn received(&self, interface: &str) -> (u64, u64) {
+        self.statistics(interface, "rx")
+    }
+
+    /// Packets and octets that an interface has sent.
+    pub(crate) fn sent(&self, interface: &str) -> (u64, u64) {
+        self.statistics(interface, "tx")
+    }
+
+    fn statistics(&self, interface: &str, direction: &str) -> (u64, u64) {
         let text =
             output(self.command("ip").args(["-statistics", "-json", "link", "show", "dev", interface]));
         let links: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
-        let received = &links[0]["stats64"]["rx"];
-        (received["packets"].as_u64().unwrap(), received["bytes"].as_u64().unwrap())
+        let counted = &links[0]["stats64"][direction];
+        (counted["packets"].as_u64().unwrap(), counted["bytes"].as_u64().unwrap())
     }
 
     /// Sum of some of the kernel's UDP counters, IPv4 and IPv6, by their names in `/proc/net/snmp`.

@@ -91,7 +91,7 @@ impl Network {
 }
 
 impl Namespace {
-    fn add_address(&self, interface: &str, address: IpAddr, prefix_length: u8) {
+    pub(crate) fn add_address(&self, interface: &str, address: IpAddr, prefix_length: u8) {
         let mut command = self.command("ip");
         command.args(["address", "add", &format!("{address}/{prefix_length}"), "dev", interface]);
         if address.is_ipv6() {
@@ -103,7 +103,7 @@ impl Namespace {
 }
 
 /// Joins two namespaces by a veth pair and sets both ends up.
-fn join((left, left_name): (&Namespace, &str), (right, right_name): (&Namespace, &str)) {
+pub(crate) fn join((left, left_name): (&Namespace, &str), (right, right_name): (&Namespace, &str)) {
     let mut command = tool("ip");
     command.args(["link", "add", left_name, "netns", left.name(), "type", "veth"]);
     output(command.args(["peer", "name", right_name, "netns", right.name()]));

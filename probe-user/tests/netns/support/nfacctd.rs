@@ -24,6 +24,11 @@ pub(crate) struct Nfacctd {
 impl Nfacctd {
     /// Starts it and waits until it can print.
     pub(crate) fn start(namespace: &Namespace, address: SocketAddr) -> Self {
+        Self::start_with(namespace, address, "")
+    }
+
+    /// As [`start`](Self::start), with further lines of configuration.
+    pub(crate) fn start_with(namespace: &Namespace, address: SocketAddr, more: &str) -> Self {
         let directory = TempDir::new();
         let (printed, log) = (directory.file("flows.json"), directory.file("log"));
         let configuration = directory.file("nfacctd.conf");
@@ -37,7 +42,8 @@ impl Nfacctd {
              print_refresh_time[test]: 1\n\
              print_output_file[test]: {}\n\
              print_output_file_append[test]: true\n\
-             aggregate[test]: src_host,dst_host,src_port,dst_port,proto,in_iface,export_proto_version\n",
+             aggregate[test]: src_host,dst_host,src_port,dst_port,proto,in_iface,export_proto_version\n\
+             {more}",
             address.ip(),
             address.port(),
             printed.display()

@@ -21,6 +21,9 @@ pub(crate) fn daemon() -> PathBuf {
     env::var_os("PATHFLOW_BIN").map_or_else(|| env!("CARGO_BIN_EXE_pathflow").into(), PathBuf::from)
 }
 
+/// The configuration file.
+const CONFIGURATION: &str = "pathflow.toml";
+
 /// How to start the daemon.
 #[derive(Debug)]
 pub(crate) struct ProbeBuilder<'a> {
@@ -40,6 +43,12 @@ impl<'a> ProbeBuilder<'a> {
             configuration: String::new(),
             is_output_piped: false,
         }
+    }
+
+    /// On no interface but those that the configuration names.
+    pub(crate) fn configured(namespace: &'a Namespace) -> Self {
+        let arguments = ["--drain-interval", "200ms"].map(str::to_owned).to_vec();
+        Self { namespace, arguments, configuration: String::new(), is_output_piped: false }
     }
 
     pub(crate) fn argument(mut self, flag: &str, value: &str) -> Self {
@@ -78,7 +87,7 @@ impl<'a> ProbeBuilder<'a> {
     /// Starts the daemon and waits until it captures.
     pub(crate) fn start(self) -> Probe<'a> {
         let directory = TempDir::new();
-        let (configuration, output) = (directory.file("pathflow.toml"), directory.file("stdout"));
+        let (configuration, output) = (directory.file(CONFIGURATION), directory.file("stdout"));
         fs::write(&configuration, &self.configuration).unwrap();
         let mut command = self.namespace.enter(daemon().to_str().unwrap());
         command.arg("run").arg("--config").arg(&configuration).args(&self.arguments);
@@ -94,7 +103,7 @@ impl<'a> ProbeBuilder<'a> {
         assert!(errors.contains("capturing on "), "{errors}");
         let (_, page) = errors.split_once("metrics on http://").unwrap();
         let listen = page.split('/').next().unwrap().parse().unwrap();
-        Probe { namespace: self.namespace, process, listen, output, _directory: directory }
+        Probe { namespace: self.namespace, process, listen, output, directory }
     }
 }
 
@@ -106,7 +115,7 @@ pub(crate) struct Probe<'a> {
     /// Address of the metrics page; every namespace has a loopback of its own.
     listen: SocketAddr,
     output: PathBuf,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// How the daemon ended, and what it said.
@@ -137,6 +146,12 @@ impl Probe<'_> {
         )
     }
 
+    /// Writes another configuration file, and has it read.
+    pub(crate) fn reload(&self, configuration: &str) {
+        fs::write(self.directory.file(CONFIGURATION), configuration).unwrap();
+        self.process.signal(Signal::HUP);
+    }
+
     /// Standard output so far.
     pub(crate) fn output(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default()
@@ -159,13 +174,19 @@ impl Probe<'_> {
     }
 }
 
-/// Runs the daemon with arguments that it has to refuse: status 2 and one line, which is returned.
+/// Runs the daemon with arguments that it has to refuse: status 2 and one line, which is returned. Before it
+/// may be told how far it came.
 pub(crate) fn refusal(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{command:?}: {errors}");
+    let directory = TempDir::new();
+    let output = directory.file("stdout");
+    let mut process = Process::start(command.stdin(Stdio::null()).stdout(File::create(&output).unwrap()));
+    let status = process.wait();
+    let errors = process.errors();
+    assert_eq!(status.code(), Some(2), "{command:?}: {errors}");
     assert!(!errors.contains("panicked"), "{errors}");
-    assert_eq!(errors.lines().count(), 1, "{errors}");
-    assert_eq!(output.stdout, b"");
-    errors
+    let mut lines = errors.lines().filter(|line| !line.contains(" INFO "));
+    let message = lines.next().unwrap_or_default().to_owned();
+    assert!(message.starts_with("pathflow: ") && lines.next().is_none(), "{errors}");
+    assert_eq!(fs::read(&output).unwrap(), b"");
+    message
 }

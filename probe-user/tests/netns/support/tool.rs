@@ -7,20 +7,25 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("bpftool", "bpftool"),
     ("date", "coreutils"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
     ("nfacctd", "pmacct"),
     ("nfcapd", "nfdump"),
     ("nfdump", "nfdump"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
+    ("socat", "socat"),
     ("sysctl", "procps"),
+    ("taskset", "util-linux"),
+    ("tc", "iproute2"),
     ("tcpdump", "tcpdump"),
     ("tcpreplay", "tcpreplay"),
     ("tshark", "tshark"),
+    ("unshare", "util-linux"),
 ];
 
 /// Panics with the package to install if `program` is missing.

@@ -27,6 +27,8 @@ pub(crate) struct Traffic {
     pub(crate) rate: Option<u32>,
     /// Interface to send out of.
     pub(crate) interface: &'static str,
+    /// CPU to send on, which chooses among the RX queues of a veth.
+    pub(crate) cpu: Option<u32>,
 }
 
 impl Default for Traffic {
@@ -40,6 +42,7 @@ impl Default for Traffic {
             frame_octets: 64,
             rate: None,
             interface: SENDER,
+            cpu: None,
         }
     }
 }
@@ -81,15 +84,30 @@ impl Traffic {
         if let Some(rate) = self.rate {
             command.args(["--rate", &rate.to_string()]);
         }
+        if let Some(cpu) = self.cpu {
+            command.args(["--cpu", &cpu.to_string()]);
+        }
         command
     }
 }
 
 /// Sends the frames of a capture file from `sender`, which must be `frames` many.
 pub(crate) fn replay(sender: &Namespace, capture: &Path, frames: usize) {
-    let mut command = sender.command("tcpreplay");
-    command.args(["--quiet", "--topspeed", "--intf1", SENDER]).arg(capture);
-    let text = output(&mut command);
+    replayed(
+        sender.command("tcpreplay").args(["--quiet", "--topspeed", "--intf1", SENDER]).arg(capture),
+        frames,
+    );
+}
+
+/// As [`replay`], by a program that runs on one CPU.
+pub(crate) fn replay_on(cpu: u32, sender: &Namespace, capture: &Path, frames: usize) {
+    let mut command = sender.command("taskset");
+    command.args(["--cpu-list", &cpu.to_string()]);
+    replayed(command.args(["tcpreplay", "--quiet", "--topspeed", "--intf1", SENDER]).arg(capture), frames);
+}
+
+fn replayed(command: &mut Command, frames: usize) {
+    let text = output(command);
     let sent = text.lines().find_map(|line| line.trim().strip_prefix("Successful packets:"));
     assert_eq!(sent.map(str::trim), Some(frames.to_string().as_str()), "{text}");
 }

@@ -1,0 +1,282 @@
+//! The octets of one message.
+
+use super::Full;
+use crate::template::{FieldSpecifier, TemplateId, TemplateRecord};
+
+/// How a format writes sets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Framing {
+    /// Set ID of Template Sets.
+    pub(super) template_set_id: u16,
+    /// Set ID of Options Template Sets.
+    pub(super) options_template_set_id: u16,
+    /// Sets are padded to a multiple of this many octets.
+    pub(super) alignment: usize,
+}
+
+/// Templates by [`TemplateId::index`]; those of options data are not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TemplateIds(u16);
+
+impl TemplateIds {
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) fn contains(self, id: TemplateId) -> bool {
+        self.0 & Self::bit(id) != 0
+    }
+
+    pub(super) fn insert(&mut self, id: TemplateId) {
+        self.0 |= Self::bit(id);
+    }
+
+    /// 0 for a template of options data.
+    fn bit(id: TemplateId) -> u16 {
+        1_u16.checked_shl(id.index().into()).unwrap_or(0)
+    }
+}
+
+/// One message of either format, in storage that is used again for the next.
+///
+/// A *set* here is an IPFIX Set or a NetFlow v9 `FlowSet`: their headers are the same four octets.
+#[derive(Debug, Default)]
+pub struct Message {
+    storage: Vec<u8>,
+    /// Octets written so far; at most `budget`, which is at most `storage.len()`.
+    length: usize,
+    budget: usize,
+    open_set: Option<OpenSet>,
+    /// Templates of Flow Records that the collector has been told of, or is so by this message.
+    announced: TemplateIds,
+    flow_records: u32,
+    options_records: u32,
+    template_records: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenSet {
+    id: u16,
+    start: usize,
+}
+
+/// Set ID and length, two octets each (RFC 7011, section 3.3.2; RFC 3954, sections 5.2 and 5.3).
+const SET_HEADER_LENGTH: usize = 4;
+
+/// The Length of a message or set has two octets.
+const MAX_LENGTH: usize = u16::MAX as usize;
+
+impl Message {
+    /// An empty message.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            storage: Vec::new(),
+            length: 0,
+            budget: 0,
+            open_set: None,
+            announced: TemplateIds::NONE,
+            flow_records: 0,
+            options_records: 0,
+            template_records: 0,
+        }
+    }
+
+    /// The octets to send, once finished.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        self.storage.get(..self.length).unwrap_or_default()
+    }
+
+    /// Flow Records in the message.
+    #[must_use]
+    pub const fn flow_records(&self) -> u32 {
+        self.flow_records
+    }
+
+    /// Records of options data in the message.
+    #[must_use]
+    pub const fn options_records(&self) -> u32 {
+        self.options_records
+    }
+
+    /// Data Records in the message: Flow Records and records of options data (RFC 7011, section 2).
+    #[must_use]
+    pub const fn data_records(&self) -> u32 {
+        self.flow_records + self.options_records
+    }
+
+    /// Template Records and Options Template Records in the message.
+    #[must_use]
+    pub const fn template_records(&self) -> u32 {
+        self.template_records
+    }
+
+    /// Whether there are no records of any kind in it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.data_records() == 0 && self.template_records == 0
+    }
+
+    pub(super) const fn announced(&self) -> TemplateIds {
+        self.announced
+    }
+
+    /// Empties it for a message to a collector that has been told of the templates `announced`.
+    pub(super) fn clear(
+        &mut self,
+        budget: usize,
+        header_length: usize,
+        announced: TemplateIds,
+    ) -> Result<(), Full> {
+        self.announced = announced;
+        self.budget = budget.min(MAX_LENGTH);
+        if self.storage.len() < self.budget {
+            self.storage.resize(self.budget, 0);
+        }
+        self.open_set = None;
+        self.flow_records = 0;
+        self.options_records = 0;
+        self.template_records = 0;
+        self.length = 0;
+        if header_length > self.budget {
+            return Err(Full);
+        }
+        self.length = header_length;
+        Ok(())
+    }
+
+    /// Room for one Data Record, in the open set or, if that belongs to another template, in a new one; with its
+    /// template before it if the collector has not been told.
+    ///
+    /// Records of options data have a set each, because of several in one set nfcapd 1.7.1 reads the first only, or
+    /// all as if they were shorter.
+    #[inline]
+    pub(crate) fn data_record<const LENGTH: usize>(
+        &mut self,
+        template: &TemplateRecord,
+        framing: Framing,
+    ) -> Result<&mut [u8; LENGTH], Full> {
+        let id = template.template_id.get();
+        let is_options = template.is_options_template();
+        let continues = !is_options && matches!(self.open_set, Some(set) if set.id == id);
+        if !continues {
+            return self.data_record_in_new_set(template, framing);
+        }
+        let start = self.length;
+        let end = start + LENGTH;
+        // Padding of the set belongs to the budget too, although it is written only when the set closes.
+        if end.next_multiple_of(framing.alignment) > self.budget {
+            return Err(Full);
+        }
+        self.length = end;
+        self.flow_records += 1;
+        self.storage.get_mut(start..end).and_then(|octets| octets.as_mut_array()).ok_or(Full)
+    }
+
+    /// Apart, so that the usual path stays short.
+    #[inline(never)]
+    fn data_record_in_new_set<const LENGTH: usize>(
+        &mut self,
+        template: &TemplateRecord,
+        framing: Framing,
+    ) -> Result<&mut [u8; LENGTH], Full> {
+        let is_options = template.is_options_template();
+        let is_new = !is_options && !self.announced.contains(template.template_id);
+        let mut start = self.next_set(framing) + SET_HEADER_LENGTH;
+        if is_new {
+            // Templates are a multiple of the alignment.
+            start += template.encoded_length() + SET_HEADER_LENGTH;
+        }
+        let end = start + LENGTH;
+        if end.next_multiple_of(framing.alignment) > self.budget {
+            return Err(Full);
+        }
+        if is_new {
+            self.close_set(framing);
+            self.template(framing, &[template.field_specifiers.len() as u16], template)?;
+        }
+        self.close_set(framing);
+        self.open_set(template.template_id.get());
+        self.length = end;
+        if is_options {
+            self.options_records += 1;
+        } else {
+            self.flow_records += 1;
+        }
+        self.storage.get_mut(start..end).and_then(|octets| octets.as_mut_array()).ok_or(Full)
+    }
+
+    /// Appends a Template Record or Options Template Record, whose header ends with `counts`.
+    ///
+    /// Options Templates have a set each, because nfcapd 1.7.1 reads only the first of a set.
+    pub(super) fn template(
+        &mut self,
+        framing: Framing,
+        counts: &[u16],
+        template: &TemplateRecord,
+    ) -> Result<(), Full> {
+        let is_options = template.is_options_template();
+        let set_id = if is_options { framing.options_template_set_id } else { framing.template_set_id };
+        let continues = !is_options && matches!(self.open_set, Some(set) if set.id == set_id);
+        let start = if continues { self.length } else { self.next_set(framing) + SET_HEADER_LENGTH };
+        let end = start + template.encoded_length();
+        if end.next_multiple_of(framing.alignment) > self.budget {
+            return Err(Full);
+        }
+        if !continues {
+            self.close_set(framing);
+            self.open_set(set_id);
+        }
+        self.append_u16(template.template_id.get());
+        for count in counts {
+            self.append_u16(*count);
+        }
+        for specifier in template.field_specifiers {
+            self.append_field_specifier(*specifier);
+        }
+        self.template_records += 1;
+        self.announced.insert(template.template_id);
+        Ok(())
+    }
+
+    /// Where the next set begins.
+    const fn next_set(&self, framing: Framing) -> usize {
+        self.length.next_multiple_of(framing.alignment)
+    }
+
+    fn append_field_specifier(&mut self, specifier: FieldSpecifier) {
+        self.append_u16(specifier.id());
+        self.append_u16(specifier.length());
+    }
+
+    fn open_set(&mut self, id: u16) {
+        self.open_set = Some(OpenSet { id, start: self.length });
+        self.append_u16(id);
+        // Written by `close_set`.
+        self.append_u16(0);
+    }
+
+    pub(super) fn close_set(&mut self, framing: Framing) {
+        let Some(set) = self.open_set.take() else { return };
+        while !self.length.is_multiple_of(framing.alignment) {
+            self.append(&[0]);
+        }
+        let length = (self.length - set.start) as u16;
+        self.write_at(set.start + 2, &length.to_be_bytes());
+    }
+
+    fn append_u16(&mut self, value: u16) {
+        self.append(&value.to_be_bytes());
+    }
+
+    fn append(&mut self, octets: &[u8]) {
+        self.write_at(self.length, octets);
+        self.length += octets.len();
+    }
+
+    /// Every caller has checked the budget; a write outside it would be dropped.
+    pub(super) fn write_at(&mut self, offset: usize, octets: &[u8]) {
+        if let Some(target) = self.storage.get_mut(offset..offset + octets.len()) {
+            target.copy_from_slice(octets);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What lies below the network header: Ethernet, VLAN tags (IEEE 802.1Q), MPLS (RFC 3032), `PPPoE` (RFC 2516).
+
+use super::MAX_LABELS;
+use crate::bytes::field;
+use crate::flow::Encapsulation;
+use crate::{DropReason, PacketBytes};
+
+/// `EtherType` of IPv4.
+pub const IPV4: u16 = 0x0800;
+/// `EtherType` of IPv6.
+pub const IPV6: u16 = 0x86dd;
+/// `EtherType`s of MPLS: unicast, and with upstream-assigned labels (RFC 5332).
+const MPLS: [u16; 2] = [0x8847, 0x8848];
+/// `EtherType` of a `PPPoE` session.
+const PPPOE_SESSION: u16 = 0x8864;
+
+/// Customer tag, service tag, and the number used for service tags before 802.1ad.
+const TAG_PROTOCOLS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
+/// VLAN tags that are walked. The outer two are in the key.
+pub const MAX_TAGS: usize = 4;
+/// Offset of the first `EtherType`.
+pub(super) const TYPE_OFFSET: usize = 12;
+const HEADER_OCTETS: usize = 14;
+const TAG_OCTETS: usize = 4;
+const LABEL_OCTETS: usize = 4;
+const PPPOE_OCTETS: usize = 8;
+
+const PPP_IPV4: u16 = 0x0021;
+const PPP_IPV6: u16 = 0x0057;
+
+/// What lies below the network header, as far as it has been read.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// `EtherType` of what is at `offset`.
+    pub ether_type: u16,
+    /// Tags read so far.
+    pub tags: u8,
+    /// Outer VLAN identifier, 0 if untagged.
+    pub vlan_id: u16,
+    /// Inner VLAN identifier, 0 if there is no second tag.
+    pub customer_vlan_id: u16,
+    /// Where the header of `ether_type` starts.
+    pub offset: usize,
+    /// What the packet is wrapped in.
+    pub encapsulation: Encapsulation,
+}
+
+#[inline(always)]
+fn is_tag(ether_type: u16) -> bool {
+    ether_type == TAG_PROTOCOLS[0] || ether_type == TAG_PROTOCOLS[1] || ether_type == TAG_PROTOCOLS[2]
+}
+
+impl Link {
+    /// Of a packet whose network header is at `offset`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn network(ether_type: u16, offset: usize) -> Self {
+        Self {
+            ether_type,
+            tags: 0,
+            vlan_id: 0,
+            customer_vlan_id: 0,
+            offset,
+            encapsulation: Encapsulation::NONE,
+        }
+    }
+
+    /// Of an Ethernet frame that starts with the packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn ethernet<P: PacketBytes>(packet: &P) -> Option<Self> {
+        let ether_type = packet.read::<2>(TYPE_OFFSET)?;
+        Some(Self::network(u16::from_be_bytes(ether_type), HEADER_OCTETS))
+    }
+
+    /// With the tag that the kernel took out of the frame and holds beside it. It was the outermost.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_tag(mut self, control_information: u16) -> Self {
+        self.tags = 1;
+        self.vlan_id = control_information & 0xfff;
+        self
+    }
+
+    /// Of the Ethernet frame at `offset` inside a tunnel, after its tags; `encapsulation` is the tunnel's.
+    #[inline(always)]
+    pub(super) fn inner_ethernet<P: PacketBytes>(
+        packet: &P,
+        offset: usize,
+        encapsulation: Encapsulation,
+    ) -> Result<Self, DropReason> {
+        let Some(ether_type) = packet.read::<2>(offset + TYPE_OFFSET) else {
+            return Err(DropReason::Truncated);
+        };
+        let link =
+            Self { encapsulation, ..Self::network(u16::from_be_bytes(ether_type), offset + HEADER_OCTETS) };
+        link.skip_tags(packet)
+    }
+
+    /// The same, so that nobody can tell by what headers it was reached.
+    #[inline(always)]
+    #[must_use]
+    pub fn forget<P: PacketBytes>(mut self, packet: &P) -> Self {
+        self.offset = packet.forget(self.offset);
+        let identifiers = self.vlan_id as u64 | (self.customer_vlan_id as u64) << 16;
+        let identifiers = packet.forget_word(identifiers);
+        self.vlan_id = identifiers as u16;
+        self.customer_vlan_id = (identifiers >> 16) as u16;
+        self.encapsulation = self.encapsulation.forget(packet);
+        self
+    }
+
+    /// Goes on to the network header: over tags, a `PPPoE` session header and MPLS labels.
+    #[inline(always)]
+    pub(super) fn skip_all<P: PacketBytes>(self, packet: &P) -> Result<Self, DropReason> {
+        let mut link = self.skip_tags(packet)?;
+        link.offset = packet.forget(link.offset);
+        if link.ether_type == PPPOE_SESSION {
+            link = link.skip_pppoe(packet)?;
+        }
+        if link.ether_type == MPLS[0] || link.ether_type == MPLS[1] {
+            link = link.skip_labels(packet)?;
+        }
+        Ok(link)
+    }
+
+    #[inline(always)]
+    fn skip_tags<P: PacketBytes>(mut self, packet: &P) -> Result<Self, DropReason> {
+        let mut tags = 0;
+        while tags < MAX_TAGS && is_tag(self.ether_type) {
+            let Some(tag) = packet.read::<4>(self.offset) else { return Err(DropReason::Truncated) };
+            let vlan_id = u16::from_be_bytes(field(&tag, 0)) & 0xfff;
+            if self.tags == 0 {
+                self.vlan_id = vlan_id;
+            } else if self.tags == 1 {
+                self.customer_vlan_id = vlan_id;
+            }
+            self.tags += 1;
+            self.ether_type = u16::from_be_bytes(field(&tag, 2));
+            self.offset += TAG_OCTETS;
+            tags += 1;
+        }
+        Ok(self)
+    }
+
+    #[inline(always)]
+    fn skip_pppoe<P: PacketBytes>(mut self, packet: &P) -> Result<Self, DropReason> {
+        let Some(header) = packet.read::<PPPOE_OCTETS>(self.offset) else {
+            return Err(DropReason::Truncated);
+        };
+        // Version 1, type 1, code 0: session data.
+        if u16::from_be_bytes(field(&header, 0)) != 0x1100 {
+            return Err(DropReason::Malformed);
+        }
+        self.ether_type = match u16::from_be_bytes(field(&header, 6)) {
+            PPP_IPV4 => IPV4,
+            PPP_IPV6 => IPV6,
+            _ => return Err(DropReason::NotIp),
+        };
+        self.offset += PPPOE_OCTETS;
+        Ok(self)
+    }
+
+    #[inline(always)]
+    fn skip_labels<P: PacketBytes>(mut self, packet: &P) -> Result<Self, DropReason> {
+        let mut labels = 0;
+        while labels < MAX_LABELS {
+            let Some(entry) = packet.read::<LABEL_OCTETS>(self.offset) else {
+                return Err(DropReason::Truncated);
+            };
+            let entry = u32::from_be_bytes(entry);
+            if labels == 0 {
+                self.encapsulation = self.encapsulation.with_mpls_top_label(entry >> 12);
+            }
+            self.offset += LABEL_OCTETS;
+            labels += 1;
+            if entry & 0x100 != 0 {
+                // Nothing below the labels says what follows them; IP tells itself by its first nibble, and
+                // a pseudowire starts with another one (RFC 4928).
+                let Some([first, ..]) = packet.read::<4>(self.offset) else {
+                    return Err(DropReason::Truncated);
+                };
+                self.ether_type = match first >> 4 {
+                    4 => IPV4,
+                    6 => IPV6,
+                    _ => return Err(DropReason::NotIp),
+                };
+                return Ok(self);
+            }
+        }
+        Err(DropReason::NotIp)
+    }
+}

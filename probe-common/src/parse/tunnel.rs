@@ -1,0 +1,143 @@
+//! One level of tunnel: GRE (RFC 2784, RFC 2890), IP in IP (RFC 2003, RFC 4213), VXLAN (RFC 7348).
+//!
+//! Only on request, and then instead of the outer header, so that no packet is in two flows. A tunnel packet
+//! that is itself fragmented, or whose inside is neither IPv4 nor IPv6, stays in the flow of its outer header.
+
+use super::ipv4;
+use super::link::{IPV4, IPV6, Link};
+use crate::PacketBytes;
+use crate::bytes::field;
+
+const IP_IN_IP: u8 = 4;
+const UDP: u8 = 17;
+const IPV6_IN_IP: u8 = 41;
+const GRE: u8 = 47;
+
+const GRE_CHECKSUM: u16 = 0x8000;
+const GRE_KEY: u16 = 0x2000;
+const GRE_SEQUENCE: u16 = 0x1000;
+/// Version, and routing, which RFC 2784 took out again.
+const GRE_UNKNOWN: u16 = 0x4007;
+/// Transparent Ethernet bridging.
+const ETHERNET: u16 = 0x6558;
+
+const UDP_OCTETS: usize = 8;
+const VXLAN_OCTETS: usize = 8;
+/// The network identifier is valid.
+const VXLAN_FLAG_I: u8 = 0x08;
+
+/// What is looked for inside.
+pub trait Tunnels {
+    /// Whether tunnels are entered.
+    fn entered(&self) -> bool;
+    /// Whether UDP to this port is VXLAN.
+    fn is_vxlan(&self, destination_port: u16) -> bool;
+}
+
+/// The link of the packet inside the tunnel packet at `link`; `link` itself if it is none that can be entered.
+#[inline(always)]
+pub(super) fn enter<P: PacketBytes, T: Tunnels>(packet: &P, link: Link, tunnels: &T) -> Link {
+    let Some((protocol, offset)) = payload(packet, link) else { return link };
+    let inner = match protocol {
+        IP_IN_IP => Some(Link { ether_type: IPV4, offset, ..link }),
+        IPV6_IN_IP => Some(Link { ether_type: IPV6, offset, ..link }),
+        GRE => gre(packet, link, offset),
+        UDP => vxlan(packet, link, offset, tunnels),
+        _ => None,
+    };
+    match inner {
+        Some(inner) if is_ip(packet, inner) => inner,
+        _ => link,
+    }
+}
+
+/// Protocol and offset of what follows the IP header; `None` for fragments, and for what is not IP.
+///
+/// IPv6 extension headers before a tunnel header are not walked: routers put none there.
+#[inline(always)]
+fn payload<P: PacketBytes>(packet: &P, link: Link) -> Option<(u8, usize)> {
+    match link.ether_type {
+        IPV4 => {
+            let header = packet.read::<20>(link.offset)?;
+            let octets = ((header[0] & 0x0f) as usize) << 2;
+            let is_fragment = u16::from_be_bytes(field(&header, 6)) & 0x3fff != 0;
+            if header[0] >> 4 != 4 || octets < 20 || is_fragment {
+                return None;
+            }
+            Some((header[9], link.offset + octets))
+        }
+        IPV6 => {
+            let header = packet.read::<7>(link.offset)?;
+            (header[0] >> 4 == 6).then_some((header[6], link.offset + 40))
+        }
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn gre<P: PacketBytes>(packet: &P, link: Link, offset: usize) -> Option<Link> {
+    let header = packet.read::<4>(offset)?;
+    let flags = u16::from_be_bytes(field(&header, 0));
+    if flags & GRE_UNKNOWN != 0 {
+        return None;
+    }
+    let mut offset = offset + 4;
+    if flags & GRE_CHECKSUM != 0 {
+        offset += 4;
+    }
+    if flags & GRE_KEY != 0 {
+        offset += 4;
+    }
+    if flags & GRE_SEQUENCE != 0 {
+        offset += 4;
+    }
+    let ether_type = u16::from_be_bytes(field(&header, 2));
+    if ether_type == ETHERNET {
+        return Link::inner_ethernet(packet, offset, link.encapsulation).ok();
+    }
+    Some(Link { ether_type, offset, ..link })
+}
+
+#[inline(always)]
+fn vxlan<P: PacketBytes, T: Tunnels>(packet: &P, link: Link, offset: usize, tunnels: &T) -> Option<Link> {
+    let udp = packet.read::<UDP_OCTETS>(offset)?;
+    if !tunnels.is_vxlan(u16::from_be_bytes(field(&udp, 2))) {
+        return None;
+    }
+    let header = packet.read::<VXLAN_OCTETS>(offset + UDP_OCTETS)?;
+    if header[0] & VXLAN_FLAG_I == 0 {
+        return None;
+    }
+    let identifier = u32::from_be_bytes(field(&header, 4)) >> 8;
+    let encapsulation = link.encapsulation.with_vxlan_network_identifier(identifier);
+    Link::inner_ethernet(packet, offset + UDP_OCTETS + VXLAN_OCTETS, encapsulation).ok()
+}
+
+/// Whether an IP header that can be accounted is where `link` says: otherwise the packet stays in its outer
+/// flow instead of being lost as malformed.
+#[inline(always)]
+fn is_ip<P: PacketBytes>(packet: &P, link: Link) -> bool {
+    match link.ether_type {
+        IPV4 => packet
+            .read::<20>(link.offset)
+            .is_some_and(|header| ipv4::total_length(packet, link.offset, &header).is_some()),
+        IPV6 => packet.read::<40>(link.offset).is_some_and(|header| header[0] >> 4 == 6),
+        _ => false,
+    }
+}
+
+/// No tunnel is entered.
+#[derive(Clone, Copy, Debug)]
+pub struct OuterOnly;
+
+impl Tunnels for OuterOnly {
+    #[inline(always)]
+    fn entered(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_vxlan(&self, _: u16) -> bool {
+        false
+    }
+}

@@ -1,0 +1,239 @@
+//! Accounting where user space sees every packet: replay, and mirror ports.
+//!
+//! What the kernel program does in its tables, this does in a small table of its own: parse, count, add up by
+//! flow, and enter what was seen in the ledger before it goes on.
+
+use std::cell::{Cell, RefCell};
+use std::hash::BuildHasher as _;
+use std::mem;
+
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, WideKey};
+use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
+use pathflow_common::parse::link::Link;
+use pathflow_common::parse::tunnel::Tunnels;
+use pathflow_common::parse::{FlowSink, PacketFacts, parse_link};
+use pathflow_common::{DropReason, PacketBytes};
+
+use super::batches::Batches;
+use super::fragments::{DatagramTable, Held, HeldFragments};
+use crate::capture::Delta;
+
+/// Flows that are added up between two hand-overs.
+const FLOWS: usize = 8192;
+
+/// What the key of a packet in a tunnel is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TunnelSettings {
+    /// The packet inside, not the tunnel's.
+    pub inner: bool,
+    /// UDP destination ports of VXLAN.
+    pub vxlan_ports: Vec<u16>,
+}
+
+/// Accounts packets one by one.
+#[derive(Debug)]
+pub struct PacketMeter {
+    batches: Batches,
+    tunnels: TunnelSettings,
+    /// What was read since the ledger was last told, by observation point.
+    counters: Vec<PointCounters>,
+    packets: usize,
+    /// Packets after which the ledger is told.
+    limit: usize,
+    /// Packets that the ledger was told of since somebody asked.
+    entered: u64,
+    /// Flows of these packets.
+    flows: HashTable<Delta>,
+    hasher: RandomState,
+    held: HeldFragments,
+    datagrams: RefCell<DatagramTable>,
+    /// Whether the packet in hand is a later fragment.
+    is_later_fragment: Cell<bool>,
+}
+
+impl PacketMeter {
+    /// Nothing seen yet. The ledger is told of packets after `limit` of them at the latest.
+    #[must_use]
+    pub fn new(batches: Batches, tunnels: TunnelSettings, limit: usize) -> Self {
+        Self {
+            batches,
+            tunnels,
+            counters: vec![PointCounters::default(); OBSERVATION_POINTS as usize],
+            packets: 0,
+            limit,
+            entered: 0,
+            flows: HashTable::with_capacity(FLOWS),
+            hasher: RandomState::default(),
+            held: HeldFragments::default(),
+            datagrams: RefCell::default(),
+            is_later_fragment: Cell::new(false),
+        }
+    }
+
+    /// The batches that packets go to.
+    #[must_use]
+    pub fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    /// Accounts a packet of `point` seen at `time`, in nanoseconds. `link` is where parsing starts, or why it
+    /// cannot.
+    pub fn packet<P: PacketBytes>(
+        &mut self,
+        point: u16,
+        time: u64,
+        packet: &P,
+        link: Result<Link, DropReason>,
+    ) {
+        let sink = Sink { meter: self, point, time };
+        match link {
+            Ok(link) => parse_link(packet, point, link, sink),
+            Err(reason) => sink.unaccounted(reason, packet.wire_length()),
+        }
+        self.packets += 1;
+        if self.packets >= self.limit || self.flows.len() >= FLOWS {
+            self.hand_over(time);
+        }
+    }
+
+    /// Counts a packet of `octets` that the filter does not match.
+    pub fn filtered(&mut self, point: u16, octets: u32) {
+        self.dropped(point, DropReason::Filtered, octets);
+        self.packets += 1;
+    }
+
+    /// Counts a packet of `octets` that is in no flow.
+    fn dropped(&mut self, point: u16, reason: DropReason, octets: u32) {
+        if let Some(counters) = self.seen(point, octets) {
+            add(&mut counters.dropped[reason as usize], octets);
+        }
+    }
+
+    /// Packets that the ledger was told of since this was asked last.
+    pub fn take_entered(&mut self) -> u64 {
+        mem::take(&mut self.entered)
+    }
+
+    /// Enters what was seen in the ledger, then lets it go on. `now` is in nanoseconds by the packets' clock.
+    pub fn hand_over(&mut self, now: u64) {
+        let seen: Vec<(u16, PointCounters)> = (0..)
+            .zip(&self.counters)
+            .filter(|(_, counters)| **counters != PointCounters::default())
+            .map(|(point, counters)| (point, *counters))
+            .collect();
+        self.batches.ledger().seen(&seen);
+        for (point, counters) in seen {
+            self.entered += counters.seen.packets;
+            self.counters[point as usize] = PointCounters::default();
+        }
+        self.packets = 0;
+        for delta in self.flows.drain() {
+            self.batches.push_and_send(delta);
+        }
+        let (datagrams, batches) = (self.datagrams.get_mut(), &mut self.batches);
+        self.held.release(
+            now,
+            |datagram, time| datagrams.get(datagram, time),
+            |delta, without_ports| {
+                if without_ports {
+                    batches.fragments_without_ports(&delta);
+                }
+                batches.push_and_send(delta);
+            },
+        );
+        self.batches.send_all();
+    }
+
+    fn seen(&mut self, point: u16, octets: u32) -> Option<&mut PointCounters> {
+        let counters = self.counters.get_mut(point as usize)?;
+        add(&mut counters.seen, octets);
+        Some(counters)
+    }
+
+    fn flow(&mut self, key: WideKey, point: u16, facts: PacketFacts, time: u64) {
+        let is_later_fragment = self.is_later_fragment.take();
+        if let Some(counters) = self.seen(point, facts.octets) {
+            counters.later_fragments += u64::from(is_later_fragment);
+        }
+        let delta = Delta {
+            key,
+            octets: u64::from(facts.octets),
+            packets: 1,
+            first: time,
+            last: time,
+            tcp_control_bits: facts.tcp_control_bits,
+            other_interface: 0,
+            next_hop: None,
+        };
+        match self.held.hold(delta) {
+            Held::Complete(delta) => self.add(delta),
+            Held::WithoutPorts(delta) => {
+                self.batches.fragments_without_ports(&delta);
+                self.add(delta);
+            }
+            Held::Waiting => {}
+        }
+    }
+
+    /// Adds a packet to its flow.
+    fn add(&mut self, delta: Delta) {
+        let hash = self.hasher.hash_one(delta.key.0);
+        if let Some(flow) = self.flows.find_mut(hash, |flow| flow.key == delta.key) {
+            flow.octets += delta.octets;
+            flow.packets += 1;
+            // Time stamps of a file may go back.
+            flow.first = flow.first.min(delta.first);
+            flow.last = flow.last.max(delta.last);
+            flow.tcp_control_bits |= delta.tcp_control_bits;
+            return;
+        }
+        let hasher = &self.hasher;
+        self.flows.insert_unique(hash, delta, |flow| hasher.hash_one(flow.key.0));
+    }
+}
+
+fn add(count: &mut Count, octets: u32) {
+    count.packets += 1;
+    count.octets += u64::from(octets);
+}
+
+struct Sink<'a> {
+    meter: &'a mut PacketMeter,
+    point: u16,
+    time: u64,
+}
+
+impl FlowSink for Sink<'_> {
+    fn ipv4(self, key: Ipv4Key, facts: PacketFacts) {
+        self.meter.flow(key.widen(Encapsulation::NONE), self.point, facts, self.time);
+    }
+
+    fn wide(self, key: WideKey, facts: PacketFacts) {
+        self.meter.flow(key, self.point, facts, self.time);
+    }
+
+    fn unaccounted(self, reason: DropReason, octets: u32) {
+        self.meter.dropped(self.point, reason, octets);
+    }
+
+    fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
+        self.meter.datagrams.borrow_mut().insert(*datagram, ports, self.time);
+    }
+
+    fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts> {
+        self.meter.is_later_fragment.set(true);
+        self.meter.datagrams.borrow().get(datagram, self.time)
+    }
+}
+
+impl Tunnels for Sink<'_> {
+    fn entered(&self) -> bool {
+        self.meter.tunnels.inner
+    }
+
+    fn is_vxlan(&self, destination_port: u16) -> bool {
+        self.meter.tunnels.vxlan_ports.contains(&destination_port)
+    }
+}
