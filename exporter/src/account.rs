@@ -85,6 +85,19 @@ impl ExportAccount {
         self.accepted == self.pending + self.in_flight + self.delivered + self.total_lost()
     }
 
+    /// Both accounts together.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.accepted += other.accepted;
+        self.pending += other.pending;
+        self.in_flight += other.in_flight;
+        self.delivered += other.delivered;
+        for (sum, tally) in self.lost.iter_mut().zip(other.lost) {
+            *sum += tally;
+        }
+        self
+    }
+
     pub(crate) fn accept(&mut self, tally: Tally) {
         self.accepted += tally;
         self.pending += tally;
@@ -162,6 +175,19 @@ pub struct ExportCounts {
 }
 
 impl ExportCounts {
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.messages += other.messages;
+        self.octets += other.octets;
+        self.templates += other.templates;
+        self.options_records += other.options_records;
+        for (sum, count) in self.send_errors.iter_mut().zip(other.send_errors) {
+            *sum += count;
+        }
+        self
+    }
+
     /// Failed sends of one kind.
     #[must_use]
     pub const fn send_errors(&self, kind: SendErrorKind) -> u64 {

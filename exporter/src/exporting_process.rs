@@ -288,6 +288,12 @@ impl ExportingProcess {
         self.budget
     }
 
+    /// Whether messages fail, and none has got through since.
+    #[must_use]
+    pub const fn is_failing(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// Takes the oldest event.
     pub fn next_event(&mut self) -> Option<ExportEvent> {
         self.events.pop_front()

@@ -12,7 +12,7 @@
 //! ```text
 //! seen          = dropped by reason + in_kernel + in_transit + in_cache + in_records   (per observation point)
 //! sum(in_records) = records made                                                       (packets and octets)
-//! records made  = queued + lost to a full queue + accepted                             (per sink)
+//! records made  = queued + lost to a full queue + not selected + accepted              (per sink)
 //! accepted      = pending + in flight + delivered + lost by reason                     (per sink)
 //! ```
 
@@ -153,6 +153,8 @@ pub struct SinkAccounts {
     pub queued: Tally,
     /// Records that found the queue full.
     pub queue_full: Tally,
+    /// Records that this sink is not for.
+    pub not_selected: Tally,
     /// Accounts of the sink itself.
     pub account: ExportAccount,
     /// What it has sent.
@@ -217,7 +219,7 @@ impl Books {
             return Some(format!("in records {:?}, records made {:?}", total.in_records, self.records));
         }
         for sink in &self.sinks {
-            if self.records != sink.queued + sink.queue_full + sink.account.accepted {
+            if self.records != sink.queued + sink.queue_full + sink.not_selected + sink.account.accepted {
                 return Some(format!(
                     "{} {}: records made {:?}",
                     sink.format, sink.destination, self.records
@@ -362,10 +364,17 @@ impl Ledger {
         }
     }
 
-    /// A sink took `tally` from its queue; its own accounts are now these.
-    pub fn exported(&self, number: usize, taken: Tally, account: &ExportAccount, counts: &ExportCounts) {
+    /// A sink took records from its queue, of which some were not for it; its own accounts are now these.
+    pub fn exported(
+        &self,
+        number: usize,
+        (taken, not_selected): (Tally, Tally),
+        account: &ExportAccount,
+        counts: &ExportCounts,
+    ) {
         if let Some(sink) = self.lock().sinks.get_mut(number) {
             sink.queued -= taken;
+            sink.not_selected += not_selected;
             sink.account = *account;
             sink.counts = *counts;
             let settled = settled(sink);
@@ -401,10 +410,10 @@ impl Ledger {
     }
 }
 
-/// What a sink has no more to do with: handed to the network, or lost by name.
+/// What a sink has no more to do with: handed to the network, lost by name, or not for it.
 fn settled(sink: &SinkAccounts) -> Amount {
     let account = &sink.account;
-    amount(account.delivered + account.in_flight + account.total_lost() + sink.queue_full)
+    amount(account.delivered + account.in_flight + account.total_lost() + sink.queue_full + sink.not_selected)
 }
 
 fn amount(tally: Tally) -> Amount {
@@ -477,7 +486,7 @@ mod tests {
         assert_eq!(books.sinks[0].queued, made.tally);
         assert_eq!(books.sinks[1].queue_full, made.tally);
         let account = ExportAccount { accepted: made.tally, pending: made.tally, ..ExportAccount::default() };
-        ledger.exported(0, made.tally, &account, &ExportCounts::default());
+        ledger.exported(0, (made.tally, Tally::ZERO), &account, &ExportCounts::default());
         check("exported");
         let total = ledger.books().total();
         assert_eq!(total.seen.packets, 110);

@@ -421,6 +421,14 @@ impl Scrape {
                 labels,
                 &rows(|sink| sink.account.pending + sink.account.in_flight),
             )?;
+            family(
+                encoder,
+                &format!("pathflow_export_not_selected_{stem}"),
+                &format!("Records that the sink is not for, by its conditions or its share: {stem}"),
+                MetricType::Counter,
+                labels,
+                &rows(|sink| sink.not_selected),
+            )?;
             let mut rows: Rows<'_, 3> = Vec::new();
             for sink in &self.books.sinks {
                 let labels = |reason| [sink.format, sink.destination.as_str(), reason];

@@ -3,6 +3,7 @@
 //! The same for live capture and for replay: what fills it differs, and what happens to packets does not.
 
 use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,11 +17,11 @@ use pathflow_exporter::{
 use crate::capture::Delta;
 use crate::captures::Shared;
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::config::raw::StdoutStyle;
+use crate::config::raw::{Distribution, StdoutStyle};
+use crate::config::{Config, ExportProcess};
 use crate::enrich::Enricher;
 use crate::error::RunError;
-use crate::export::{Output, SharedContext, Sink, SinkParts, SinkQueue};
+use crate::export::{Failover, Output, RecordSelection, Share, SharedContext, Sink, SinkParts, SinkQueue};
 use crate::ledger::{Books, Ledger};
 use crate::metering::FlowCache;
 use crate::metering::shard::{Pace, RECORD_BATCH, Shard, ShardMessage};
@@ -68,10 +69,10 @@ impl Pipeline {
     /// [`RunError`] if an output cannot be opened or a thread not be started.
     pub fn start(config: &Config, shared: &Shared, pace: Pace, stop: &Stop) -> Result<Self, RunError> {
         let outputs = outputs(config)?;
-        let ledger = Arc::new(Ledger::new(outputs.iter().map(|(format, name, _)| (*format, name.clone()))));
+        let ledger =
+            Arc::new(Ledger::new(outputs.iter().map(|opened| (opened.format, opened.destination()))));
         let latencies = Arc::new(Latencies::new());
-        let (sinks, sink_threads) =
-            start_sinks(config, outputs, &ledger, &latencies, (&shared.context, stop))?;
+        let (sinks, sink_threads) = start_sinks(outputs, &ledger, &latencies, (&shared.context, stop))?;
 
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
@@ -111,21 +112,30 @@ impl Pipeline {
     }
 }
 
-/// Opens every output: its format, its name and itself.
-fn outputs(config: &Config) -> Result<Vec<(&'static str, String, Output)>, RunError> {
+/// An output that is open, and what is said of it.
+struct Opened {
+    format: &'static str,
+    /// The collector, or each of those that stand in for each other.
+    destinations: Vec<String>,
+    selection: RecordSelection,
+    output: Output,
+    queue_records: usize,
+}
+
+impl Opened {
+    /// For metrics.
+    fn destination(&self) -> String {
+        self.destinations.join("|")
+    }
+}
+
+fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
     let mut outputs = Vec::new();
-    for collector in &config.collectors {
-        let mut settings = UdpSettings::new(*collector);
-        settings.source_address = config.source_address;
-        let process = ExportingProcess::new(&config.export, Transport::Udp(Udp::connect(&settings)?))?;
-        outputs.push((
-            config.export.format.as_str(),
-            collector.to_string(),
-            Output::Collector(Box::new(process)),
-        ));
+    for process in &config.processes {
+        open_process(process, &mut outputs)?;
     }
     let style = match config.stdout {
-        StdoutStyle::Auto if !config.collectors.is_empty() => None,
+        StdoutStyle::Auto if !config.processes.is_empty() => None,
         StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
         StdoutStyle::Auto | StdoutStyle::Json => Some(LineStyle::Json),
         StdoutStyle::Text => Some(LineStyle::Text),
@@ -138,14 +148,48 @@ fn outputs(config: &Config) -> Result<Vec<(&'static str, String, Output)>, RunEr
             LineStyle::Text => "text",
             LineStyle::Json => "json",
         };
-        outputs.push((format, "stdout".to_owned(), Output::Lines(Box::new(printer))));
+        outputs.push(Opened {
+            format,
+            destinations: vec!["stdout".to_owned()],
+            selection: RecordSelection::default(),
+            output: Output::Lines(Box::new(printer)),
+            queue_records: config.queue_records,
+        });
     }
     Ok(outputs)
 }
 
+/// Opens what an Exporting Process sends to: a sink for each collector, or one for all of them.
+fn open_process(process: &ExportProcess, outputs: &mut Vec<Opened>) -> Result<(), RunError> {
+    let mut collectors = Vec::new();
+    for collector in &process.collectors {
+        let mut settings = UdpSettings::new(*collector);
+        settings.source_address = process.source_address;
+        collectors.push(ExportingProcess::new(&process.settings, Transport::Udp(Udp::connect(&settings)?))?);
+    }
+    let mut open = |destinations: &[SocketAddr], share, output| {
+        outputs.push(Opened {
+            format: process.settings.format.as_str(),
+            destinations: destinations.iter().map(ToString::to_string).collect(),
+            selection: RecordSelection::new(process.conditions.clone(), share),
+            output,
+            queue_records: process.queue_records,
+        });
+    };
+    if process.distribution == Distribution::Failover {
+        open(&process.collectors, None, Output::Failover(Box::new(Failover::new(collectors))));
+        return Ok(());
+    }
+    let of = collectors.len() as u64;
+    for ((number, destination), collector) in (0..).zip(&process.collectors).zip(collectors) {
+        let share = (process.distribution == Distribution::FlowHash).then_some(Share { number, of });
+        open(&[*destination], share, Output::Collector(Box::new(collector)));
+    }
+    Ok(())
+}
+
 fn start_sinks(
-    config: &Config,
-    outputs: Vec<(&'static str, String, Output)>,
+    outputs: Vec<Opened>,
     ledger: &Arc<Ledger>,
     latencies: &Arc<Latencies>,
     (context, stop): (&SharedContext, &Stop),
@@ -153,18 +197,19 @@ fn start_sinks(
     let clock = Clock::new();
     let alone = outputs.len() == 1;
     let (mut queues, mut threads) = (Vec::new(), Vec::new());
-    for (number, (_, destination, output)) in outputs.into_iter().enumerate() {
+    for (number, opened) in outputs.into_iter().enumerate() {
         let parts = SinkParts {
             number,
-            destination,
-            output,
+            destinations: opened.destinations,
+            selection: opened.selection,
+            output: opened.output,
             ledger: Arc::clone(ledger),
             clock,
             latencies: Arc::clone(latencies),
             context: context.clone(),
             stop_when_closed: alone.then(|| stop.clone()),
         };
-        let (sink, queue) = Sink::new(parts, config.queue_records.div_ceil(RECORD_BATCH));
+        let (sink, queue) = Sink::new(parts, opened.queue_records.div_ceil(RECORD_BATCH));
         threads.push(spawn(format!("export-{number}"), move || sink.run())?);
         queues.push(queue);
     }

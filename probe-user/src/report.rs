@@ -70,6 +70,9 @@ pub fn report(ended: &Ended) -> String {
 fn sink_lines(text: &mut String, sink: &SinkAccounts) {
     let name = format!("  {} to {}", sink.format, sink.destination);
     tally(text, &format!("{name}: exported"), sink.account.delivered);
+    if sink.not_selected != Tally::ZERO {
+        tally(text, &format!("{name}: not for it"), sink.not_selected);
+    }
     let waiting = sink.queued + sink.account.pending + sink.account.in_flight;
     if waiting != Tally::ZERO {
         tally(text, &format!("{name}: not sent in time"), waiting);

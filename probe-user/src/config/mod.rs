@@ -6,16 +6,16 @@
 mod capture;
 mod duration;
 mod error;
+mod export;
 pub mod raw;
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
-use pathflow_exporter::{ExportSettings, Format};
-
 pub use error::ConfigError;
+pub use export::ExportProcess;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
 
 use crate::capture::{Filter, TableSizes};
@@ -48,13 +48,9 @@ pub struct Config {
     pub max_flows: u32,
     /// Shards of the flow cache; `None` = one for every four CPUs.
     pub shards: Option<usize>,
-    /// Collectors.
-    pub collectors: Vec<SocketAddr>,
-    /// Source address of messages.
-    pub source_address: Option<IpAddr>,
-    /// Format, templates and so on.
-    pub export: ExportSettings,
-    /// Records that wait for each sink at most.
+    /// Collectors, and what they get.
+    pub processes: Vec<ExportProcess>,
+    /// Records that wait for standard output at most.
     pub queue_records: usize,
     /// What is written to standard output.
     pub stdout: StdoutStyle,
@@ -69,7 +65,7 @@ pub struct Config {
 pub struct Overrides {
     /// `--interface`, in place of the file's list.
     pub interfaces: Vec<String>,
-    /// `--collector`, in place of the file's list.
+    /// `--collector`, in place of all collectors of the file.
     pub collectors: Vec<String>,
     /// `--format`.
     pub format: Option<FormatName>,
@@ -136,6 +132,7 @@ impl Config {
         }
         if !overrides.collectors.is_empty() {
             raw.export.collectors = overrides.collectors;
+            raw.export.process.clear();
         }
         raw.export.format = overrides.format.unwrap_or(raw.export.format);
         raw.flow.active_timeout = overrides.active_timeout.unwrap_or(raw.flow.active_timeout);
@@ -210,32 +207,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     if capture.drain_workers > 256 {
         return Err(invalid("capture.drain_workers", &capture.drain_workers, "it must be at most 256"));
     }
-    if export.mtu < ExportSettings::MIN_MTU {
-        return Err(invalid("export.mtu", &export.mtu, "it must be 576 or more"));
-    }
-    between(
-        "export.template_interval",
-        export.template_interval,
-        Duration::from_secs(1),
-        Duration::from_hours(1),
-    )?;
-    if export.queue_records < 1024 {
-        return Err(invalid("export.queue_records", &export.queue_records, "it must be 1024 or more"));
-    }
-    let mut collectors = Vec::new();
-    for collector in &export.collectors {
-        let address = address("export.collectors", collector, &look_up)?;
-        if address.port() == 0 {
-            return Err(invalid("export.collectors", collector, "its port cannot be 0"));
-        }
-        collectors.push(address);
-    }
-    let source_address = match export.source_address.as_str() {
-        "" => None,
-        text => Some(
-            text.parse().map_err(|_| invalid("export.source_address", &text, "it is not an IP address"))?,
-        ),
-    };
+    let processes = export::processes(&export, &look_up)?;
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),
@@ -266,18 +238,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         },
         max_flows: flow.max_flows,
         shards: (flow.shards > 0).then_some(flow.shards as usize),
-        collectors,
-        source_address,
-        export: ExportSettings {
-            format: match export.format {
-                FormatName::Ipfix => Format::Ipfix,
-                FormatName::NetflowV9 => Format::NetflowV9,
-            },
-            observation_domain_id: export.observation_domain_id,
-            template_messages: export.template_messages,
-            template_interval: export.template_interval,
-            mtu: export.mtu,
-        },
+        processes,
         queue_records: export.queue_records as usize,
         stdout: export.stdout,
         listen,
@@ -285,7 +246,12 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     })
 }
 
-fn between(key: &'static str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+fn between(
+    key: impl Into<String>,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
@@ -295,7 +261,7 @@ fn between(key: &'static str, value: Duration, least: Duration, most: Duration) 
 
 /// An address with a port, or a name with one that `look_up` finds the address of.
 fn address(
-    key: &'static str,
+    key: &str,
     text: &str,
     look_up: &impl Fn(&str) -> Option<SocketAddr>,
 ) -> Result<SocketAddr, ConfigError> {
@@ -307,7 +273,7 @@ fn address(
     };
     match port.parse::<u16>() {
         Err(_) => Err(invalid(key, &text, "its port is not a number from 0 to 65535")),
-        Ok(0) if key == "export.collectors" => Err(invalid(key, &text, "its port cannot be 0")),
+        Ok(0) if key.ends_with("collectors") => Err(invalid(key, &text, "its port cannot be 0")),
         Ok(_) => look_up(text).ok_or_else(|| invalid(key, &text, "its host cannot be resolved")),
     }
 }

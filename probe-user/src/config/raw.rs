@@ -189,6 +189,8 @@ pub struct Export {
     pub collectors: Vec<String>,
     /// Message format.
     pub format: FormatName,
+    /// Which collector gets a record.
+    pub distribution: Distribution,
     /// Observation Domain ID (IPFIX) or Source ID (NetFlow v9).
     pub observation_domain_id: u32,
     /// Source address of messages; empty = the system chooses.
@@ -204,6 +206,56 @@ pub struct Export {
     pub queue_records: u32,
     /// Flows on standard output.
     pub stdout: StdoutStyle,
+    /// `[[export.process]]`: further Exporting Processes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub process: Vec<ExportProcess>,
+}
+
+/// `[[export.process]]`: an Exporting Process. What is absent is as in `[export]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExportProcess {
+    /// `HOST:PORT` of each collector.
+    pub collectors: Vec<String>,
+    /// Message format.
+    pub format: Option<FormatName>,
+    /// Which collector gets a record.
+    pub distribution: Option<Distribution>,
+    /// Observation Domain ID (IPFIX) or Source ID (NetFlow v9).
+    pub observation_domain_id: Option<u32>,
+    /// Source address of messages.
+    pub source_address: Option<String>,
+    /// Largest IP packet to send.
+    pub mtu: Option<u16>,
+    /// Longest time between messages with templates.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub template_interval: Option<Duration>,
+    /// Templates are in one of this many messages.
+    pub template_messages: Option<u32>,
+    /// Records that wait for each collector at most.
+    pub queue_records: Option<u32>,
+    /// 4 or 6: only records of this version of IP.
+    pub ip_version: Option<u8>,
+    /// Only records with source or destination in one of these networks; empty = any.
+    pub networks: Vec<String>,
+    /// Only records of these IP protocol numbers; empty = any.
+    pub protocols: Vec<u8>,
+    /// Only records seen at interfaces of these names or globs; empty = any.
+    pub interfaces: Vec<String>,
+    /// Only records of this direction.
+    pub direction: Option<Direction>,
+}
+
+/// Which of several collectors gets a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distribution {
+    /// All of them.
+    All,
+    /// One, by the flow: both directions of a conversation go to the same one.
+    FlowHash,
+    /// The first that works.
+    Failover,
 }
 
 impl Default for Export {
@@ -211,6 +263,7 @@ impl Default for Export {
         Self {
             collectors: Vec::new(),
             format: FormatName::Ipfix,
+            distribution: Distribution::All,
             observation_domain_id: 0,
             source_address: String::new(),
             mtu: 1500,
@@ -218,6 +271,7 @@ impl Default for Export {
             template_messages: 1000,
             queue_records: 262_144,
             stdout: StdoutStyle::Auto,
+            process: Vec::new(),
         }
     }
 }

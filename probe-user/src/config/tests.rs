@@ -1,5 +1,7 @@
 //! Tests of the configuration: the example file, unknown keys, values out of range.
 
+use pathflow_exporter::Format;
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../pathflow.example.toml");
@@ -8,6 +10,7 @@ fn error(text: &str) -> String {
     parse(Path::new("probe.toml"), text).unwrap_err().to_string()
 }
 
+mod export;
 mod interfaces;
 
 #[test]
@@ -170,8 +173,9 @@ fn flags_override_the_file() {
     };
     let config = Config::resolve(raw, overrides).unwrap();
     assert_eq!(config.interfaces.selection.to_string(), "b, c");
-    assert_eq!(config.collectors, ["[2001:db8::1]:2055".parse().unwrap()]);
-    assert_eq!(config.export.format, Format::NetflowV9);
+    assert_eq!(config.processes.len(), 1);
+    assert_eq!(config.processes[0].collectors, ["[2001:db8::1]:2055".parse().unwrap()]);
+    assert_eq!(config.processes[0].settings.format, Format::NetflowV9);
     assert_eq!(config.timeouts.active, Duration::from_secs(5));
     assert_eq!(config.timeouts.idle, Duration::from_secs(2));
     assert_eq!(config.drain_interval, Duration::from_millis(200));

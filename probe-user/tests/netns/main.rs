@@ -17,6 +17,7 @@ mod doctor;
 mod end_of_run;
 #[cfg(test)]
 mod export_totals;
+mod exports;
 #[cfg(test)]
 mod field_values;
 #[cfg(test)]

@@ -67,6 +67,7 @@ impl Nfcapd {
         nfdump.args(["-q", "-N", "-o", "json", "-R"]).arg(&self.flows);
         let text = output(&mut nfdump);
         // Some versions write the list's brackets, some do not.
+        let text = if text.trim() == "No matching flows" { "" } else { &text };
         let list = format!("[{}]", text.trim().trim_start_matches('[').trim_end_matches(']'));
         let flows = serde_json::from_str(&list).unwrap_or_else(|error| panic!("{error} in {text}; {log}"));
         Collected { flows, log, capture }

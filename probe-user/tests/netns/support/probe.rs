@@ -157,6 +157,11 @@ impl Probe<'_> {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
 
+    /// Standard error so far.
+    pub(crate) fn errors(&self) -> String {
+        self.process.errors()
+    }
+
     /// Asks it to end, which it must do without an error.
     pub(crate) fn terminate(mut self) -> Ended {
         self.process.signal(Signal::TERM);

@@ -1,4 +1,8 @@
-//! Sinks: one thread with one bounded queue for each collector, and for standard output.
+//! Sinks: one thread with one bounded queue for each collector, or for several that stand in for each other, and for
+//! standard output.
+
+mod failover;
+mod selection;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -14,6 +18,9 @@ use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metrics::Latencies;
 use crate::stop::Stop;
+
+pub use failover::Failover;
+pub use selection::{Conditions, IpVersion, RecordSelection, Share};
 
 /// How often a sink that has nothing to do resends templates, asks for errors and so on.
 const TICK: Duration = Duration::from_secs(1);
@@ -75,6 +82,8 @@ impl SharedContext {
 pub enum Output {
     /// A collector.
     Collector(Box<ExportingProcess>),
+    /// Collectors that stand in for each other.
+    Failover(Box<Failover>),
     /// Lines on standard output.
     Lines(Box<FlowPrinter>),
 }
@@ -83,6 +92,7 @@ impl Output {
     fn export(&mut self, now: ExportTime, records: &[FlowRecord]) {
         match self {
             Self::Collector(process) => process.export(now, records),
+            Self::Failover(failover) => failover.export(now, records),
             Self::Lines(printer) => printer.export(records),
         }
     }
@@ -90,6 +100,7 @@ impl Output {
     fn set_context(&mut self, context: &Arc<ObservationContext>) {
         match self {
             Self::Collector(process) => process.set_context(Arc::clone(context)),
+            Self::Failover(failover) => failover.set_context(context),
             Self::Lines(printer) => {
                 let names: InterfaceNames = context
                     .interfaces
@@ -104,6 +115,7 @@ impl Output {
     fn flush(&mut self, now: ExportTime) {
         match self {
             Self::Collector(process) => process.flush(now),
+            Self::Failover(failover) => failover.flush(now),
             Self::Lines(printer) => printer.flush(),
         }
     }
@@ -111,6 +123,7 @@ impl Output {
     fn tick(&mut self, now: ExportTime) {
         match self {
             Self::Collector(process) => process.tick(now),
+            Self::Failover(failover) => failover.tick(now),
             Self::Lines(printer) => printer.flush(),
         }
     }
@@ -118,6 +131,7 @@ impl Output {
     fn close(&mut self, now: ExportTime) {
         match self {
             Self::Collector(process) => process.close(now),
+            Self::Failover(failover) => failover.close(now),
             Self::Lines(printer) => printer.flush(),
         }
     }
@@ -125,14 +139,25 @@ impl Output {
     fn account(&self) -> (&ExportAccount, &ExportCounts) {
         match self {
             Self::Collector(process) => (process.account(), process.counts()),
+            Self::Failover(failover) => (failover.account(), failover.counts()),
             Self::Lines(printer) => (printer.account(), printer.counts()),
         }
     }
 
-    fn next_event(&mut self) -> Option<ExportEvent> {
+    /// The next event, and which of the destinations it is about.
+    fn next_event(&mut self) -> Option<(usize, ExportEvent)> {
         match self {
-            Self::Collector(process) => process.next_event(),
-            Self::Lines(printer) => printer.next_event(),
+            Self::Collector(process) => process.next_event().map(|event| (0, event)),
+            Self::Failover(failover) => failover.next_event(),
+            Self::Lines(printer) => printer.next_event().map(|event| (0, event)),
+        }
+    }
+
+    /// Which of the destinations gets records from now on, if it is another one than before.
+    fn switched(&mut self) -> Option<usize> {
+        match self {
+            Self::Failover(failover) => failover.switched(),
+            Self::Collector(_) | Self::Lines(_) => None,
         }
     }
 }
@@ -142,8 +167,10 @@ impl Output {
 pub struct SinkParts {
     /// Number in the ledger.
     pub number: usize,
-    /// For log messages.
-    pub destination: String,
+    /// For log messages: the collector, or each of those that stand in for each other.
+    pub destinations: Vec<String>,
+    /// Which records it is for.
+    pub selection: RecordSelection,
     /// Where records go.
     pub output: Output,
     /// Accounts.
@@ -165,6 +192,8 @@ pub struct Sink {
     messages: Receiver<SinkMessage>,
     /// What the output was told last.
     context: Arc<ObservationContext>,
+    /// Those of a batch that it is for.
+    selected: Vec<FlowRecord>,
 }
 
 impl Sink {
@@ -172,7 +201,7 @@ impl Sink {
     #[must_use]
     pub fn new(parts: SinkParts, batches: usize) -> (Self, SinkQueue) {
         let (sender, messages) = crossbeam_channel::bounded(batches.max(2));
-        (Self { parts, messages, context: Arc::default() }, SinkQueue(sender))
+        (Self { parts, messages, context: Arc::default(), selected: Vec::new() }, SinkQueue(sender))
     }
 
     /// Works until it is told to close, or every queue end is gone.
@@ -182,6 +211,7 @@ impl Sink {
             let next = self.next();
             let context = self.parts.context.load();
             if !Arc::ptr_eq(&context, &self.context) {
+                self.parts.selection.set_context(&context);
                 self.parts.output.set_context(&context);
                 self.context = context;
             }
@@ -194,12 +224,12 @@ impl Sink {
                 last_tick = Instant::now();
                 self.sending(Tally::ZERO);
                 self.parts.output.tick(self.now());
-                self.settle(Tally::ZERO);
+                self.settle(Tally::ZERO, Tally::ZERO);
             }
         }
         self.sending(Tally::ZERO);
         self.parts.output.close(self.now());
-        self.settle(Tally::ZERO);
+        self.settle(Tally::ZERO, Tally::ZERO);
     }
 
     /// The next message; sends what is pending before it waits for one.
@@ -211,7 +241,7 @@ impl Sink {
         }
         self.sending(Tally::ZERO);
         self.parts.output.flush(self.now());
-        self.settle(Tally::ZERO);
+        self.settle(Tally::ZERO, Tally::ZERO);
         match self.messages.recv_timeout(TICK) {
             Ok(message) => message.into(),
             Err(RecvTimeoutError::Timeout) => Next::Idle,
@@ -222,8 +252,22 @@ impl Sink {
     fn export(&mut self, records: &[FlowRecord]) {
         let start = Instant::now();
         self.sending(Tally::of(records));
-        self.parts.output.export(self.now(), records);
-        self.settle(Tally::of(records));
+        let now = self.now();
+        let mut not_selected = Tally::ZERO;
+        if self.parts.selection.is_everything() {
+            self.parts.output.export(now, records);
+        } else {
+            self.selected.clear();
+            for record in records {
+                if self.parts.selection.selects(record) {
+                    self.selected.push(record.clone());
+                } else {
+                    not_selected += Tally::from(record);
+                }
+            }
+            self.parts.output.export(now, &self.selected);
+        }
+        self.settle(Tally::of(records), not_selected);
         self.parts.latencies.export(start.elapsed());
     }
 
@@ -232,16 +276,23 @@ impl Sink {
         self.parts.ledger.sending(self.parts.number, taken, account);
     }
 
-    fn settle(&mut self, taken: Tally) {
+    /// Enters what became of `taken`, of which `not_selected` is not for this sink.
+    fn settle(&mut self, taken: Tally, not_selected: Tally) {
         let (account, counts) = self.parts.output.account();
-        self.parts.ledger.exported(self.parts.number, taken, account, counts);
-        while let Some(event) = self.parts.output.next_event() {
-            self.log(&event);
+        self.parts.ledger.exported(self.parts.number, (taken, not_selected), account, counts);
+        while let Some((number, event)) = self.parts.output.next_event() {
+            self.log(self.destination(number), &event);
+        }
+        if let Some(number) = self.parts.output.switched() {
+            info!("records go to collector {} from now on", self.destination(number));
         }
     }
 
-    fn log(&self, event: &ExportEvent) {
-        let destination = &self.parts.destination;
+    fn destination(&self, number: usize) -> &str {
+        self.parts.destinations.get(number).map_or("", String::as_str)
+    }
+
+    fn log(&self, destination: &str, event: &ExportEvent) {
         match event {
             ExportEvent::Refused { error } => {
                 warn!("collector {destination} refuses messages: {error}; records are lost until it is back");

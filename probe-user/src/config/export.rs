@@ -1,0 +1,170 @@
+//! `[export]` and `[[export.process]]`: where records go.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use pathflow_exporter::{ExportSettings, FlowDirection, Format};
+
+use super::raw::{self, Distribution, FormatName};
+use super::{ConfigError, address, between, invalid};
+use crate::export::{Conditions, IpVersion};
+use crate::interfaces::{Direction, PatternError};
+
+/// An Exporting Process: its collectors, and what they get.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportProcess {
+    /// Collectors; at least one.
+    pub collectors: Vec<SocketAddr>,
+    /// Which of them gets a record.
+    pub distribution: Distribution,
+    /// Records that are exported.
+    pub conditions: Conditions,
+    /// Format, templates and so on.
+    pub settings: ExportSettings,
+    /// Source address of messages.
+    pub source_address: Option<IpAddr>,
+    /// Records that wait for each sink at most.
+    pub queue_records: usize,
+}
+
+/// Checks them all: first what `[export]` itself says, then the tables below it.
+pub(super) fn processes(
+    export: &raw::Export,
+    look_up: &impl Fn(&str) -> Option<SocketAddr>,
+) -> Result<Vec<ExportProcess>, ConfigError> {
+    let mut processes = Vec::new();
+    // Without collectors of its own it still has the defaults of the others, which have to be right.
+    let own = process("export", export, Conditions::default(), look_up)?;
+    let mut named = BTreeSet::new();
+    distinct("export", &own, export, &mut named)?;
+    if !own.collectors.is_empty() {
+        processes.push(own);
+    }
+    for (number, raw) in export.process.iter().enumerate() {
+        let table = format!("export.process[{number}]");
+        if raw.collectors.is_empty() {
+            return Err(invalid(format!("{table}.collectors"), &"[]", "it names no collector"));
+        }
+        let merged = raw.over(export);
+        let process = process(&table, &merged, conditions(&table, raw)?, look_up)?;
+        distinct(&table, &process, &merged, &mut named)?;
+        processes.push(process);
+    }
+    Ok(processes)
+}
+
+/// What is exported to the same collector in the same format could not be told apart, here and there.
+fn distinct(
+    table: &str,
+    process: &ExportProcess,
+    raw: &raw::Export,
+    named: &mut BTreeSet<(&'static str, SocketAddr)>,
+) -> Result<(), ConfigError> {
+    let format = process.settings.format.as_str();
+    for (collector, text) in process.collectors.iter().zip(&raw.collectors) {
+        // While the file is read, names stand for no address yet.
+        if !collector.ip().is_unspecified() && !named.insert((format, *collector)) {
+            return Err(invalid(format!("{table}.collectors"), text, format!("it gets {format} already")));
+        }
+    }
+    Ok(())
+}
+
+fn process(
+    table: &str,
+    export: &raw::Export,
+    conditions: Conditions,
+    look_up: &impl Fn(&str) -> Option<SocketAddr>,
+) -> Result<ExportProcess, ConfigError> {
+    let key = |name: &str| format!("{table}.{name}");
+    if export.mtu < ExportSettings::MIN_MTU {
+        return Err(invalid(key("mtu"), &export.mtu, "it must be 576 or more"));
+    }
+    let (least, most) = (Duration::from_secs(1), Duration::from_hours(1));
+    between(key("template_interval"), export.template_interval, least, most)?;
+    if export.queue_records < 1024 {
+        return Err(invalid(key("queue_records"), &export.queue_records, "it must be 1024 or more"));
+    }
+    let mut collectors = Vec::new();
+    for collector in &export.collectors {
+        let address = address(&key("collectors"), collector, look_up)?;
+        if address.port() == 0 {
+            return Err(invalid(key("collectors"), collector, "its port cannot be 0"));
+        }
+        collectors.push(address);
+    }
+    let source_address = match export.source_address.as_str() {
+        "" => None,
+        text => {
+            Some(text.parse().map_err(|_| invalid(key("source_address"), &text, "it is not an IP address"))?)
+        }
+    };
+    Ok(ExportProcess {
+        collectors,
+        distribution: export.distribution,
+        conditions,
+        settings: ExportSettings {
+            format: match export.format {
+                FormatName::Ipfix => Format::Ipfix,
+                FormatName::NetflowV9 => Format::NetflowV9,
+            },
+            observation_domain_id: export.observation_domain_id,
+            template_messages: export.template_messages,
+            template_interval: export.template_interval,
+            mtu: export.mtu,
+        },
+        source_address,
+        queue_records: export.queue_records as usize,
+    })
+}
+
+fn conditions(table: &str, raw: &raw::ExportProcess) -> Result<Conditions, ConfigError> {
+    let key = |name: &str| format!("{table}.{name}");
+    let ip_version = match raw.ip_version {
+        None => None,
+        Some(4) => Some(IpVersion::V4),
+        Some(6) => Some(IpVersion::V6),
+        Some(other) => return Err(invalid(key("ip_version"), &other, "it must be 4 or 6")),
+    };
+    let networks = raw.networks.iter().map(|text| {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| invalid(key("networks"), text, "it is not a network, such as 192.0.2.0/24"))
+    });
+    let interfaces = raw.interfaces.iter().map(|text| {
+        text.parse().map_err(|error: PatternError| invalid(key("interfaces"), text, error.to_string()))
+    });
+    let direction = match raw.direction {
+        None | Some(Direction::Both) => None,
+        Some(Direction::Ingress) => Some(FlowDirection::Ingress),
+        Some(Direction::Egress) => Some(FlowDirection::Egress),
+    };
+    Ok(Conditions {
+        ip_version,
+        networks: networks.collect::<Result<_, _>>()?,
+        protocols: raw.protocols.clone(),
+        interfaces: interfaces.collect::<Result<_, _>>()?,
+        direction,
+    })
+}
+
+impl raw::ExportProcess {
+    /// What holds for it: what it says itself, else what `[export]` says.
+    fn over(&self, export: &raw::Export) -> raw::Export {
+        raw::Export {
+            collectors: self.collectors.clone(),
+            format: self.format.unwrap_or(export.format),
+            distribution: self.distribution.unwrap_or(export.distribution),
+            observation_domain_id: self.observation_domain_id.unwrap_or(export.observation_domain_id),
+            source_address: self.source_address.clone().unwrap_or_else(|| export.source_address.clone()),
+            mtu: self.mtu.unwrap_or(export.mtu),
+            template_interval: self.template_interval.unwrap_or(export.template_interval),
+            template_messages: self.template_messages.unwrap_or(export.template_messages),
+            queue_records: self.queue_records.unwrap_or(export.queue_records),
+            stdout: export.stdout,
+            process: Vec::new(),
+        }
+    }
+}

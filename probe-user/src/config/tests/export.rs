@@ -1,0 +1,99 @@
+//! Several exports in one file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use pathflow_exporter::{FlowDirection, Format};
+
+use super::error;
+use crate::config::raw::Distribution;
+use crate::config::{Config, Overrides, parse};
+use crate::export::{Conditions, IpVersion};
+
+const FILE: &str = r#"
+[export]
+collectors = ["192.0.2.1:4739"]
+observation_domain_id = 7
+mtu = 1400
+
+[[export.process]]
+collectors = ["192.0.2.2:2055", "192.0.2.3:2055"]
+format = "netflow-v9"
+distribution = "failover"
+template_interval = "30s"
+
+[[export.process]]
+collectors = ["[2001:db8::1]:4739"]
+observation_domain_id = 8
+ip_version = 6
+networks = ["2001:db8::/32", "2001:db8:f::1"]
+protocols = [6]
+interfaces = ["eth*"]
+direction = "egress"
+"#;
+
+fn read(text: &str) -> Config {
+    Config::resolve(parse(Path::new("probe.toml"), text).unwrap(), Overrides::default()).unwrap()
+}
+
+#[test]
+fn what_an_export_does_not_say_is_as_in_the_section() {
+    let config = read(FILE);
+    let [first, second, third] = config.processes.as_slice() else { panic!("{:?}", config.processes) };
+    assert_eq!((first.settings.format, first.distribution), (Format::Ipfix, Distribution::All));
+    assert_eq!(first.conditions, Conditions::default());
+    assert_eq!((second.settings.format, second.distribution), (Format::NetflowV9, Distribution::Failover));
+    assert_eq!(second.collectors.len(), 2);
+    assert_eq!((second.settings.mtu, second.settings.observation_domain_id), (1400, 7));
+    assert_eq!(second.settings.template_interval, Duration::from_secs(30));
+    assert_eq!((third.settings.format, third.settings.observation_domain_id), (Format::Ipfix, 8));
+    assert_eq!(
+        third.conditions,
+        Conditions {
+            ip_version: Some(IpVersion::V6),
+            networks: vec!["2001:db8::/32".parse().unwrap(), "2001:db8:f::1/128".parse().unwrap()],
+            protocols: vec![6],
+            interfaces: vec!["eth*".parse().unwrap()],
+            direction: Some(FlowDirection::Egress),
+        }
+    );
+}
+
+#[test]
+fn a_collector_of_the_command_line_is_the_only_one() {
+    let raw = parse(Path::new("probe.toml"), FILE).unwrap();
+    let overrides = Overrides { collectors: vec!["192.0.2.9:9".to_owned()], ..Overrides::default() };
+    let config = Config::resolve(raw, overrides).unwrap();
+    assert_eq!(config.processes.len(), 1);
+    assert_eq!(config.processes[0].collectors, ["192.0.2.9:9".parse().unwrap()]);
+}
+
+#[test]
+fn faults_are_named_with_the_table_they_are_in() {
+    for (text, expected) in [
+        ("format = \"ipfix\"", "export.process.collectors: \"[]\" cannot be used: it names no collector"),
+        (
+            "collectors = [\"192.0.2.1\"]",
+            "export.process.collectors: \"192.0.2.1\" cannot be used: it needs a port",
+        ),
+        ("collectors = [\"192.0.2.1:1\"]\nmtu = 9", "export.process.mtu: \"9\" cannot be used"),
+        ("collectors = [\"192.0.2.1:1\"]\nip_version = 5", "export.process.ip_version: \"5\" cannot be used"),
+        (
+            "collectors = [\"192.0.2.1:1\"]\nnetworks = [\"x\"]",
+            "export.process.networks: \"x\" cannot be used",
+        ),
+        (
+            "collectors = [\"192.0.2.1:1\"]\nprotocol = [6]",
+            "unknown key \"protocol\"; did you mean \"protocols\"?",
+        ),
+        (
+            "collectors = [\"192.0.2.1:1\", \"192.0.2.1:1\"]",
+            "export.process.collectors: \"192.0.2.1:1\" cannot be used: it gets ipfix already",
+        ),
+    ] {
+        let message = error(&format!("[[export.process]]\n{text}\n"));
+        assert!(message.starts_with("probe.toml:") && message.contains(expected), "{message}");
+    }
+    let again = FILE.replace("[2001:db8::1]", "192.0.2.1");
+    assert!(error(&again).contains("it gets ipfix already"), "{}", error(&again));
+}
