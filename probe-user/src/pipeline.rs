@@ -21,7 +21,9 @@ use crate::config::raw::{Distribution, StdoutStyle};
 use crate::config::{Config, ExportProcess};
 use crate::enrich::Enricher;
 use crate::error::RunError;
-use crate::export::{Failover, Output, RecordSelection, Share, SharedContext, Sink, SinkParts, SinkQueue};
+use crate::export::{
+    Failover, Output, Pacer, RecordSelection, Share, SharedContext, Sink, SinkParts, SinkQueue,
+};
 use crate::ledger::{Books, Ledger};
 use crate::metering::FlowCache;
 use crate::metering::shard::{Pace, RECORD_BATCH, Shard, ShardMessage};
@@ -72,7 +74,7 @@ impl Pipeline {
         let ledger =
             Arc::new(Ledger::new(outputs.iter().map(|opened| (opened.format, opened.destination()))));
         let latencies = Arc::new(Latencies::new());
-        let (sinks, sink_threads) = start_sinks(outputs, &ledger, &latencies, (&shared.context, stop))?;
+        let (sinks, sink_threads) = start_sinks(outputs, pace, &ledger, &latencies, (&shared.context, stop))?;
 
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
@@ -120,6 +122,8 @@ struct Opened {
     selection: RecordSelection,
     output: Output,
     queue_records: usize,
+    /// Records in a second.
+    pace: Option<u32>,
 }
 
 impl Opened {
@@ -154,6 +158,7 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
             selection: RecordSelection::default(),
             output: Output::Lines(Box::new(printer)),
             queue_records: config.queue_records,
+            pace: None,
         });
     }
     Ok(outputs)
@@ -174,6 +179,7 @@ fn open_process(process: &ExportProcess, outputs: &mut Vec<Opened>) -> Result<()
             selection: RecordSelection::new(process.conditions.clone(), share),
             output,
             queue_records: process.queue_records,
+            pace: process.pace,
         });
     };
     if process.distribution == Distribution::Failover {
@@ -190,6 +196,7 @@ fn open_process(process: &ExportProcess, outputs: &mut Vec<Opened>) -> Result<()
 
 fn start_sinks(
     outputs: Vec<Opened>,
+    pace: Pace,
     ledger: &Arc<Ledger>,
     latencies: &Arc<Latencies>,
     (context, stop): (&SharedContext, &Stop),
@@ -208,6 +215,8 @@ fn start_sinks(
             latencies: Arc::clone(latencies),
             context: context.clone(),
             stop_when_closed: alone.then(|| stop.clone()),
+            // A file has time; who is behind is waited for.
+            pacer: opened.pace.filter(|_| pace == Pace::NeverWait).map(Pacer::new),
         };
         let (sink, queue) = Sink::new(parts, opened.queue_records.div_ceil(RECORD_BATCH));
         threads.push(spawn(format!("export-{number}"), move || sink.run())?);

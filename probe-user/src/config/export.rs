@@ -27,6 +27,9 @@ pub struct ExportProcess {
     pub source_address: Option<IpAddr>,
     /// Records that wait for each sink at most.
     pub queue_records: usize,
+    /// Records that each is sent in a second, ten times as many while its queue is half full; `None` = no
+    /// limit.
+    pub pace: Option<u32>,
 }
 
 /// Checks them all: first what `[export]` itself says, then the tables below it.
@@ -87,6 +90,9 @@ fn process(
     if export.queue_records < 1024 {
         return Err(invalid(key("queue_records"), &export.queue_records, "it must be 1024 or more"));
     }
+    if export.pace != 0 && export.pace < 1000 {
+        return Err(invalid(key("pace"), &export.pace, "it must be 1000 or more, or 0"));
+    }
     let mut collectors = Vec::new();
     for collector in &export.collectors {
         let address = address(&key("collectors"), collector, look_up)?;
@@ -117,6 +123,7 @@ fn process(
         },
         source_address,
         queue_records: export.queue_records as usize,
+        pace: (export.pace > 0).then_some(export.pace),
     })
 }
 
@@ -163,6 +170,7 @@ impl raw::ExportProcess {
             template_interval: self.template_interval.unwrap_or(export.template_interval),
             template_messages: self.template_messages.unwrap_or(export.template_messages),
             queue_records: self.queue_records.unwrap_or(export.queue_records),
+            pace: self.pace.unwrap_or(export.pace),
             stdout: export.stdout,
             process: Vec::new(),
         }

@@ -204,6 +204,8 @@ pub struct Export {
     pub template_messages: u32,
     /// Records that wait for each collector at most.
     pub queue_records: u32,
+    /// Records that a collector is sent in a second, ten times as many while its queue is half full; 0 = no limit.
+    pub pace: u32,
     /// Flows on standard output.
     pub stdout: StdoutStyle,
     /// `[[export.process]]`: further Exporting Processes.
@@ -234,6 +236,8 @@ pub struct ExportProcess {
     pub template_messages: Option<u32>,
     /// Records that wait for each collector at most.
     pub queue_records: Option<u32>,
+    /// Records that a collector is sent in a second at most.
+    pub pace: Option<u32>,
     /// 4 or 6: only records of this version of IP.
     pub ip_version: Option<u8>,
     /// Only records with source or destination in one of these networks; empty = any.
@@ -270,6 +274,7 @@ impl Default for Export {
             template_interval: Duration::from_mins(1),
             template_messages: 1000,
             queue_records: 262_144,
+            pace: 200_000,
             stdout: StdoutStyle::Auto,
             process: Vec::new(),
         }

@@ -2,9 +2,12 @@
 //! standard output.
 
 mod failover;
+mod pacer;
 mod selection;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
@@ -20,6 +23,7 @@ use crate::metrics::Latencies;
 use crate::stop::Stop;
 
 pub use failover::Failover;
+pub use pacer::Pacer;
 pub use selection::{Conditions, IpVersion, RecordSelection, Share};
 
 /// How often a sink that has nothing to do resends templates, asks for errors and so on.
@@ -34,26 +38,30 @@ enum SinkMessage {
 
 /// The sending end of a sink's queue.
 #[derive(Clone, Debug)]
-pub struct SinkQueue(Sender<SinkMessage>);
+pub struct SinkQueue {
+    messages: Sender<SinkMessage>,
+    is_closing: Arc<AtomicBool>,
+}
 
 impl SinkQueue {
     /// Puts a batch into the queue; false if it is full. Never waits.
     #[must_use]
     pub fn offer(&self, records: Arc<Vec<FlowRecord>>) -> bool {
-        self.0.try_send(SinkMessage::Records(records)).is_ok()
+        self.messages.try_send(SinkMessage::Records(records)).is_ok()
     }
 
     /// Whether the queue has room for another batch. It stays true until the next batch is offered only if
     /// nobody else offers one.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.0.is_full()
+        !self.messages.is_full()
     }
 
     /// Asks the sink to send what it has and to end. Waits for room in the queue, until `deadline`.
     pub fn close(&self, deadline: Instant) {
+        self.is_closing.store(true, Ordering::Relaxed);
         // A sink that is gone has nothing left to send.
-        let _ = self.0.send_deadline(SinkMessage::Close, deadline);
+        let _ = self.messages.send_deadline(SinkMessage::Close, deadline);
     }
 }
 
@@ -183,6 +191,8 @@ pub struct SinkParts {
     pub context: SharedContext,
     /// Pulled when standard output is closed, if nothing else is being exported to.
     pub stop_when_closed: Option<Stop>,
+    /// Spreads records over time.
+    pub pacer: Option<Pacer>,
 }
 
 /// A sink: takes records from its queue and exports them.
@@ -194,6 +204,7 @@ pub struct Sink {
     context: Arc<ObservationContext>,
     /// Those of a batch that it is for.
     selected: Vec<FlowRecord>,
+    is_closing: Arc<AtomicBool>,
 }
 
 impl Sink {
@@ -201,7 +212,9 @@ impl Sink {
     #[must_use]
     pub fn new(parts: SinkParts, batches: usize) -> (Self, SinkQueue) {
         let (sender, messages) = crossbeam_channel::bounded(batches.max(2));
-        (Self { parts, messages, context: Arc::default(), selected: Vec::new() }, SinkQueue(sender))
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let queue = SinkQueue { messages: sender, is_closing: Arc::clone(&is_closing) };
+        (Self { parts, messages, context: Arc::default(), selected: Vec::new(), is_closing }, queue)
     }
 
     /// Works until it is told to close, or every queue end is gone.
@@ -216,7 +229,10 @@ impl Sink {
                 self.context = context;
             }
             match next {
-                Next::Records(records) => self.export(&records),
+                Next::Records(records) => {
+                    self.pace(records.len());
+                    self.export(&records);
+                }
                 Next::Idle => {}
                 Next::Close => break,
             }
@@ -246,6 +262,18 @@ impl Sink {
             Ok(message) => message.into(),
             Err(RecvTimeoutError::Timeout) => Next::Idle,
             Err(RecvTimeoutError::Disconnected) => Next::Close,
+        }
+    }
+
+    /// Waits until it is time to send so many records.
+    fn pace(&mut self, records: usize) {
+        let Some(pacer) = &mut self.parts.pacer else { return };
+        let is_half_full =
+            self.messages.capacity().is_some_and(|capacity| self.messages.len() > capacity / 2);
+        let is_urgent = is_half_full || self.is_closing.load(Ordering::Relaxed);
+        let delay = pacer.delay(Instant::now(), records, is_urgent);
+        if !delay.is_zero() {
+            thread::sleep(delay);
         }
     }
 

@@ -8,6 +8,7 @@ use super::support::network::{COLLECTOR_IPV4, COLLECTOR_IPV6, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
 use super::support::traffic::Traffic;
+use super::support::wire::Wire;
 
 /// The other port of the collector.
 const OTHER: u16 = 2055;
@@ -126,4 +127,29 @@ fn the_second_collector_stands_in_while_the_first_refuses() {
     for collector in [second, first] {
         assert!(text.contains(&format!("records go to collector {collector} from now on")), "{text}");
     }
+}
+
+#[test]
+fn flows_that_end_together_are_spread_over_time() {
+    let network = Network::new();
+    let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
+    let probe = ProbeBuilder::new(&network.router)
+        .configuration(&format!("[export]\ncollectors = [\"{COLLECTOR_IPV4}\"]\npace = 2000\n"))
+        .argument("--idle-timeout", "300ms")
+        .start();
+    let wire = Wire::start(&network);
+    let traffic = Traffic { packets: 4000, flows: 4000, ..Traffic::default() };
+    traffic.send(&network.sender);
+    probe.wait_until("records exported", |metrics| {
+        metrics.total("pathflow_exported_packets_total") == traffic.packets
+    });
+    probe.terminate().report.assert_complete();
+    let datagrams = wire.stop(&network).datagrams(&["frame.time_epoch", "cflow.srcaddr"]);
+    let with_records = datagrams.iter().filter(|fields| !fields[1].is_empty());
+    let sent: Vec<f64> = with_records.map(|fields| fields[0][0].parse().unwrap()).collect();
+    assert_eq!(nfcapd.stop(&network).packets(), traffic.packets);
+    assert_eq!(datagrams.iter().map(|fields| fields[1].len()).sum::<usize>(), 4000);
+    // All but the first and the last batch of 512 have had to wait for those before.
+    let taken = sent.last().unwrap() - sent.first().unwrap();
+    assert!(taken >= (4000.0 - 2.0 * 512.0) / 2000.0, "{taken}");
 }
