@@ -16,11 +16,15 @@ pub enum LossReason {
     MessageTooBig = 3,
     /// The reader of standard output is gone.
     OutputClosed = 4,
+    /// The format has no fields for IPv6 addresses.
+    FormatCannotCarryIpv6 = 5,
+    /// The counters are larger than any sensible number of the format's records could carry.
+    FormatCannotCarryCounters = 6,
 }
 
 impl LossReason {
     /// Number of reasons.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 7;
 
     /// Every reason, in index order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -29,6 +33,8 @@ impl LossReason {
         Self::SendFailed,
         Self::MessageTooBig,
         Self::OutputClosed,
+        Self::FormatCannotCarryIpv6,
+        Self::FormatCannotCarryCounters,
     ];
 
     /// Stable name for metrics.
@@ -40,6 +46,50 @@ impl LossReason {
             Self::SendFailed => "send_failed",
             Self::MessageTooBig => "message_too_big",
             Self::OutputClosed => "output_closed",
+            Self::FormatCannotCarryIpv6 => "format_cannot_carry_ipv6",
+            Self::FormatCannotCarryCounters => "format_cannot_carry_counters",
+        }
+    }
+}
+
+/// What a narrow format cannot say of a record that it carries otherwise. Such a record is not lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum LimitReason {
+    /// An AS number over 65535 was replaced by 23456 (`AS_TRANS`, RFC 6793, section 9).
+    AsNumberOver16Bits = 0,
+    /// An interface index over 65535 was replaced by 0 (unknown).
+    InterfaceIndexOver16Bits = 1,
+    /// A sampling interval over 16383 was replaced by 16383.
+    SamplingIntervalOver14Bits = 2,
+    /// A counter over 4294967295: the record became several, which add up to it.
+    CountersOver32Bits = 3,
+    /// The flow was in the future of the message or more than 49 days before it, and was moved.
+    FlowTimeOutOfRange = 4,
+}
+
+impl LimitReason {
+    /// Number of reasons.
+    pub const COUNT: usize = 5;
+
+    /// Every reason, in index order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::AsNumberOver16Bits,
+        Self::InterfaceIndexOver16Bits,
+        Self::SamplingIntervalOver14Bits,
+        Self::CountersOver32Bits,
+        Self::FlowTimeOutOfRange,
+    ];
+
+    /// Stable name for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AsNumberOver16Bits => "as_number_over_16_bits",
+            Self::InterfaceIndexOver16Bits => "interface_index_over_16_bits",
+            Self::SamplingIntervalOver14Bits => "sampling_interval_over_14_bits",
+            Self::CountersOver32Bits => "counters_over_32_bits",
+            Self::FlowTimeOutOfRange => "flow_time_out_of_range",
         }
     }
 }
@@ -159,7 +209,7 @@ impl SendErrorKind {
     }
 }
 
-/// What an Exporting Process has sent. All counters only grow.
+/// What an Exporting Process has sent, and what the format could not say. All counters only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExportCounts {
     /// Messages handed to the network or to the output.
@@ -172,6 +222,8 @@ pub struct ExportCounts {
     pub options_records: u64,
     /// Sends that failed, whether or not a second attempt succeeded, by [`SendErrorKind`].
     pub send_errors: [u64; SendErrorKind::COUNT],
+    /// Accepted Flow Records of which something had to be altered for the format, by [`LimitReason`].
+    pub limited: [u64; LimitReason::COUNT],
 }
 
 impl ExportCounts {
@@ -192,5 +244,11 @@ impl ExportCounts {
     #[must_use]
     pub const fn send_errors(&self, kind: SendErrorKind) -> u64 {
         self.send_errors[kind as usize]
+    }
+
+    /// Flow Records that were altered for one reason.
+    #[must_use]
+    pub const fn limited(&self, reason: LimitReason) -> u64 {
+        self.limited[reason as usize]
     }
 }

@@ -4,25 +4,29 @@
 //! collector that is down, and accounts for every record. It has no thread, clock or log of its own: time is an argument
 //! and what an operator may want to know is kept as an [`ExportEvent`].
 
+mod admission;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::{ExportAccount, ExportCounts, LossReason, SendErrorKind};
+use crate::account::{ExportAccount, ExportCounts, LimitReason, LossReason, SendErrorKind};
 use crate::encode::{Encoder, Format, Message};
 use crate::observation::ObservationContext;
 use crate::record::{FlowRecord, Tally};
 use crate::template_schedule::{Due, TemplateSchedule};
 use crate::time::ExportTime;
 use crate::transport::{Report, SendOutcome, Transport};
+use admission::Unsent;
 
 /// How to export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportSettings {
     /// Message format.
     pub format: Format,
-    /// Observation Domain ID of IPFIX, Source ID of NetFlow v9.
+    /// Observation Domain ID of IPFIX, Source ID of NetFlow v9; in NetFlow v5 its low 16 bits are `engine_type` and
+    /// `engine_id`.
     pub observation_domain_id: u32,
     /// Templates and options data are sent every so many messages; 0 and 1 both mean with every message.
     pub template_messages: u32,
@@ -88,6 +92,16 @@ pub enum ExportEvent {
         /// Now.
         to: u32,
     },
+    /// The format cannot say something of records, which are altered; told once for each reason.
+    Limited {
+        /// What.
+        reason: LimitReason,
+    },
+    /// The format cannot carry some records, which are lost; told once for each reason.
+    CannotCarry {
+        /// Which.
+        reason: LossReason,
+    },
 }
 
 /// Events kept until the caller takes them; the oldest go first.
@@ -137,7 +151,7 @@ pub struct ExportingProcess {
     is_open: bool,
     /// Records that are not sent, oldest first; the first of them, as many as it has Data Records, are in
     /// `message`. Kept until the message is sent because it may have to be encoded again, smaller.
-    unsent: Vec<FlowRecord>,
+    unsent: Vec<Unsent>,
     /// What `message` has before data.
     preamble: Preamble,
     /// What the last message had no room for.
@@ -215,10 +229,7 @@ impl ExportingProcess {
         self.adopt_context(now);
         self.account.accept(Tally::of(records));
         for record in records {
-            self.unsent.push(record.clone());
-            while !self.encode_unsent(now) {
-                self.send_message(now);
-            }
+            self.admit(now, record);
         }
     }
 
@@ -303,6 +314,7 @@ impl ExportingProcess {
     fn adopt_context(&mut self, now: ExportTime) {
         if let Some(context) = self.next_context.take() {
             self.flush(now);
+            self.encoder.set_context(&context);
             self.context = context;
             self.rest_of_preamble = None;
             self.schedule.options_changed();
@@ -374,14 +386,14 @@ impl ExportingProcess {
                 .get(encoded..)
                 .unwrap_or_default()
                 .iter()
-                .all(|record| self.encoder.push(&mut self.message, record).is_ok())
+                .all(|unsent| self.encoder.push(&mut self.message, &unsent.record).is_ok())
     }
 
     /// Sends the open message. Its records leave `unsent`; at least one does, or templates are sent.
     fn send_message(&mut self, now: ExportTime) {
         self.is_open = false;
         if self.message.is_empty() {
-            let first = self.unsent.first().map(Tally::from).unwrap_or_default();
+            let first = self.unsent.first().map(Unsent::tally).unwrap_or_default();
             self.account.lose_pending(first, LossReason::MessageTooBig);
             self.unsent.drain(..self.unsent.len().min(1));
             return;
@@ -398,7 +410,7 @@ impl ExportingProcess {
         let is_lost_with_templates = has_only_preamble && result.is_err();
         let records = if is_lost_with_templates { 1 } else { self.message.flow_records() as usize };
         let records = records.min(self.unsent.len());
-        let tally = Tally::of(self.unsent.get(..records).unwrap_or_default());
+        let tally = Unsent::tally_of(self.unsent.get(..records).unwrap_or_default());
         self.unsent.drain(..records);
         match result {
             Ok(()) => self.count_sent(now, tally),

@@ -1,7 +1,7 @@
 //! The exporting side of pathflow: expired flows to a collector, or to a terminal.
 //!
-//! [`ExportingProcess`] sends IPFIX or NetFlow v9 messages over UDP; [`FlowPrinter`] writes JSON or text lines
-//! to standard output. Both take [`FlowRecord`]s and account for every one of them ([`ExportAccount`]).
+//! [`ExportingProcess`] sends IPFIX, NetFlow v9 or NetFlow v5 messages over UDP; [`FlowPrinter`] writes JSON
+//! or text lines to standard output. Both take [`FlowRecord`]s and account for every one of them ([`ExportAccount`]).
 //!
 //! Counters are exported as they were counted. Of a sampled flow a collector is told the sampling interval, in the
 //! record and in options data ([`ObservationContext`]); whether to multiply by it is the collector's business.
@@ -30,7 +30,7 @@ mod record;
 mod template_schedule;
 mod time;
 
-pub use account::{ExportAccount, ExportCounts, LossReason, SendErrorKind};
+pub use account::{ExportAccount, ExportCounts, LimitReason, LossReason, SendErrorKind};
 pub use encode::Format;
 pub use exporting_process::{ExportEvent, ExportSettings, ExportSettingsError, ExportingProcess};
 pub use flow_printer::{FlowPrinter, LineStyle};

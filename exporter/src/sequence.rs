@@ -1,10 +1,11 @@
 //! Sequence Numbers: how many things were sent before this message, by each format's own rule.
 
-/// What a format's Sequence Number counts. Both count modulo 2^32 and separately for each Transport Session
+/// What a format's Sequence Number counts. All count modulo 2^32 and separately for each Transport Session
 /// and Observation Domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SequenceRule {
-    /// IPFIX: Data Records sent before this message; Template Records do not count (RFC 7011, section 3.1).
+    /// IPFIX: Data Records sent before this message; Template Records do not count (RFC 7011, section 3.1). NetFlow
+    /// v5 has no others: `flow_sequence`.
     DataRecords,
     /// NetFlow v9: Export Packets sent before this one (RFC 3954, section 5.1).
     ExportPackets,

@@ -35,7 +35,7 @@ impl TemplateIds {
     }
 }
 
-/// One message of either format, in storage that is used again for the next.
+/// One message of any format, in storage that is used again for the next.
 ///
 /// A *set* here is an IPFIX Set or a NetFlow v9 `FlowSet`: their headers are the same four octets.
 #[derive(Debug, Default)]
@@ -142,6 +142,24 @@ impl Message {
         }
         self.length = header_length;
         Ok(())
+    }
+
+    /// As [`clear`](Self::clear), for a format without templates.
+    pub(super) fn clear_without_sets(&mut self, budget: usize, header_length: usize) -> Result<(), Full> {
+        self.clear(budget, header_length, TemplateIds::NONE)
+    }
+
+    /// Room for one Flow Record after the last one, in a format without sets.
+    #[inline]
+    pub(super) fn flow_record_without_set<const LENGTH: usize>(&mut self) -> Result<&mut [u8; LENGTH], Full> {
+        let start = self.length;
+        let end = start + LENGTH;
+        if end > self.budget {
+            return Err(Full);
+        }
+        self.length = end;
+        self.flow_records += 1;
+        self.storage.get_mut(start..end).and_then(|octets| octets.as_mut_array()).ok_or(Full)
     }
 
     /// Room for one Data Record, in the open set or, if that belongs to another template, in a new one; with its
@@ -271,6 +289,12 @@ impl Message {
     fn append(&mut self, octets: &[u8]) {
         self.write_at(self.length, octets);
         self.length += octets.len();
+    }
+
+    /// Octets written before; zeros outside of the storage.
+    pub(super) fn read_at<const LENGTH: usize>(&self, offset: usize) -> [u8; LENGTH] {
+        let octets = self.storage.get(offset..offset + LENGTH).and_then(|octets| octets.as_array());
+        octets.copied().unwrap_or([0; LENGTH])
     }
 
     /// Every caller has checked the budget; a write outside it would be dropped.

@@ -5,8 +5,10 @@
 //! message that turned out too large for the path is simply begun again with a smaller budget.
 //! No call allocates once the message's storage has reached its budget.
 
+mod fit;
 mod ipfix;
 mod message;
+mod netflow_v5;
 mod netflow_v9;
 mod time;
 
@@ -15,15 +17,18 @@ pub mod text;
 
 use std::ops::Range;
 
+use crate::account::LossReason;
 use crate::observation::{InterfaceInfo, ObservationContext, Selector};
 use crate::record::FlowRecord;
 use crate::sequence::{SequenceNumber, SequenceRule};
 use crate::template::{FlowTemplates, TemplateRecord};
 use crate::time::ExportTime;
 
+pub use fit::Fit;
 pub use ipfix::Ipfix;
 pub use message::Message;
 pub(crate) use message::{Framing, TemplateIds};
+pub use netflow_v5::NetflowV5;
 pub use netflow_v9::NetflowV9;
 
 /// Export formats that are sent as messages.
@@ -34,6 +39,8 @@ pub enum Format {
     Ipfix,
     /// NetFlow version 9, RFC 3954.
     NetflowV9,
+    /// NetFlow version 5: IPv4 only, narrow fields, no templates.
+    NetflowV5,
 }
 
 impl Format {
@@ -43,6 +50,7 @@ impl Format {
         match self {
             Self::Ipfix => "ipfix",
             Self::NetflowV9 => "netflow-v9",
+            Self::NetflowV5 => "netflow-v5",
         }
     }
 }
@@ -75,7 +83,7 @@ impl Stream {
 /// always; others when they are first needed, and from then on.
 const UNCONDITIONAL_TEMPLATES: usize = 2;
 
-/// What a message format defines; the rest is the same for all.
+/// What a message format with templates defines; the rest is the same for all of them.
 trait MessageFormat {
     type Flows: FlowTemplates;
 
@@ -160,16 +168,19 @@ pub enum Encoder {
     Ipfix(Ipfix),
     /// NetFlow v9.
     NetflowV9(NetflowV9),
+    /// NetFlow v5.
+    NetflowV5(NetflowV5),
 }
 
 impl Encoder {
     /// An encoder whose first message has Sequence Number 0. `observation_domain_id` is the Source ID of
-    /// NetFlow v9.
+    /// NetFlow v9; its low 16 bits are `engine_type` and `engine_id` of NetFlow v5.
     #[must_use]
     pub const fn new(format: Format, observation_domain_id: u32) -> Self {
         match format {
             Format::Ipfix => Self::Ipfix(Ipfix::new(observation_domain_id)),
             Format::NetflowV9 => Self::NetflowV9(NetflowV9::new(observation_domain_id)),
+            Format::NetflowV5 => Self::NetflowV5(NetflowV5::new(observation_domain_id)),
         }
     }
 
@@ -181,6 +192,7 @@ impl Encoder {
         match self {
             Self::Ipfix(format) => format.begin(message, budget),
             Self::NetflowV9(format) => format.begin(message, budget),
+            Self::NetflowV5(_) => NetflowV5::begin(message, budget),
         }
     }
 
@@ -190,6 +202,7 @@ impl Encoder {
         match self {
             Self::Ipfix(_) => Ipfix::preamble(context),
             Self::NetflowV9(_) => NetflowV9::preamble(context),
+            Self::NetflowV5(_) => PreambleParts::default(),
         }
     }
 
@@ -204,20 +217,43 @@ impl Encoder {
         let full = parts.find(|part| match self {
             Self::Ipfix(format) => !format.push_preamble_part(message, context, *part),
             Self::NetflowV9(format) => !format.push_preamble_part(message, context, *part),
+            Self::NetflowV5(_) => true,
         });
         full.unwrap_or(parts.end)
     }
 
-    /// Appends one Flow Record. A record that needs another template closes the set and opens another; a template that
+    /// Tells formats that have no options data how packets are selected.
+    pub fn set_context(&mut self, context: &ObservationContext) {
+        match self {
+            Self::Ipfix(_) | Self::NetflowV9(_) => {}
+            Self::NetflowV5(format) => format.set_selectors(&context.selectors),
+        }
+    }
+
+    /// How `record` goes into the format, in a message that is sent soon after `now`.
+    ///
+    /// # Errors
+    /// Why the format can not carry it at all.
+    #[inline]
+    pub fn fit(&self, record: &FlowRecord, now: ExportTime) -> Result<Fit, LossReason> {
+        match self {
+            Self::Ipfix(_) | Self::NetflowV9(_) => Ok(Fit::WHOLE),
+            Self::NetflowV5(_) => NetflowV5::fit(record, now),
+        }
+    }
+
+    /// Appends one Flow Record, as [`fit`](Self::fit) made it. A record that needs another template closes the set and opens another; a template that
     /// is needed for the first time goes before it.
     ///
     /// # Errors
-    /// [`Full`] if the record does not fit the budget; `message` is left as it was.
+    /// [`Full`] if the record does not fit the budget or the fields of the format, or in NetFlow v5 if it was sampled
+    /// unlike those before it; `message` is left as it was.
     #[inline]
     pub fn push(&self, message: &mut Message, record: &FlowRecord) -> Result<(), Full> {
         match self {
             Self::Ipfix(_) => Ipfix::push(message, record),
             Self::NetflowV9(_) => NetflowV9::push(message, record),
+            Self::NetflowV5(format) => format.push(message, record),
         }
     }
 
@@ -226,6 +262,7 @@ impl Encoder {
         match self {
             Self::Ipfix(format) => format.finish(message, export_time),
             Self::NetflowV9(format) => format.finish(message, export_time),
+            Self::NetflowV5(format) => format.finish(message, export_time),
         }
     }
 
@@ -235,6 +272,7 @@ impl Encoder {
         match self {
             Self::Ipfix(format) => format.stream.commit(message),
             Self::NetflowV9(format) => format.stream.commit(message),
+            Self::NetflowV5(format) => format.sequence.advance(message.flow_records()),
         }
     }
 
@@ -244,6 +282,7 @@ impl Encoder {
         match self {
             Self::Ipfix(format) => format.stream.sequence.next(),
             Self::NetflowV9(format) => format.stream.sequence.next(),
+            Self::NetflowV5(format) => format.sequence.next(),
         }
     }
 }

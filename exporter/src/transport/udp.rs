@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -26,13 +27,20 @@ pub struct UdpSettings {
     pub source_address: Option<IpAddr>,
     /// Longest wait for room in the socket; then the message is lost. Zero counts as one millisecond.
     pub send_timeout: Duration,
+    /// Differentiated Services Codepoint of the datagrams, 0 to 63 (RFC 2474, section 3).
+    pub dscp: u8,
+    /// Time to Live (IPv4) or Hop Limit (IPv6) of the datagrams; the system chooses if `None`.
+    pub ttl: Option<NonZeroU8>,
 }
 
 impl UdpSettings {
+    /// Largest `dscp`.
+    pub const MAX_DSCP: u8 = 63;
+
     /// Settings for `collector`, with a send timeout of one second.
     #[must_use]
     pub const fn new(collector: SocketAddr) -> Self {
-        Self { collector, source_address: None, send_timeout: Duration::from_secs(1) }
+        Self { collector, source_address: None, send_timeout: Duration::from_secs(1), dscp: 0, ttl: None }
     }
 }
 
@@ -46,6 +54,12 @@ pub enum UdpError {
         source_address: IpAddr,
         /// As configured.
         collector: SocketAddr,
+    },
+    /// A Differentiated Services Codepoint has six bits.
+    #[error("DSCP {dscp} is over the maximum of {}", UdpSettings::MAX_DSCP)]
+    Dscp {
+        /// As configured.
+        dscp: u8,
     },
     /// No socket with this source address.
     #[error("cannot bind UDP socket to source address {source_address}: {error}")]
@@ -99,15 +113,29 @@ impl Udp {
         if source_address.is_ipv4() != collector.is_ipv4() {
             return Err(UdpError::FamilyMismatch { source_address, collector });
         }
+        if settings.dscp > UdpSettings::MAX_DSCP {
+            return Err(UdpError::Dscp { dscp: settings.dscp });
+        }
         let socket =
             UdpSocket::bind((source_address, 0)).map_err(|error| UdpError::Bind { source_address, error })?;
         let option = |option| move |error: Errno| UdpError::Option { option, collector, error: error.into() };
+        // The two bits below are of ECN (RFC 3168, section 5).
+        let traffic_class = settings.dscp << 2;
         match collector {
             SocketAddr::V4(_) => {
+                sockopt::set_ip_tos(&socket, traffic_class).map_err(option("IP_TOS"))?;
+                if let Some(ttl) = settings.ttl {
+                    sockopt::set_ip_ttl(&socket, ttl.get().into()).map_err(option("IP_TTL"))?;
+                }
                 sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DO)
                     .map_err(option("IP_MTU_DISCOVER"))?;
             }
             SocketAddr::V6(_) => {
+                sockopt::set_ipv6_tclass(&socket, traffic_class.into()).map_err(option("IPV6_TCLASS"))?;
+                if let Some(ttl) = settings.ttl {
+                    sockopt::set_ipv6_unicast_hops(&socket, Some(ttl.get()))
+                        .map_err(option("IPV6_UNICAST_HOPS"))?;
+                }
                 sockopt::set_ipv6_mtu_discover(&socket, sockopt::Ipv6PathMtuDiscovery::DO)
                     .map_err(option("IPV6_MTU_DISCOVER"))?;
             }
