@@ -145,7 +145,7 @@ impl PointAccounts {
 /// Accounts of one sink: an Exporting Process or standard output.
 #[derive(Clone, Debug, Default)]
 pub struct SinkAccounts {
-    /// Format, for metrics: `ipfix`, `netflow-v9`, `json`, `text`.
+    /// Format, for metrics: `ipfix`, `netflow-v9`, `netflow-v5`, `json`, `text`.
     pub format: &'static str,
     /// Where it goes, for metrics: the collector's address, or `stdout`.
     pub destination: String,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use pathflow_common::DropReason;
-use pathflow_exporter::{LossReason, SendErrorKind, Tally};
+use pathflow_exporter::{LimitReason, LossReason, SendErrorKind, Tally};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -476,6 +476,21 @@ impl Scrape {
             MetricType::Counter,
             labels,
             &rows(|sink| sink.counts.templates),
+        )?;
+        let mut rows: Rows<'_, 3> = Vec::new();
+        for sink in &self.books.sinks {
+            for reason in LimitReason::ALL {
+                let labels = [sink.format, sink.destination.as_str(), reason.as_str()];
+                rows.push((labels, sink.counts.limited(reason)));
+            }
+        }
+        family(
+            encoder,
+            "pathflow_export_limited_records",
+            "Records of which the format could not say everything",
+            MetricType::Counter,
+            ["format", "destination", "reason"],
+            &rows,
         )?;
         let mut rows: Rows<'_, 3> = Vec::new();
         for sink in &self.books.sinks {

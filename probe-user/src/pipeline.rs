@@ -170,6 +170,8 @@ fn open_process(process: &ExportProcess, outputs: &mut Vec<Opened>) -> Result<()
     for collector in &process.collectors {
         let mut settings = UdpSettings::new(*collector);
         settings.source_address = process.source_address;
+        settings.dscp = process.dscp;
+        settings.ttl = process.ttl;
         collectors.push(ExportingProcess::new(&process.settings, Transport::Udp(Udp::connect(&settings)?))?);
     }
     let mut open = |destinations: &[SocketAddr], share, output| {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use pathflow_common::DropReason;
-use pathflow_exporter::{LossReason, Tally};
+use pathflow_exporter::{LimitReason, LossReason, Tally};
 
 use crate::ledger::{Amount, SinkAccounts};
 use crate::pipeline::Ended;
@@ -84,6 +84,12 @@ fn sink_lines(text: &mut String, sink: &SinkAccounts) {
         let lost = sink.account.lost(reason);
         if lost != Tally::ZERO {
             tally(text, &format!("{name}: lost, {}", reason.as_str()), lost);
+        }
+    }
+    for reason in LimitReason::ALL {
+        let limited = sink.counts.limited(reason);
+        if limited > 0 {
+            let _ = writeln!(text, "{name}: altered for the format, {}: {limited} records", reason.as_str());
         }
     }
 }

@@ -149,12 +149,7 @@ impl NetflowV5 {
         put(&(record.flow_end_milliseconds as u32).to_be_bytes());
         put(&record.source_port.to_be_bytes());
         put(&record.destination_port.to_be_bytes());
-        put(&[
-            0,
-            record.tcp_control_bits as u8,
-            record.protocol_identifier,
-            record.ip_class_of_service,
-        ]);
+        put(&[0, record.tcp_control_bits as u8, record.protocol_identifier, record.ip_class_of_service]);
         put(&as_number(record.bgp_source_as_number).to_be_bytes());
         put(&as_number(record.bgp_destination_as_number).to_be_bytes());
         put(&[record.source_prefix_length, record.destination_prefix_length, 0, 0]);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use pathflow_exporter::{ExportSettings, FlowDirection, Format};
+use pathflow_exporter::{ExportSettings, FlowDirection, Format, UdpSettings};
 
 use super::raw::{self, Distribution, FormatName};
 use super::{ConfigError, address, between, invalid};
@@ -25,6 +26,10 @@ pub struct ExportProcess {
     pub settings: ExportSettings,
     /// Source address of messages.
     pub source_address: Option<IpAddr>,
+    /// Differentiated Services Codepoint of messages.
+    pub dscp: u8,
+    /// Time to Live or Hop Limit of messages; `None` = the system's.
+    pub ttl: Option<NonZeroU8>,
     /// Records that wait for each sink at most.
     pub queue_records: usize,
     /// Records that each is sent in a second, ten times as many while its queue is half full; `None` = no
@@ -107,6 +112,9 @@ fn process(
             Some(text.parse().map_err(|_| invalid(key("source_address"), &text, "it is not an IP address"))?)
         }
     };
+    if export.dscp > UdpSettings::MAX_DSCP {
+        return Err(invalid(key("dscp"), &export.dscp, "it must be from 0 to 63"));
+    }
     Ok(ExportProcess {
         collectors,
         distribution: export.distribution,
@@ -115,6 +123,7 @@ fn process(
             format: match export.format {
                 FormatName::Ipfix => Format::Ipfix,
                 FormatName::NetflowV9 => Format::NetflowV9,
+                FormatName::NetflowV5 => Format::NetflowV5,
             },
             observation_domain_id: export.observation_domain_id,
             template_messages: export.template_messages,
@@ -122,6 +131,8 @@ fn process(
             mtu: export.mtu,
         },
         source_address,
+        dscp: export.dscp,
+        ttl: NonZeroU8::new(export.ttl),
         queue_records: export.queue_records as usize,
         pace: (export.pace > 0).then_some(export.pace),
     })
@@ -166,6 +177,8 @@ impl raw::ExportProcess {
             distribution: self.distribution.unwrap_or(export.distribution),
             observation_domain_id: self.observation_domain_id.unwrap_or(export.observation_domain_id),
             source_address: self.source_address.clone().unwrap_or_else(|| export.source_address.clone()),
+            dscp: self.dscp.unwrap_or(export.dscp),
+            ttl: self.ttl.unwrap_or(export.ttl),
             mtu: self.mtu.unwrap_or(export.mtu),
             template_interval: self.template_interval.unwrap_or(export.template_interval),
             template_messages: self.template_messages.unwrap_or(export.template_messages),

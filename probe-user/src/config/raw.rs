@@ -191,10 +191,14 @@ pub struct Export {
     pub format: FormatName,
     /// Which collector gets a record.
     pub distribution: Distribution,
-    /// Observation Domain ID (IPFIX) or Source ID (NetFlow v9).
+    /// Observation Domain ID (IPFIX) or Source ID (NetFlow v9); its low 16 bits are engine type and id (NetFlow v5).
     pub observation_domain_id: u32,
     /// Source address of messages; empty = the system chooses.
     pub source_address: String,
+    /// Differentiated Services Codepoint of messages.
+    pub dscp: u8,
+    /// Time to Live (IPv4) or Hop Limit (IPv6) of messages; 0 = the system's.
+    pub ttl: u8,
     /// Largest IP packet to send, even if the path carries more.
     pub mtu: u16,
     /// Longest time between messages with templates.
@@ -227,6 +231,10 @@ pub struct ExportProcess {
     pub observation_domain_id: Option<u32>,
     /// Source address of messages.
     pub source_address: Option<String>,
+    /// Differentiated Services Codepoint of messages.
+    pub dscp: Option<u8>,
+    /// Time to Live or Hop Limit of messages.
+    pub ttl: Option<u8>,
     /// Largest IP packet to send.
     pub mtu: Option<u16>,
     /// Longest time between messages with templates.
@@ -270,6 +278,8 @@ impl Default for Export {
             distribution: Distribution::All,
             observation_domain_id: 0,
             source_address: String::new(),
+            dscp: 0,
+            ttl: 0,
             mtu: 1500,
             template_interval: Duration::from_mins(1),
             template_messages: 1000,
@@ -289,6 +299,8 @@ pub enum FormatName {
     Ipfix,
     /// NetFlow version 9 (RFC 3954)
     NetflowV9,
+    /// NetFlow version 5 (IPv4 only)
+    NetflowV5,
 }
 
 /// What is written to standard output.

@@ -126,6 +126,7 @@ fn values_out_of_range_are_refused_by_key() {
         ("[flow]\nmax_flows = 0\n", "flow.max_flows"),
         ("[flow]\nidle_timeout = \"0s\"\n", "flow.idle_timeout"),
         ("[export]\nmtu = 100\n", "export.mtu"),
+        ("[export]\ndscp = 64\n", "export.dscp: \"64\" cannot be used: it must be from 0 to 63"),
         (
             "[export]\ncollectors = [\"192.0.2.1\"]\n",
             "export.collectors: \"192.0.2.1\" cannot be used: it needs a port",

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use pathflow_exporter::{
     ExportAccount, ExportCounts, ExportEvent, ExportTime, ExportingProcess, FlowPrinter, FlowRecord,
-    InterfaceNames, ObservationContext, Tally,
+    InterfaceNames, LimitReason, ObservationContext, Tally,
 };
 use tracing::{info, warn};
 
@@ -337,6 +337,17 @@ impl Sink {
             ExportEvent::PathMtuChanged { from, to } => {
                 info!("collector {destination}: path MTU is now {to} octets, was {from}");
             }
+            ExportEvent::Limited { reason } => {
+                let name = reason.as_str();
+                let what = limit_in_words(*reason);
+                warn!("collector {destination}: {what}; told once, counted as {name}");
+            }
+            ExportEvent::CannotCarry { reason } => {
+                let name = reason.as_str();
+                warn!(
+                    "collector {destination}: records that the format cannot carry are lost; counted as {name}"
+                );
+            }
         }
     }
 
@@ -345,6 +356,26 @@ impl Sink {
         ExportTime {
             unix_milliseconds: reading.wall / 1_000_000,
             monotonic: Duration::from_nanos(reading.monotonic),
+        }
+    }
+}
+
+const fn limit_in_words(reason: LimitReason) -> &'static str {
+    match reason {
+        LimitReason::AsNumberOver16Bits => {
+            "the format has no AS numbers over 65535; 23456 (AS_TRANS) is sent for them"
+        }
+        LimitReason::InterfaceIndexOver16Bits => {
+            "the format has no interface indexes over 65535; 0 is sent for them"
+        }
+        LimitReason::SamplingIntervalOver14Bits => {
+            "the format has no sampling intervals over 16383; that is sent for them, and estimates will be too low"
+        }
+        LimitReason::CountersOver32Bits => {
+            "the format has no counters over 32 bits; records with more are sent as several"
+        }
+        LimitReason::FlowTimeOutOfRange => {
+            "the format has no times in the future or over 49 days ago; the nearest are sent for them"
         }
     }
 }
