@@ -249,7 +249,7 @@ fn addresses() -> impl Strategy<Value = (IpAddr, IpAddr)> {
     prop_oneof![4 => (v4(), v4()), 4 => (v6(), v6()), 1 => (v4(), v6()), 1 => (v6(), v4())]
 }
 
-fn record() -> impl Strategy<Value = FlowRecord> {
+pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
     let reason = prop_oneof![
         Just(FlowEndReason::IdleTimeout),
         Just(FlowEndReason::ActiveTimeout),
@@ -396,6 +396,7 @@ fn expected_options(format: Format, domain: u32) -> Vec<OptionsFields> {
                 (50, word(1000)),
             ],
         ],
+        Format::NetflowV5 => unreachable!("no options data"),
     };
     for (index, name, description) in [(7, "eth0", "transit to AS\u{a0}64500"), (9, "eth1.301", "eth1.301")] {
         let (index, name, description) =
@@ -403,6 +404,7 @@ fn expected_options(format: Format, domain: u32) -> Vec<OptionsFields> {
         options.push(match format {
             Format::Ipfix => vec![name, index, description],
             Format::NetflowV9 => vec![(1, word(domain)), index, name, description],
+            Format::NetflowV5 => unreachable!("no options data"),
         });
     }
     options
@@ -444,6 +446,7 @@ proptest! {
                         prop_assert_eq!(decoded.count.map(usize::from), Some(count));
                         prop_assert_eq!(octets.len() % 4, 0);
                     }
+                    Format::NetflowV5 => unreachable!("it has tests of its own"),
                 }
                 templates += decoded.template_records;
                 seen.extend(decoded.records);
@@ -489,7 +492,7 @@ proptest! {
 /// Every budget from nothing to more than enough: an error or a message within the budget, never a panic.
 #[test]
 fn any_budget() {
-    for format in [Format::Ipfix, Format::NetflowV9] {
+    for format in [Format::Ipfix, Format::NetflowV9, Format::NetflowV5] {
         for budget in 0..1600 {
             for context in [context(), ObservationContext::default()] {
                 let encoder = Encoder::new(format, 1);

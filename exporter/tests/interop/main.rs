@@ -14,6 +14,8 @@ mod lines;
 #[cfg(test)]
 mod loopback;
 #[cfg(test)]
+mod netflow_v5;
+#[cfg(test)]
 mod nfacctd;
 #[cfg(test)]
 mod nfdump;

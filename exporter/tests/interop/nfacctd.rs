@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use pathflow_exporter::{ExportSettings, FlowDirection, FlowRecord, Format};
 use serde_json::Value;
 
-use super::support::{Collector, NOW, TempDir, context, flows, free_port, program, udp_process};
+use super::support::{
+    Collector, NOW, TempDir, as_in_netflow_v5, context, flows, free_port, program, udp_process,
+};
 
-/// What nfacctd prints, with lines of `settings` in its configuration.
-fn collect(name: &str, format: Format, settings: &str, records: &[FlowRecord]) -> Vec<Value> {
+/// What nfacctd prints until it has printed `packets`, with lines of `settings` in its configuration.
+fn collect(name: &str, format: Format, settings: &str, records: &[FlowRecord], packets: u64) -> Vec<Value> {
     let directory = TempDir::new(&format!("nfacctd-{name}-{}", format.as_str()));
     let port = free_port();
     let printed = directory.file("flows.json");
@@ -52,17 +54,29 @@ fn collect(name: &str, format: Format, settings: &str, records: &[FlowRecord]) -
 
     loop {
         let text = std::fs::read_to_string(&printed).unwrap_or_default();
-        if text.lines().count() >= records.len() {
-            return text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        // A line that is being written is not read yet.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let flows: Vec<Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        if flows.iter().filter_map(|flow| flow["packets"].as_u64()).sum::<u64>() >= packets {
+            return flows;
         }
         assert!(Instant::now() < deadline, "nfacctd printed only {text:?}: {}", collector.log());
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-fn assert_flow(flow: &Value, record: &FlowRecord) {
+fn assert_flow(flow: &Value, record: &FlowRecord, format: Format) {
     let is = |key: &str, value: Value| assert_eq!(flow[key], value, "{key} of {flow:#}");
-    let time = |milliseconds: u64| format!("{}.{:03}000", milliseconds / 1000, milliseconds % 1000);
+    let is_time = |key: &str, milliseconds: u64| {
+        let printed = flow[key].as_str().unwrap();
+        if format == Format::NetflowV5 {
+            // It leaves out the milliseconds of the header and of the flow's age.
+            let seconds: f64 = printed.parse().unwrap();
+            assert!((seconds - milliseconds as f64 / 1000.0).abs() < 1.0, "{key} of {flow:#}");
+        } else {
+            assert_eq!(printed, format!("{}.{:03}000", milliseconds / 1000, milliseconds % 1000));
+        }
+    };
     is("ip_src", record.source_address.to_string().into());
     is("ip_dst", record.destination_address.to_string().into());
     is("port_src", record.source_port.into());
@@ -74,8 +88,8 @@ fn assert_flow(flow: &Value, record: &FlowRecord) {
     is("as_src", record.bgp_source_as_number.into());
     is("as_dst", record.bgp_destination_as_number.into());
     is("mpls_label_top", record.mpls_top_label.unwrap_or(0).into());
-    is("timestamp_start", time(record.flow_start_milliseconds).into());
-    is("timestamp_end", time(record.flow_end_milliseconds).into());
+    is_time("timestamp_start", record.flow_start_milliseconds);
+    is_time("timestamp_end", record.flow_end_milliseconds);
     let protocol = match record.protocol_identifier {
         1 => "icmp",
         6 => "tcp",
@@ -90,27 +104,43 @@ fn assert_flow(flow: &Value, record: &FlowRecord) {
 }
 
 fn nfacctd_prints_what_was_sent(format: Format) {
-    let records = flows();
+    let version = match format {
+        Format::Ipfix => 10,
+        Format::NetflowV9 => 9,
+        Format::NetflowV5 => 5,
+    };
+    let is_v5 = format == Format::NetflowV5;
+    let records: Vec<FlowRecord> =
+        if is_v5 { flows().iter().filter_map(as_in_netflow_v5).collect() } else { flows() };
     // As it comes, with the rate beside it; and multiplied by nfacctd, once.
     for (name, settings) in [("plain", ""), ("renormalized", "nfacctd_renormalize: true\n")] {
-        let printed = collect(name, format, settings, &records);
-        assert_eq!(printed.len(), records.len());
+        let scale =
+            |record: &FlowRecord| if settings.is_empty() { 1 } else { record.sampling_interval.into() };
+        let packets = records.iter().map(|record| record.packet_delta_count * scale(record)).sum();
+        let printed = collect(name, format, settings, &records, packets);
+        let mut seen = 0;
         for record in &records {
-            let flow = printed
-                .iter()
-                .find(|flow| {
-                    flow["ip_src"] == record.source_address.to_string()
-                        && flow["port_dst"] == record.destination_port
-                })
-                .expect("flow");
-            assert_flow(flow, record);
-            let interval = u64::from(record.sampling_interval);
-            let (scale, rate) = if settings.is_empty() { (1, interval) } else { (interval, 1) };
-            assert_eq!(flow["sampling_rate"], rate, "{flow:#}");
-            assert_eq!(flow["packets"], record.packet_delta_count * scale, "{flow:#}");
-            assert_eq!(flow["bytes"], record.octet_delta_count * scale, "{flow:#}");
-            assert_eq!(flow["export_proto_version"], if format == Format::Ipfix { 10 } else { 9 });
+            let is_of_record = |flow: &&Value| {
+                flow["ip_src"] == record.source_address.to_string()
+                    && flow["port_dst"] == record.destination_port
+            };
+            // One, but for the parts of large counters, if nfacctd printed in between.
+            let lines: Vec<&Value> = printed.iter().filter(is_of_record).collect();
+            assert!(lines.len() == 1 || (is_v5 && record.octet_delta_count > u32::MAX.into()), "{lines:#?}");
+            seen += lines.len();
+            for flow in &lines {
+                assert_flow(flow, record, format);
+                let is_v5_unsampled = is_v5 && record.sampling_interval == 1;
+                let rate = u64::from(record.sampling_interval) / scale(record);
+                let rate = if is_v5_unsampled { 0 } else { rate };
+                assert_eq!(flow["sampling_rate"], rate, "{flow:#}");
+                assert_eq!(flow["export_proto_version"], version, "{flow:#}");
+            }
+            let sum = |key: &str| lines.iter().map(|flow| flow[key].as_u64().unwrap()).sum::<u64>();
+            assert_eq!(sum("packets"), record.packet_delta_count * scale(record), "{lines:#?}");
+            assert_eq!(sum("bytes"), record.octet_delta_count * scale(record), "{lines:#?}");
         }
+        assert_eq!(seen, printed.len());
     }
 }
 
@@ -122,4 +152,9 @@ fn ipfix() {
 #[test]
 fn netflow_v9() {
     nfacctd_prints_what_was_sent(Format::NetflowV9);
+}
+
+#[test]
+fn netflow_v5() {
+    nfacctd_prints_what_was_sent(Format::NetflowV5);
 }

@@ -177,6 +177,20 @@ pub(crate) fn flows() -> Vec<FlowRecord> {
     ]
 }
 
+/// What of a flow with a counter below 2^32 NetFlow v5 can say; `None` if it is not IPv4.
+pub(crate) fn as_in_netflow_v5(record: &FlowRecord) -> Option<FlowRecord> {
+    let as_number = |number: u32| if number < 65_536 { number } else { 23_456 };
+    record.source_address.is_ipv4().then(|| FlowRecord {
+        bgp_source_as_number: as_number(record.bgp_source_as_number),
+        bgp_destination_as_number: as_number(record.bgp_destination_as_number),
+        vlan_id: 0,
+        flow_direction: FlowDirection::Ingress,
+        mpls_top_label: None,
+        layer2_segment_id: 0,
+        ..record.clone()
+    })
+}
+
 /// An Exporting Process to `collector` over a real UDP socket.
 pub(crate) fn udp_process(settings: &ExportSettings, collector: SocketAddr) -> ExportingProcess {
     let udp = Udp::connect(&UdpSettings::new(collector)).expect("UDP socket");

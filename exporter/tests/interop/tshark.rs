@@ -12,7 +12,7 @@ use super::support::{NOW, TempDir, context, flows, output, program, receive_all,
 const PORT: u16 = 4739;
 
 /// A capture file (pcap, `LINKTYPE_RAW`) with `datagrams` from 127.0.0.1 to a collector on [`PORT`].
-fn pcap(datagrams: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn pcap(datagrams: &[Vec<u8>]) -> Vec<u8> {
     let mut file = Vec::new();
     file.extend_from_slice(&0xa1b2_c3d4_u32.to_be_bytes());
     file.extend_from_slice(&[0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -58,7 +58,7 @@ fn exported(
 }
 
 /// One line for each packet; fields split by `|`, values of the same field by `,`.
-fn tshark(capture: &Path, fields: &[&str]) -> Vec<Vec<String>> {
+pub(crate) fn tshark(capture: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = program("tshark", "tshark");
     command.arg("-r").arg(capture).args(["-d", &format!("udp.port=={PORT},cflow")]);
     command.args(["-T", "fields", "-E", "separator=|", "-E", "aggregator=,"]);
@@ -179,6 +179,7 @@ fn reads_options_data() {
                 ("cflow.version", "9"),
                 ("cflow.sequence", "0"),
             ],
+            Format::NetflowV5 => unreachable!("no options data"),
         });
         let (names, values): (Vec<&str>, Vec<&str>) = expected.into_iter().unzip();
         assert_eq!(tshark(&capture, &names), [values], "{format:?}: {names:?}");
