@@ -1,8 +1,8 @@
-//! Messages, octet for octet. The files were written from the RFCs' field tables, one field on each line, not
+//! Messages, octet for octet. The files were written from the RFCs' (and Cisco's) field tables, one field on each line, not
 //! by the encoder.
 
-use pathflow_exporter::Format;
 use pathflow_exporter::encode::{Encoder, Message};
+use pathflow_exporter::{FlowRecord, Format};
 
 use super::support::{NOW, context, flows};
 
@@ -36,6 +36,31 @@ fn message(format: Format) -> Vec<u8> {
     }
     encoder.finish(&mut message, NOW);
     message.octets().to_vec()
+}
+
+/// Without templates and options data; the second message of a stream whose first had one record.
+fn message_without_templates(format: Format) -> Vec<u8> {
+    let flows = flows();
+    let mut encoder = Encoder::new(format, 0x0102_0304);
+    encoder.set_context(&context());
+    let mut message = Message::new();
+    encoder.begin(&mut message, 1472).unwrap();
+    encoder.push(&mut message, &flows[2]).unwrap();
+    encoder.finish(&mut message, NOW);
+    encoder.commit(&message);
+    encoder.begin(&mut message, 1472).unwrap();
+    for (sampling_interval, selector_id, index) in [(1000, 4, 0), (1000, 4, 2)] {
+        let flow = FlowRecord { sampling_interval, selector_id, ..flows[index].clone() };
+        encoder.push(&mut message, &flow).unwrap();
+    }
+    encoder.finish(&mut message, NOW);
+    message.octets().to_vec()
+}
+
+#[test]
+fn netflow_v5() {
+    let octets = octets(include_str!("golden/netflow_v5.hex"));
+    assert_eq!(message_without_templates(Format::NetflowV5), octets);
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! The UDP transport against the kernel: errors, path MTU, templates after an outage.
 
 use std::net::UdpSocket;
+use std::num::NonZeroU8;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use pathflow_exporter::{
     ExportEvent, ExportSettings, ExportTime, FlowRecord, LossReason, SendErrorKind, Tally, Udp, UdpError,
     UdpSettings,
 };
+use rustix::net::{AddressFamily, RecvFlags, SocketType, eth, recv, socket};
 
 use super::decode::{Decoder, Fields, expected};
 use super::support::{NOW, address, flows, output, program, receive_all, udp_process};
@@ -116,6 +119,10 @@ fn errors_of_set_up_name_what_is_wrong() {
         error.to_string(),
         "source address ::1 and collector 127.0.0.1:4739 are of different address families"
     );
+    settings.source_address = None;
+    settings.dscp = 64;
+    assert_eq!(Udp::connect(&settings).unwrap_err().to_string(), "DSCP 64 is over the maximum of 63");
+    settings.dscp = 0;
     // TEST-NET-1 is on no interface.
     settings.source_address = Some(address("192.0.2.99"));
     let error = Udp::connect(&settings).unwrap_err();
@@ -142,13 +149,17 @@ const INSIDE: &str = "PATHFLOW_TEST_INSIDE";
 /// Runs itself once more in a network namespace of its own, where it may change the MTU of loopback.
 #[test]
 fn smaller_path_mtu_loses_nothing() {
+    in_a_namespace("loopback::smaller_path_mtu_loses_nothing", smaller_path_mtu_inside_a_namespace);
+}
+
+/// Runs `inside` where the test with this name runs once more.
+fn in_a_namespace(name: &str, inside: fn()) {
     if std::env::var_os(INSIDE).is_some() {
-        return smaller_path_mtu_inside_a_namespace();
+        return inside();
     }
     let test = std::env::current_exe().unwrap();
     let mut unshare = program("unshare", "util-linux");
-    unshare.args(["--map-root-user", "--net"]).arg(test).env(INSIDE, "1");
-    unshare.args(["--exact", "loopback::smaller_path_mtu_loses_nothing"]);
+    unshare.args(["--map-root-user", "--net"]).arg(test).env(INSIDE, "1").args(["--exact", name]);
     let text = output(&mut unshare);
     assert!(text.contains("1 passed"), "{text}");
 }
@@ -185,4 +196,46 @@ fn smaller_path_mtu_inside_a_namespace() {
         process.tick(later(60_000));
         assert_eq!(process.message_budget(), 1500 - overhead, "a larger path MTU is noticed in time");
     }
+}
+
+/// A packet socket sees the IP headers.
+#[test]
+fn dscp_and_ttl_are_on_the_wire() {
+    in_a_namespace("loopback::dscp_and_ttl_are_on_the_wire", dscp_and_ttl_inside_a_namespace);
+}
+
+fn dscp_and_ttl_inside_a_namespace() {
+    output(program("ip", "iproute2").args(["link", "set", "lo", "up"]));
+    let wire = socket(AddressFamily::PACKET, SocketType::DGRAM, Some(eth::ALL)).unwrap();
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let collector = UdpSocket::bind(local).unwrap();
+        // 46 is Expedited Forwarding; without settings Linux sends 64 for the TTL.
+        for (dscp, ttl, seen_ttl) in [(46, Some(7), 7), (63, Some(255), 255), (0, None, 64)] {
+            let mut settings = UdpSettings::new(collector.local_addr().unwrap());
+            settings.dscp = dscp;
+            settings.ttl = ttl.map(|ttl| NonZeroU8::new(ttl).unwrap());
+            let transport = pathflow_exporter::Transport::Udp(Udp::connect(&settings).unwrap());
+            let mut process =
+                pathflow_exporter::ExportingProcess::new(&ExportSettings::default(), transport).unwrap();
+            process.tick(NOW);
+            assert_eq!(receive_all(&collector).len(), 1);
+            let seen = ip_headers(&wire);
+            // Loopback shows a packet as it leaves and as it comes.
+            assert_eq!(seen, [(dscp << 2, seen_ttl); 2], "{local} {dscp} {ttl:?}");
+        }
+    }
+}
+
+/// TOS or traffic class octet, and TTL or Hop Limit, of all UDP packets that wait in a packet socket.
+fn ip_headers(wire: &OwnedFd) -> Vec<(u8, u8)> {
+    let mut packet = [0; 2000];
+    let mut headers = Vec::new();
+    while recv(wire, &mut packet, RecvFlags::DONTWAIT).is_ok() {
+        match (packet[0] >> 4, packet[9], packet[6]) {
+            (4, 17, _) => headers.push((packet[1], packet[8])),
+            (6, _, 17) => headers.push((packet[0] << 4 | packet[1] >> 4, packet[7])),
+            _ => {}
+        }
+    }
+    headers
 }
