@@ -36,7 +36,7 @@ fn nfcapd_totals_equal_what_was_sent_for_each_format_and_family() {
 #[test]
 fn nfacctd_totals_equal_what_was_sent_in_each_format() {
     let network = Network::new();
-    for (format, version) in [("ipfix", 10), ("netflow-v9", 9)] {
+    for (format, version) in [("ipfix", 10), ("netflow-v9", 9), ("netflow-v5", 5)] {
         let traffic = Traffic { packets: 20_000, flows: 200, frame_octets: 100, ..Traffic::default() };
         let nfacctd = Nfacctd::start(&network.collector, COLLECTOR_IPV4);
         let probe = ProbeBuilder::new(&network.router).collector(COLLECTOR_IPV4, format).start();

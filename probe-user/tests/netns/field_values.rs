@@ -30,7 +30,7 @@ const COMMON: [&str; 15] = [
 ];
 
 /// Three flows of one family: TCP with a tag, UDP, ICMP.
-fn frames(source: &str, destination: &str) -> [Frame; 4] {
+pub(crate) fn frames(source: &str, destination: &str) -> [Frame; 4] {
     let frame = |upper| Frame::new(source, destination, upper).class_of_service(0xb8);
     let (kind, code) = if source.contains(':') { (1, 4) } else { (3, 3) };
     [
@@ -41,12 +41,12 @@ fn frames(source: &str, destination: &str) -> [Frame; 4] {
     ]
 }
 
-fn unix_milliseconds() -> u64 {
+pub(crate) fn unix_milliseconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 /// Reads what Wireshark makes of a time, such as `Nov 21, 2026 07:40:00.123000000 UTC`.
-fn milliseconds_of(time: &str) -> u64 {
+pub(crate) fn milliseconds_of(time: &str) -> u64 {
     let output = tool("date").args(["-u", "-d", time, "+%s%3N"]).stderr(Stdio::inherit()).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
@@ -146,7 +146,7 @@ fn every_field_is_right(format: &str, [source, destination]: [&str; 2]) {
     }
 }
 
-const IPV4: [&str; 2] = ["203.0.113.5", "198.18.0.9"];
+pub(crate) const IPV4: [&str; 2] = ["203.0.113.5", "198.18.0.9"];
 const IPV6: [&str; 2] = ["2001:db8:1::5", "2001:db8:2::9"];
 
 #[test]

@@ -39,6 +39,8 @@ mod ledger;
 #[cfg(test)]
 mod mirror;
 #[cfg(test)]
+mod netflow_v5;
+#[cfg(test)]
 mod path_mtu;
 #[cfg(test)]
 mod pin;
