@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::{ExportAccount, ExportCounts, LimitReason, LossReason, SendErrorKind};
-use crate::encode::{Encoder, Format, Message};
+use crate::encode::{Encoder, Format, Message, PreambleParts};
 use crate::observation::ObservationContext;
 use crate::record::{FlowRecord, Tally};
 use crate::template_schedule::{Due, TemplateSchedule};
@@ -245,6 +245,11 @@ impl ExportingProcess {
     /// is time to, settles the datagram in flight and follows the path MTU.
     pub fn tick(&mut self, now: ExportTime) {
         self.settle(now);
+        let has_templates = self.encoder.preamble(&self.context) != PreambleParts::default();
+        if !has_templates && self.schedule.silence_ends_failure(now.monotonic) {
+            self.recovered();
+            self.account.settle_delivered();
+        }
         if self.path_mtu_read_at.is_none_or(|at| now.monotonic.saturating_sub(at) >= PATH_MTU_INTERVAL) {
             self.path_mtu_read_at = Some(now.monotonic);
             self.read_path_mtu();
@@ -432,10 +437,7 @@ impl ExportingProcess {
             self.rest_of_preamble = Some(Preamble { from: preamble.reached, ..preamble });
         }
         if self.schedule.sent(now.monotonic, what) {
-            self.is_refused = false;
-            if self.failure.take().is_some() {
-                self.keep_event(ExportEvent::Recovered);
-            }
+            self.recovered();
         }
         if !self.is_refused {
             self.account.settle_delivered();
@@ -560,6 +562,13 @@ impl ExportingProcess {
         self.path_mtu = path_mtu;
         let mtu = path_mtu.unwrap_or(self.mtu).min(self.mtu) as usize;
         self.budget = mtu.saturating_sub(self.transport.header_overhead());
+    }
+
+    fn recovered(&mut self) {
+        self.is_refused = false;
+        if self.failure.take().is_some() {
+            self.keep_event(ExportEvent::Recovered);
+        }
     }
 
     const fn count_error(&mut self, kind: SendErrorKind) {

@@ -34,6 +34,8 @@ pub(crate) struct TemplateSchedule {
     /// Since all was sent.
     messages_since: u32,
     failed_at: Option<Duration>,
+    /// The last message of any kind.
+    sent_at: Option<Duration>,
 }
 
 impl TemplateSchedule {
@@ -45,6 +47,7 @@ impl TemplateSchedule {
             all_sent_at: None,
             messages_since: 0,
             failed_at: None,
+            sent_at: None,
         }
     }
 
@@ -79,6 +82,7 @@ impl TemplateSchedule {
     /// A message was sent, the last one of those that `what` took. Returns whether this ends a time of failure.
     pub(crate) fn sent(&mut self, now: Duration, what: Due) -> bool {
         self.messages_since = self.messages_since.saturating_add(1);
+        self.sent_at = Some(now);
         if what == Due::Nothing {
             return false;
         }
@@ -92,6 +96,18 @@ impl TemplateSchedule {
             self.failed_at = None;
         }
         recovered
+    }
+
+    /// For formats without templates to ask with: whether the last message was one that an error would have been heard
+    /// about, long after the one before, and none was. Ends the time of failure if so.
+    pub(crate) fn silence_ends_failure(&mut self, now: Duration) -> bool {
+        let (Some(failed_at), Some(sent_at)) = (self.failed_at, self.sent_at) else { return false };
+        let is_over =
+            sent_at.saturating_sub(failed_at) >= PROBE_INTERVAL && now.saturating_sub(sent_at) >= QUIET_TIME;
+        if is_over {
+            self.failed_at = None;
+        }
+        is_over
     }
 }
 

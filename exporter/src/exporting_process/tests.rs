@@ -444,6 +444,51 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
+fn netflow_v5_process(steps: impl IntoIterator<Item = Step>) -> ExportingProcess {
+    let settings = ExportSettings { format: Format::NetflowV5, ..ExportSettings::default() };
+    ExportingProcess::new(&settings, Transport::Scripted(Scripted::new(1500, steps))).unwrap()
+}
+
+/// There are no templates to ask with whether somebody listens.
+#[test]
+fn without_templates_silence_after_a_message_ends_an_outage() {
+    let mut process = netflow_v5_process([Step::Sent, Step::Refused]);
+    export_one(&mut process, at(0), 1);
+    // Refused, and sent again; that may be refused without a word, as hosts limit how often they say so.
+    export_one(&mut process, at(100), 10);
+    for milliseconds in (200..1600).step_by(100) {
+        process.tick(at(milliseconds));
+    }
+    assert_eq!(process.account.in_flight.octets, 10);
+    export_one(&mut process, at(1600), 100);
+    process.tick(at(3500));
+    assert_eq!(process.account.in_flight.octets, 110);
+    assert_eq!(events(&mut process), ["Refused"]);
+    process.tick(at(3600));
+    assert_eq!(process.account.in_flight, Tally::ZERO);
+    assert_eq!(process.account.delivered.octets, 110);
+    assert_eq!(process.account.lost(LossReason::CollectorRefused).octets, 1);
+    assert_eq!(events(&mut process), ["Recovered"]);
+    assert_eq!(scripted(&mut process).sent.len(), 3, "nothing is sent without data");
+}
+
+/// The record counts with its first part, packets and octets with the part that they are in.
+#[test]
+fn a_record_in_parts_is_accounted_for_by_part() {
+    let whole = 300 * u64::from(u32::MAX);
+    let mut process = netflow_v5_process([Step::Sent, Step::TimedOut]);
+    process.export(at(0), &[record(whole), record(7)]);
+    process.close(at(0));
+    assert!(process.account.is_balanced());
+    let message = 30 * u64::from(u32::MAX);
+    let lost = process.account.lost(LossReason::SendTimeout);
+    assert_eq!((lost.records, lost.octets), (0, message));
+    let delivered = process.account.delivered;
+    assert_eq!((delivered.records, delivered.octets), (2, whole + 7 - message));
+    assert_eq!(process.account.accepted.records, 2);
+    assert_eq!(process.counts.limited(LimitReason::CountersOver32Bits), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
