@@ -26,7 +26,7 @@ const ENDLESS: Traffic = Traffic {
 #[test]
 fn sigterm_in_mid_traffic_exports_everything_that_was_received() {
     let network = Network::new();
-    for format in ["ipfix", "netflow-v9"] {
+    for format in ["ipfix", "netflow-v9", "netflow-v5"] {
         let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
         let probe = ProbeBuilder::new(&network.router)
             .collector(COLLECTOR_IPV4, format)

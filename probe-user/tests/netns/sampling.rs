@@ -87,7 +87,7 @@ fn random_sampling_takes_one_in_n_on_average_whatever_the_period_of_the_traffic(
 fn collectors_multiply_by_the_rate_they_are_told_once() {
     let network = Network::new();
     let traffic = Traffic { packets: 100_000, flows: 5, frame_octets: 100, ..TRAFFIC };
-    for format in ["ipfix", "netflow-v9"] {
+    for format in ["ipfix", "netflow-v9", "netflow-v5"] {
         let send = || {
             let probe = ProbeBuilder::new(&network.router)
                 .collector(COLLECTOR_IPV4, format)
