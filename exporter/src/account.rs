@@ -230,11 +230,15 @@ impl ExportCounts {
     /// Both together.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
-        self.messages += other.messages;
-        self.octets += other.octets;
-        self.templates += other.templates;
-        self.options_records += other.options_records;
-        for (sum, count) in self.send_errors.iter_mut().zip(other.send_errors) {
+        let Self { messages, octets, templates, options_records, send_errors, limited } = other;
+        self.messages += messages;
+        self.octets += octets;
+        self.templates += templates;
+        self.options_records += options_records;
+        for (sum, count) in self.send_errors.iter_mut().zip(send_errors) {
+            *sum += count;
+        }
+        for (sum, count) in self.limited.iter_mut().zip(limited) {
             *sum += count;
         }
         self
