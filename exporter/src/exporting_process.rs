@@ -15,6 +15,7 @@ use crate::account::{ExportAccount, ExportCounts, LimitReason, LossReason, SendE
 use crate::encode::{Encoder, Format, Message, PreambleParts};
 use crate::observation::ObservationContext;
 use crate::record::{FlowRecord, Tally};
+use crate::statistics::{MeteringStatistics, Statistics};
 use crate::template_schedule::{Due, TemplateSchedule};
 use crate::time::ExportTime;
 use crate::transport::{Report, SendOutcome, Transport};
@@ -160,6 +161,11 @@ pub struct ExportingProcess {
     only_preamble_fits: bool,
     context: Arc<ObservationContext>,
     next_context: Option<Arc<ObservationContext>>,
+    /// What the collector is told of this process; not told if the caller gives no statistics of its own.
+    statistics: Statistics,
+    metering: Option<MeteringStatistics>,
+    /// Flow Records in messages that were handed to the network.
+    records_sent: u64,
 
     path_mtu: Option<u32>,
     path_mtu_read_at: Option<Duration>,
@@ -201,6 +207,9 @@ impl ExportingProcess {
             only_preamble_fits: false,
             context: Arc::default(),
             next_context: None,
+            statistics: Statistics::default(),
+            metering: None,
+            records_sent: 0,
             path_mtu: None,
             path_mtu_read_at: None,
             budget: 0,
@@ -218,6 +227,12 @@ impl ExportingProcess {
     /// after this call, by the next [`tick`](Self::tick) at the latest; then as often as templates are.
     pub fn set_context(&mut self, context: Arc<ObservationContext>) {
         self.next_context = (context != self.context).then_some(context);
+    }
+
+    /// What the caller has counted. From now on the collector is told of that and of what this process has sent and
+    /// lost, as often as of templates, with the numbers of that moment.
+    pub const fn set_metering_statistics(&mut self, metering: MeteringStatistics) {
+        self.metering = Some(metering);
     }
 
     /// Accepts `records` and sends every message they fill. The rest stays pending until more records, a
@@ -245,6 +260,9 @@ impl ExportingProcess {
     /// is time to, settles the datagram in flight and follows the path MTU.
     pub fn tick(&mut self, now: ExportTime) {
         self.settle(now);
+        if let Some(metering) = self.metering {
+            self.note_losses(metering, now);
+        }
         let has_templates = self.encoder.preamble(&self.context) != PreambleParts::default();
         if !has_templates && self.schedule.silence_ends_failure(now.monotonic) {
             self.recovered();
@@ -349,8 +367,25 @@ impl ExportingProcess {
         let omit = std::mem::take(&mut self.only_preamble_fits);
         let rest = self.rest_of_preamble.take();
         let due = if omit { Due::Nothing } else { self.schedule.due(now.monotonic) };
+        if rest.is_none() && due == Due::All {
+            self.renew_statistics(now);
+        }
         let preamble = rest.unwrap_or_else(|| self.whole_preamble(due));
         self.encode_preamble(preamble);
+    }
+
+    fn renew_statistics(&mut self, now: ExportTime) {
+        let Some(metering) = self.metering else { return };
+        self.note_losses(metering, now);
+        self.statistics.exported_messages = self.counts.messages;
+        self.statistics.exported_octets = self.counts.octets;
+        self.statistics.exported_records = self.records_sent;
+        self.encoder.set_statistics(self.statistics);
+    }
+
+    fn note_losses(&mut self, metering: MeteringStatistics, now: ExportTime) {
+        let not_sent = metering.not_accepted + self.account.total_lost();
+        self.statistics.update(metering, not_sent, now.unix_milliseconds);
     }
 
     fn whole_preamble(&self, what: Due) -> Preamble {
@@ -428,6 +463,7 @@ impl ExportingProcess {
 
     fn count_sent(&mut self, now: ExportTime, tally: Tally) {
         self.counts.messages += 1;
+        self.records_sent += u64::from(self.message.flow_records());
         self.counts.octets += self.message.octets().len() as u64;
         self.counts.templates += u64::from(self.message.template_records());
         self.counts.options_records += u64::from(self.message.options_records());

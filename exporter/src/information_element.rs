@@ -116,6 +116,9 @@ information_elements! {
     DestinationIpv6Address = 28, "destinationIPv6Address", Ipv6Address;
     IcmpTypeCodeIpv4 = 32, "icmpTypeCodeIPv4", Unsigned16;
     SamplingInterval = 34, "samplingInterval", Unsigned32;
+    ExportedOctetTotalCount = 40, "exportedOctetTotalCount", Unsigned64;
+    ExportedMessageTotalCount = 41, "exportedMessageTotalCount", Unsigned64;
+    ExportedFlowRecordTotalCount = 42, "exportedFlowRecordTotalCount", Unsigned64;
     SamplerId = 48, "samplerId", Unsigned8;
     SamplerMode = 49, "samplerMode", Unsigned8;
     SamplerRandomInterval = 50, "samplerRandomInterval", Unsigned32;
@@ -129,8 +132,15 @@ information_elements! {
     FlowEndReason = 136, "flowEndReason", Unsigned8;
     ObservationPointId = 138, "observationPointId", Unsigned64;
     IcmpTypeCodeIpv6 = 139, "icmpTypeCodeIPv6", Unsigned16;
+    ExportingProcessId = 144, "exportingProcessId", Unsigned32;
+    ObservationDomainId = 149, "observationDomainId", Unsigned32;
     FlowStartMilliseconds = 152, "flowStartMilliseconds", DateTimeMilliseconds;
     FlowEndMilliseconds = 153, "flowEndMilliseconds", DateTimeMilliseconds;
+    IgnoredPacketTotalCount = 164, "ignoredPacketTotalCount", Unsigned64;
+    IgnoredOctetTotalCount = 165, "ignoredOctetTotalCount", Unsigned64;
+    NotSentFlowTotalCount = 166, "notSentFlowTotalCount", Unsigned64;
+    NotSentPacketTotalCount = 167, "notSentPacketTotalCount", Unsigned64;
+    NotSentOctetTotalCount = 168, "notSentOctetTotalCount", Unsigned64;
     Dot1qCustomerVlanId = 245, "dot1qCustomerVlanId", Unsigned16;
     SelectorId = 302, "selectorId", Unsigned64;
     SelectorAlgorithm = 304, "selectorAlgorithm", Unsigned16;

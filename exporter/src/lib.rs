@@ -27,6 +27,7 @@ mod flow_printer;
 mod interface_names;
 mod observation;
 mod record;
+mod statistics;
 mod template_schedule;
 mod time;
 
@@ -37,5 +38,6 @@ pub use flow_printer::{FlowPrinter, LineStyle};
 pub use interface_names::InterfaceNames;
 pub use observation::{InterfaceInfo, ObservationContext, Selector, SelectorAlgorithm};
 pub use record::{FlowDirection, FlowEndReason, FlowRecord, Tally};
+pub use statistics::{MeteringStatistics, Statistics};
 pub use time::ExportTime;
 pub use transport::{Stdout, Transport, Udp, UdpError, UdpSettings};

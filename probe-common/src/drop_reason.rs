@@ -31,6 +31,12 @@ pub enum DropReason {
 }
 
 impl DropReason {
+    /// Whether the packet should have been in a flow: it is one that the operator wants, and IP.
+    #[must_use]
+    pub const fn is_loss(self) -> bool {
+        !matches!(self, Self::NotIp | Self::Filtered | Self::NotSelected)
+    }
+
     /// Number of reasons.
     pub const COUNT: usize = 10;
 

@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pathflow_common::DropReason;
 use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
-use pathflow_exporter::{ExportAccount, ExportCounts, FlowRecord, Tally};
+use pathflow_exporter::{ExportAccount, ExportCounts, FlowRecord, MeteringStatistics, Tally};
 
 use crate::capture::pin::{CrashLosses, PinnedAccounts, add_losses};
 
@@ -379,6 +379,25 @@ impl Ledger {
             sink.counts = *counts;
             let settled = settled(sink);
             self.with_pinned(|accounts| accounts.settled(number, settled));
+        }
+    }
+
+    /// What collectors are told of losses, those before a sink included.
+    #[must_use]
+    pub fn metering_statistics(&self, number: usize) -> MeteringStatistics {
+        let books = self.lock();
+        let mut ignored = Amount::default();
+        for point in &books.points {
+            for reason in DropReason::ALL.into_iter().filter(|reason| reason.is_loss()) {
+                ignored.add(point.dropped[reason as usize]);
+            }
+        }
+        MeteringStatistics {
+            // 0 means that there is none.
+            exporting_process_id: number as u32 + 1,
+            ignored_packets: ignored.packets,
+            ignored_octets: ignored.octets,
+            not_accepted: books.sinks.get(number).map(|sink| sink.queue_full).unwrap_or_default(),
         }
     }
 

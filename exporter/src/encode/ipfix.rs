@@ -6,6 +6,7 @@ use super::{Framing, Full, Message, MessageFormat, Stream};
 use crate::information_element::InformationElement as Ie;
 use crate::observation::{InterfaceInfo, Selector, SelectorAlgorithm, fixed_length};
 use crate::sequence::SequenceRule;
+use crate::statistics::Statistics;
 use crate::template::{AddressFamily, RecordTemplate as _, TemplateRecord, flow_templates, template};
 use crate::time::ExportTime;
 
@@ -64,6 +65,56 @@ flow_templates! {
         // nfcapd takes the rate from the options data of this Selector. Records without a Selector must not have
         // the field: to nfacctd a 0 means the Selector that it heard of last.
         Ie::SelectorId, u16 = record.selector_id;
+    }
+}
+
+type ObservationDomainId = u32;
+
+/// Metering Process Statistics (RFC 7011, section 4.1).
+struct MeteringProcessStatistics;
+
+/// Metering Process Reliability Statistics (RFC 7011, section 4.2).
+struct MeteringProcessReliability;
+
+/// Exporting Process Reliability Statistics (RFC 7011, section 4.3).
+struct ExportingProcessReliability;
+
+template! {
+    MeteringProcessStatistics = 275 with (statistics, domain): (Statistics, ObservationDomainId);
+    scope FieldSpecifier::new, {
+        Ie::ObservationDomainId, u32 = domain;
+    }
+    fields FieldSpecifier::new, {
+        Ie::ExportedMessageTotalCount, u64 = statistics.exported_messages;
+        Ie::ExportedFlowRecordTotalCount, u64 = statistics.exported_records;
+        Ie::ExportedOctetTotalCount, u64 = statistics.exported_octets;
+    }
+}
+
+template! {
+    MeteringProcessReliability = 276 with (statistics, domain): (Statistics, ObservationDomainId);
+    scope FieldSpecifier::new, {
+        Ie::ObservationDomainId, u32 = domain;
+    }
+    fields FieldSpecifier::new, {
+        Ie::IgnoredPacketTotalCount, u64 = statistics.metering.ignored_packets;
+        Ie::IgnoredOctetTotalCount, u64 = statistics.metering.ignored_octets;
+        Ie::FlowStartMilliseconds, u64 = statistics.first_ignored_milliseconds;
+        Ie::FlowEndMilliseconds, u64 = statistics.last_ignored_milliseconds;
+    }
+}
+
+template! {
+    ExportingProcessReliability = 277 with (statistics, _domain): (Statistics, ObservationDomainId);
+    scope FieldSpecifier::new, {
+        Ie::ExportingProcessId, u32 = statistics.metering.exporting_process_id;
+    }
+    fields FieldSpecifier::new, {
+        Ie::NotSentFlowTotalCount, u64 = statistics.not_sent.records;
+        Ie::NotSentPacketTotalCount, u64 = statistics.not_sent.packets;
+        Ie::NotSentOctetTotalCount, u64 = statistics.not_sent.octets;
+        Ie::FlowStartMilliseconds, u64 = statistics.first_not_sent_milliseconds;
+        Ie::FlowEndMilliseconds, u64 = statistics.last_not_sent_milliseconds;
     }
 }
 
@@ -127,6 +178,11 @@ template! {
 impl MessageFormat for Ipfix {
     type Flows = Flows;
 
+    const STATISTICS_TEMPLATES: &[TemplateRecord] = &[
+        MeteringProcessStatistics::TEMPLATE_RECORD,
+        MeteringProcessReliability::TEMPLATE_RECORD,
+        ExportingProcessReliability::TEMPLATE_RECORD,
+    ];
     const OPTIONS_TEMPLATES: &[TemplateRecord] =
         &[SystematicSampling::TEMPLATE_RECORD, RandomSampling::TEMPLATE_RECORD, Interfaces::TEMPLATE_RECORD];
     const HEADER_LENGTH: usize = 16;
@@ -140,6 +196,20 @@ impl MessageFormat for Ipfix {
     /// Options Template Record Header (RFC 7011, section 3.4.2.2).
     fn options_template_counts(template: &TemplateRecord) -> [u16; 2] {
         [template.field_specifiers.len() as u16, template.scope_field_count as u16]
+    }
+
+    fn append_statistics(
+        &self,
+        message: &mut Message,
+        statistics: &Statistics,
+        index: usize,
+    ) -> Result<(), Full> {
+        let domain = self.observation_domain_id;
+        match index {
+            0 => MeteringProcessStatistics::append(message, Self::FRAMING, statistics, domain),
+            1 => MeteringProcessReliability::append(message, Self::FRAMING, statistics, domain),
+            _ => ExportingProcessReliability::append(message, Self::FRAMING, statistics, domain),
+        }
     }
 
     fn append_selector(&self, message: &mut Message, selector: &Selector) -> Result<(), Full> {

@@ -21,6 +21,7 @@ use crate::account::LossReason;
 use crate::observation::{InterfaceInfo, ObservationContext, Selector};
 use crate::record::FlowRecord;
 use crate::sequence::{SequenceNumber, SequenceRule};
+use crate::statistics::Statistics;
 use crate::template::{FlowTemplates, TemplateRecord};
 use crate::time::ExportTime;
 
@@ -66,11 +67,13 @@ struct Stream {
     sequence: SequenceNumber,
     /// Templates of Flow Records that the collector has been told of.
     announced: TemplateIds,
+    /// What the collector is told of the Exporting Process, if it is to be.
+    statistics: Option<Statistics>,
 }
 
 impl Stream {
     const fn new(rule: SequenceRule) -> Self {
-        Self { sequence: SequenceNumber::first(rule), announced: TemplateIds::NONE }
+        Self { sequence: SequenceNumber::first(rule), announced: TemplateIds::NONE, statistics: None }
     }
 
     fn commit(&mut self, message: &Message) {
@@ -87,12 +90,22 @@ const UNCONDITIONAL_TEMPLATES: usize = 2;
 trait MessageFormat {
     type Flows: FlowTemplates;
 
+    /// Of the statistics, each with one record.
+    const STATISTICS_TEMPLATES: &[TemplateRecord];
+    /// Of the context.
     const OPTIONS_TEMPLATES: &[TemplateRecord];
     const HEADER_LENGTH: usize;
     const FRAMING: Framing;
 
     /// The two counts in the header of an Options Template Record.
     fn options_template_counts(template: &TemplateRecord) -> [u16; 2];
+    /// The record of the statistics template with this index.
+    fn append_statistics(
+        &self,
+        message: &mut Message,
+        statistics: &Statistics,
+        index: usize,
+    ) -> Result<(), Full>;
     fn append_selector(&self, message: &mut Message, selector: &Selector) -> Result<(), Full>;
     fn append_interface(&self, message: &mut Message, interface: &InterfaceInfo) -> Result<(), Full>;
     fn stream(&self) -> &Stream;
@@ -102,13 +115,16 @@ trait MessageFormat {
         message.clear(budget, Self::HEADER_LENGTH, self.stream().announced)
     }
 
-    fn preamble(context: &ObservationContext) -> PreambleParts {
+    fn preamble(&self, context: &ObservationContext) -> PreambleParts {
         let templates = Self::Flows::TEMPLATE_RECORDS.len();
-        if context.is_empty() {
-            return PreambleParts { templates, all: templates };
-        }
-        let options_records = context.selectors.len() + context.interfaces.len();
-        PreambleParts { templates, all: templates + Self::OPTIONS_TEMPLATES.len() + options_records }
+        // A template and a record each.
+        let statistics = self.stream().statistics.map_or(0, |_| 2 * Self::STATISTICS_TEMPLATES.len());
+        let options = if context.is_empty() {
+            0
+        } else {
+            Self::OPTIONS_TEMPLATES.len() + context.selectors.len() + context.interfaces.len()
+        };
+        PreambleParts { templates, all: templates + statistics + options }
     }
 
     /// Part `index` of the preamble; `false` if there is none or it does not fit.
@@ -120,13 +136,23 @@ trait MessageFormat {
             let counts = [template.field_specifiers.len() as u16];
             return !is_needed || message.template(Self::FRAMING, &counts, template).is_ok();
         }
+        let mut index = index - templates.len();
+        if let Some(statistics) = &self.stream().statistics {
+            let templates = Self::STATISTICS_TEMPLATES;
+            if let Some(template) = templates.get(index / 2) {
+                return if index.is_multiple_of(2) {
+                    Self::push_options_template(message, template)
+                } else {
+                    self.append_statistics(message, statistics, index / 2).is_ok()
+                };
+            }
+            index -= 2 * templates.len();
+        }
         if context.is_empty() {
             return false;
         }
-        let index = index - templates.len();
         if let Some(template) = Self::OPTIONS_TEMPLATES.get(index) {
-            let counts = Self::options_template_counts(template);
-            return message.template(Self::FRAMING, &counts, template).is_ok();
+            return Self::push_options_template(message, template);
         }
         let index = index - Self::OPTIONS_TEMPLATES.len();
         if let Some(selector) = context.selectors.get(index) {
@@ -137,6 +163,11 @@ trait MessageFormat {
             .interfaces
             .get(index)
             .is_some_and(|interface| self.append_interface(message, interface).is_ok())
+    }
+
+    fn push_options_template(message: &mut Message, template: &TemplateRecord) -> bool {
+        let counts = Self::options_template_counts(template);
+        message.template(Self::FRAMING, &counts, template).is_ok()
     }
 
     #[inline]
@@ -151,8 +182,9 @@ trait MessageFormat {
 }
 
 /// How many parts the preamble has: what a collector must have heard before it can read Flow Records and say what they
-/// mean. In this order: each template of Flow Records (of which those that were not needed yet take no room), each Options
-/// Template Record, and one record of options data for each Selector and each interface.
+/// mean. In this order: each template of Flow Records (of which those that were not needed yet take no room); if there are
+/// statistics, each of their Options Template Records with its record; each other Options Template Record; and one
+/// record of options data for each Selector and each interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PreambleParts {
     /// Those that are templates of Flow Records; they come first.
@@ -200,8 +232,8 @@ impl Encoder {
     #[must_use]
     pub fn preamble(&self, context: &ObservationContext) -> PreambleParts {
         match self {
-            Self::Ipfix(_) => Ipfix::preamble(context),
-            Self::NetflowV9(_) => NetflowV9::preamble(context),
+            Self::Ipfix(format) => format.preamble(context),
+            Self::NetflowV9(format) => format.preamble(context),
             Self::NetflowV5(_) => PreambleParts::default(),
         }
     }
@@ -220,6 +252,16 @@ impl Encoder {
             Self::NetflowV5(_) => true,
         });
         full.unwrap_or(parts.end)
+    }
+
+    /// What the next preamble says of the Exporting Process.
+    pub fn set_statistics(&mut self, statistics: Statistics) {
+        match self {
+            Self::Ipfix(format) => format.stream.statistics = Some(statistics),
+            Self::NetflowV9(format) => format.stream.statistics = Some(statistics),
+            // It has no options data.
+            Self::NetflowV5(_) => {}
+        }
     }
 
     /// Tells formats that have no options data how packets are selected.

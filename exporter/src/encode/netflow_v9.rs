@@ -6,6 +6,7 @@ use super::{Framing, Full, Message, MessageFormat, Stream};
 use crate::information_element::InformationElement as Ie;
 use crate::observation::{InterfaceInfo, Selector, SelectorAlgorithm, fixed_length};
 use crate::sequence::SequenceRule;
+use crate::statistics::Statistics;
 use crate::template::{
     AddressFamily, FieldSpecifier, RecordTemplate as _, ScopeFieldType, TemplateRecord, flow_templates,
     template,
@@ -72,6 +73,28 @@ flow_templates! {
     }
 }
 
+/// Options data about the exporter itself.
+struct ExporterStatistics;
+
+// TOTAL_BYTES_EXP, TOTAL_PKTS_EXP and TOTAL_FLOWS_EXP of RFC 3954, section 8. It has no numbers for losses; those of IPFIX
+// mean nothing else in NetFlow v9.
+template! {
+    ExporterStatistics = 275 with (statistics, source_id): (Statistics, SourceId);
+    scope FieldSpecifier::scope, {
+        ScopeFieldType::System, u32 = source_id;
+    }
+    fields FieldSpecifier::netflow_v9, {
+        Ie::ExportedMessageTotalCount, u64 = statistics.exported_messages;
+        Ie::ExportedFlowRecordTotalCount, u64 = statistics.exported_records;
+        Ie::ExportedOctetTotalCount, u64 = statistics.exported_octets;
+        Ie::IgnoredPacketTotalCount, u64 = statistics.metering.ignored_packets;
+        Ie::IgnoredOctetTotalCount, u64 = statistics.metering.ignored_octets;
+        Ie::NotSentFlowTotalCount, u64 = statistics.not_sent.records;
+        Ie::NotSentPacketTotalCount, u64 = statistics.not_sent.packets;
+        Ie::NotSentOctetTotalCount, u64 = statistics.not_sent.octets;
+    }
+}
+
 /// Options data about sampling.
 struct Samplers;
 
@@ -119,6 +142,7 @@ const fn sampler_mode(algorithm: SelectorAlgorithm) -> u8 {
 impl MessageFormat for NetflowV9 {
     type Flows = Flows;
 
+    const STATISTICS_TEMPLATES: &[TemplateRecord] = &[ExporterStatistics::TEMPLATE_RECORD];
     const OPTIONS_TEMPLATES: &[TemplateRecord] = &[Samplers::TEMPLATE_RECORD, Interfaces::TEMPLATE_RECORD];
     const HEADER_LENGTH: usize = 20;
     const FRAMING: Framing = Framing {
@@ -133,6 +157,15 @@ impl MessageFormat for NetflowV9 {
         let scope = template.scope_field_count;
         let options = template.field_specifiers.len() - scope;
         [scope, options].map(|fields| (fields * FieldSpecifier::ENCODED_LENGTH) as u16)
+    }
+
+    fn append_statistics(
+        &self,
+        message: &mut Message,
+        statistics: &Statistics,
+        _: usize,
+    ) -> Result<(), Full> {
+        ExporterStatistics::append(message, Self::FRAMING, statistics, self.source_id)
     }
 
     fn append_selector(&self, message: &mut Message, selector: &Selector) -> Result<(), Full> {

@@ -3,8 +3,12 @@
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use pathflow_exporter::{ExportSettings, FlowDirection, FlowRecord, Format, ObservationContext};
+use pathflow_exporter::{
+    ExportSettings, ExportTime, FlowDirection, FlowRecord, Format, MeteringStatistics, ObservationContext,
+    Tally,
+};
 
 use super::support::{NOW, TempDir, context, flows, output, program, receive_all, udp_process};
 
@@ -227,5 +231,72 @@ fn finds_nothing_malformed() {
         let is_known = |line: &&str| !line.contains("Unknown") || line.ends_with("SamplerMode: Unknown (1)");
         let unknown: Vec<&str> = text.lines().filter(|line| !is_known(line)).collect();
         assert!(unknown.is_empty(), "{format:?}: {unknown:?}");
+    }
+}
+
+#[test]
+fn the_collector_is_told_what_was_sent_and_what_was_lost() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for format in [Format::Ipfix, Format::NetflowV9] {
+        let settings = ExportSettings { format, observation_domain_id: 77, ..ExportSettings::default() };
+        let mut process = udp_process(&settings, socket.local_addr().unwrap());
+        let metering = MeteringStatistics {
+            exporting_process_id: 3,
+            ignored_packets: 1001,
+            ignored_octets: 64_001,
+            not_accepted: Tally { records: 5, packets: 55, octets: 5555 },
+        };
+        process.set_metering_statistics(metering);
+        process.tick(NOW);
+        process.export(NOW, &flows());
+        process.flush(NOW);
+        // Later, with more of everything.
+        let later = ExportTime {
+            unix_milliseconds: NOW.unix_milliseconds + 90_000,
+            monotonic: NOW.monotonic + Duration::from_secs(90),
+        };
+        let not_accepted = Tally { records: 6, packets: 66, octets: 6666 };
+        process.set_metering_statistics(MeteringStatistics { not_accepted, ..metering });
+        process.tick(later);
+        process.close(later);
+        let datagrams = receive_all(&socket);
+        let (messages, octets) = (datagrams.len() - 1, datagrams.iter().map(Vec::len).sum::<usize>());
+        let octets = octets - datagrams.last().unwrap().len();
+
+        let directory = TempDir::new("statistics");
+        let capture = directory.file("statistics.pcap");
+        std::fs::write(&capture, pcap(&datagrams)).unwrap();
+        let fields = [
+            "cflow.notsent_flows",
+            "cflow.notsent_packets",
+            "cflow.notsent_octets",
+            "cflow.packetsexp",
+            "cflow.flowsexp",
+            "cflow.octetsexp",
+            "cflow.ignore_packets",
+            "cflow.ignore_octets",
+            "_ws.malformed",
+        ];
+        let lines = tshark(&capture, &fields);
+        let first: Vec<&str> = lines[0].iter().map(String::as_str).collect();
+        assert_eq!(first, ["5", "55", "5555", "0", "0", "0", "1001", "64001", ""], "{format:?}");
+        let expected = [
+            "6",
+            "66",
+            "6666",
+            &messages.to_string(),
+            &flows().len().to_string(),
+            &octets.to_string(),
+            "1001",
+            "64001",
+            "",
+        ];
+        assert_eq!(
+            lines.last().unwrap().iter().map(String::as_str).collect::<Vec<_>>(),
+            expected,
+            "{format:?}"
+        );
+        let all = lines.concat().concat();
+        assert!(!all.contains("Malformed"), "{all}");
     }
 }

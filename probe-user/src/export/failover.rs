@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use pathflow_exporter::{
-    ExportAccount, ExportCounts, ExportEvent, ExportTime, ExportingProcess, FlowRecord, ObservationContext,
+    ExportAccount, ExportCounts, ExportEvent, ExportTime, ExportingProcess, FlowRecord, MeteringStatistics,
+    ObservationContext,
 };
 
 /// Exports to the first collector, and while that fails to the next.
@@ -56,6 +57,13 @@ impl Failover {
     pub fn set_context(&mut self, context: &Arc<ObservationContext>) {
         for process in &mut self.processes {
             process.set_context(Arc::clone(context));
+        }
+    }
+
+    /// As [`ExportingProcess::set_metering_statistics`].
+    pub fn set_metering_statistics(&mut self, statistics: MeteringStatistics) {
+        for process in &mut self.processes {
+            process.set_metering_statistics(statistics);
         }
     }
 

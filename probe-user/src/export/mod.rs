@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use pathflow_exporter::{
     ExportAccount, ExportCounts, ExportEvent, ExportTime, ExportingProcess, FlowPrinter, FlowRecord,
-    InterfaceNames, LimitReason, ObservationContext, Tally,
+    InterfaceNames, LimitReason, MeteringStatistics, ObservationContext, Tally,
 };
 use tracing::{info, warn};
 
@@ -120,6 +120,14 @@ impl Output {
         }
     }
 
+    fn set_statistics(&mut self, statistics: MeteringStatistics) {
+        match self {
+            Self::Collector(process) => process.set_metering_statistics(statistics),
+            Self::Failover(failover) => failover.set_metering_statistics(statistics),
+            Self::Lines(_) => {}
+        }
+    }
+
     fn flush(&mut self, now: ExportTime) {
         match self {
             Self::Collector(process) => process.flush(now),
@@ -220,6 +228,7 @@ impl Sink {
     /// Works until it is told to close, or every queue end is gone.
     pub fn run(mut self) {
         let mut last_tick = Instant::now();
+        self.tell_statistics();
         loop {
             let next = self.next();
             let context = self.parts.context.load();
@@ -238,6 +247,7 @@ impl Sink {
             }
             if last_tick.elapsed() >= TICK {
                 last_tick = Instant::now();
+                self.tell_statistics();
                 self.sending(Tally::ZERO);
                 self.parts.output.tick(self.now());
                 self.settle(Tally::ZERO, Tally::ZERO);
@@ -302,6 +312,11 @@ impl Sink {
     fn sending(&self, taken: Tally) {
         let (account, _) = self.parts.output.account();
         self.parts.ledger.sending(self.parts.number, taken, account);
+    }
+
+    fn tell_statistics(&mut self) {
+        let statistics = self.parts.ledger.metering_statistics(self.parts.number);
+        self.parts.output.set_statistics(statistics);
     }
 
     /// Enters what became of `taken`, of which `not_selected` is not for this sink.

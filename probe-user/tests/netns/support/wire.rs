@@ -12,6 +12,8 @@ use super::wait_for;
 
 const FILE: &str = "wire.pcap";
 /// What both flow records and options data about interfaces have.
+/// One field of each kind of options data about the exporter itself.
+const STATISTICS: [&str; 3] = ["cflow.octetsexp", "cflow.ignore_packets", "cflow.notsent_flows"];
 const INTERFACE: &str = "cflow.inputint";
 /// What every flow record has, and nothing else.
 const PROTOCOL: &str = "cflow.protocol";
@@ -87,8 +89,9 @@ impl Capture {
             let count = datagram[0].len();
             for record in 0..count {
                 let values = fields.iter().zip(&datagram).map(|(field, values)| {
-                    // Interfaces are told of in options data, before the flow records of a message.
-                    let others = if *field == INTERFACE { values.len().saturating_sub(count) } else { 0 };
+                    // Options data have some of them as well, and come before the flow records of a message.
+                    let is_in_options = [INTERFACE, "cflow.abstimestart", "cflow.abstimeend"].contains(field);
+                    let others = if is_in_options { values.len().saturating_sub(count) } else { 0 };
                     assert_eq!(values.len(), others + count, "{field} in {datagram:?}");
                     (*field, values[others + record].clone())
                 });
@@ -103,17 +106,19 @@ impl Capture {
     /// missing.
     pub(crate) fn check_ipfix_sequence(&self) -> u64 {
         let (mut sent, mut seen, mut expected, mut errors) = (None, 0, 0, 0);
-        for message in self.datagrams(&["cflow.version", "cflow.sequence", PROTOCOL, INTERFACE, SELECTOR]) {
-            let [version, sequence, flows, interfaces, selectors] = &message[..] else {
+        let fields = ["cflow.version", "cflow.sequence", PROTOCOL, INTERFACE, SELECTOR];
+        for message in self.datagrams(&[&fields[..], &STATISTICS].concat()) {
+            let [version, sequence, flows, interfaces, selectors, statistics @ ..] = &message[..] else {
                 panic!("{message:?}")
             };
+            let statistics: usize = statistics.iter().map(Vec::len).sum();
             if version[..] != ["10"] {
                 continue;
             }
             let (sequence, flows): (u64, u64) = (sequence[0].parse().unwrap(), flows.len() as u64);
             // The capture may begin in the middle.
             assert_eq!(sequence, *sent.get_or_insert(sequence), "{message:?}");
-            sent = Some(sequence + (interfaces.len() + selectors.len()) as u64);
+            sent = Some(sequence + (interfaces.len() + selectors.len() + statistics) as u64);
             if sequence != expected && seen > 0 {
                 errors += 1;
             }
