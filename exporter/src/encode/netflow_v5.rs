@@ -116,6 +116,7 @@ impl NetflowV5 {
     }
 
     /// All records of a message have the sampling of its header.
+    #[inline]
     pub(super) fn push(&self, message: &mut Message, record: &FlowRecord) -> Result<(), Full> {
         let AddressPair::V4((source, destination)) = record.address_pair() else { return Err(Full) };
         let packets = u32::try_from(record.packet_delta_count).map_err(|_| Full)?;
@@ -129,30 +130,31 @@ impl NetflowV5 {
             Some(IpAddr::V4(address)) => address,
             _ => Ipv4Addr::UNSPECIFIED,
         };
+        let words: [u32; RECORD_LENGTH / 4] = [
+            source.to_bits(),
+            destination.to_bits(),
+            next_hop.to_bits(),
+            pair(interface(record.ingress_interface), interface(record.egress_interface)),
+            packets,
+            octets,
+            // Against a start at the Unix epoch, as the empty header says; `finish` corrects them.
+            record.flow_start_milliseconds as u32,
+            record.flow_end_milliseconds as u32,
+            pair(record.source_port, record.destination_port),
+            u32::from_be_bytes([
+                0,
+                record.tcp_control_bits as u8,
+                record.protocol_identifier,
+                record.ip_class_of_service,
+            ]),
+            pair(as_number(record.bgp_source_as_number), as_number(record.bgp_destination_as_number)),
+            u32::from_be_bytes([record.source_prefix_length, record.destination_prefix_length, 0, 0]),
+        ];
         let target = message.flow_record_without_set::<RECORD_LENGTH>()?;
-        let mut rest = &mut target[..];
-        let mut put = |octets: &[u8]| {
-            if let Some((field, after)) = std::mem::take(&mut rest).split_at_mut_checked(octets.len()) {
-                field.copy_from_slice(octets);
-                rest = after;
-            }
-        };
-        put(&source.octets());
-        put(&destination.octets());
-        put(&next_hop.octets());
-        put(&interface(record.ingress_interface).to_be_bytes());
-        put(&interface(record.egress_interface).to_be_bytes());
-        put(&packets.to_be_bytes());
-        put(&octets.to_be_bytes());
-        // Against a start at the Unix epoch, as the empty header says; `finish` corrects them.
-        put(&(record.flow_start_milliseconds as u32).to_be_bytes());
-        put(&(record.flow_end_milliseconds as u32).to_be_bytes());
-        put(&record.source_port.to_be_bytes());
-        put(&record.destination_port.to_be_bytes());
-        put(&[0, record.tcp_control_bits as u8, record.protocol_identifier, record.ip_class_of_service]);
-        put(&as_number(record.bgp_source_as_number).to_be_bytes());
-        put(&as_number(record.bgp_destination_as_number).to_be_bytes());
-        put(&[record.source_prefix_length, record.destination_prefix_length, 0, 0]);
+        let (fields, _) = target.as_chunks_mut();
+        for (field, word) in fields.iter_mut().zip(words) {
+            *field = word.to_be_bytes();
+        }
         if is_first {
             message.write_at(SAMPLING, &sampling);
         }
@@ -207,6 +209,10 @@ const fn is_wide(value: u32) -> bool {
     value > u16::MAX as u32
 }
 
+const fn pair(first: u16, second: u16) -> u32 {
+    (first as u32) << 16 | second as u32
+}
+
 fn as_number(number: u32) -> u16 {
     u16::try_from(number).unwrap_or(AS_TRANS)
 }
@@ -227,7 +233,37 @@ fn times_to_tell([start, end]: [u64; 2], now: u64) -> [u64; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// A message that was not sent at once is finished again.
+    #[test]
+    fn a_message_can_be_finished_again_at_another_time() {
+        let at = |unix_milliseconds, uptime| ExportTime {
+            unix_milliseconds,
+            monotonic: Duration::from_millis(uptime),
+        };
+        let (early, late) = (at(1_795_246_800_123, (1 << 32) - 5), at(1_795_246_801_999, 7));
+        let encoder = NetflowV5::new(1);
+        let finished = |times: &[ExportTime]| {
+            let mut message = Message::new();
+            NetflowV5::begin(&mut message, 1472).unwrap();
+            for start in [1_795_246_790_001, 1_795_246_795_002] {
+                let record = FlowRecord {
+                    flow_start_milliseconds: start,
+                    flow_end_milliseconds: start + 77,
+                    ..FlowRecord::between(IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]))
+                };
+                encoder.push(&mut message, &record).unwrap();
+            }
+            times.iter().for_each(|time| encoder.finish(&mut message, *time));
+            message.octets().to_vec()
+        };
+        assert_eq!(finished(&[early, late]), finished(&[late]));
+        assert_eq!(finished(&[late, late, early]), finished(&[early]));
+        assert_ne!(finished(&[early]), finished(&[late]));
+    }
 
     #[test]
     fn times_that_cannot_be_told_move_to_the_nearest_that_can() {

@@ -69,13 +69,16 @@ pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
             "target"
         ),
     );
-    for format in [Format::Ipfix, Format::NetflowV9] {
+    for format in [Format::Ipfix, Format::NetflowV9, Format::NetflowV5] {
         for (family, records) in [("ipv4", records(false)), ("ipv6", records(true))] {
+            if format == Format::NetflowV5 && family == "ipv6" {
+                continue;
+            }
             let row = encode(format, family, &records, common)?;
             report.row(&line(&row), &row)?;
         }
     }
-    for format in [Format::Ipfix, Format::NetflowV9] {
+    for format in [Format::Ipfix, Format::NetflowV9, Format::NetflowV5] {
         let row = send(format, &records(false), common)?;
         report.row(&line(&row), &row)?;
     }
