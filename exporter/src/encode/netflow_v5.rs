@@ -257,7 +257,9 @@ mod tests {
                 };
                 encoder.push(&mut message, &record).unwrap();
             }
-            times.iter().for_each(|time| encoder.finish(&mut message, *time));
+            for time in times {
+                encoder.finish(&mut message, *time);
+            }
             message.octets().to_vec()
         };
         assert_eq!(finished(&[early, late]), finished(&[late]));
