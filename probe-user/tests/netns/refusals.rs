@@ -164,7 +164,7 @@ fn the_example_file_is_right_and_faults_of_a_file_are_named_with_their_place() {
         ("[capture\n", ":1:9: ", &[]),
         ("[flow]\nactive_timeout = \"soon\"\n", ":2:18: ", &["soon"]),
         ("[capture]\nipv4_slots = 1000\n", ":2:1: ", &["capture.ipv4_slots", "1000", "power of two"]),
-        ("[export]\nformat = \"netflow-v5\"\n", ":2:10: ", &["netflow-v5"]),
+        ("[export]\nformat = \"netflow-v7\"\n", ":2:10: ", &["netflow-v7"]),
     ] {
         fs::write(&file, text).unwrap();
         let message = refusal(&mut check(&file));
