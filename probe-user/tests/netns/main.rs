@@ -37,6 +37,8 @@ mod interfaces;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod marking;
+#[cfg(test)]
 mod mirror;
 #[cfg(test)]
 mod netflow_v5;
