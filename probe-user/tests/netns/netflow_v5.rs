@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::field_values::{IPV4, frames, milliseconds_of, unix_milliseconds};
 use super::support::frames::{Frame, write_capture};
+use super::support::metrics::Metrics;
 use super::support::network::{CAPTURED, COLLECTOR_IPV4, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
@@ -100,4 +101,54 @@ fn records_have_the_right_values() {
             is(flow, key, value.into());
         }
     }
+}
+
+/// There are no templates to ask with whether the collector is back; data says so.
+#[test]
+fn a_collector_that_comes_up_late_gets_everything_from_then_on() {
+    let network = Network::new();
+    // Every datagram to the closed port is answered.
+    network.collector.sysctl("net.ipv4.icmp_ratelimit=0");
+    let probe = ProbeBuilder::new(&network.router)
+        .collector(COLLECTOR_IPV4, "netflow-v5")
+        .argument("--idle-timeout", "300ms")
+        .start();
+    let traffic = Traffic { packets: 500, flows: 5, ..Traffic::default() };
+    for round in 1..=2 {
+        traffic.send(&network.sender);
+        probe.wait_until("records counted as lost", |metrics| {
+            let reason = [("reason", "collector_refused")];
+            metrics.sum("pathflow_export_dropped_packets_total", &reason) == round * traffic.packets
+        });
+    }
+
+    let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
+    let sent = |metrics: &Metrics| {
+        let exported = metrics.total("pathflow_exported_packets_total");
+        (exported, exported + metrics.total("pathflow_export_pending_packets"))
+    };
+    let mut rounds = 0;
+    let mut exported = 0;
+    while exported == 0 {
+        assert!(rounds < 30, "{:?}", probe.metrics());
+        rounds += 1;
+        traffic.send(&network.sender);
+        let metrics = probe.wait_until("records sent", |metrics| sent(metrics).1 == rounds * traffic.packets);
+        exported = sent(&metrics).0;
+    }
+    let ended = probe.terminate();
+    let collected = nfcapd.stop(&network);
+
+    let report = &ended.report;
+    report.assert_balanced();
+    assert_eq!(report.exported().packets, rounds * traffic.packets);
+    assert_eq!(report.lost(), report.lost_for("collector_refused"));
+    assert_eq!(report.lost().packets, 2 * traffic.packets);
+    assert_eq!(
+        (collected.packets(), collected.flows.len() as u64),
+        (report.exported().packets, report.exported().records)
+    );
+    collected.assert_in_sequence();
+    let text = report.text();
+    assert!(text.contains("refuses messages") && text.contains("takes messages again"), "{text}");
 }
