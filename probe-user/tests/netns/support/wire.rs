@@ -11,9 +11,9 @@ use super::tool::{output, tool};
 use super::wait_for;
 
 const FILE: &str = "wire.pcap";
-/// What both flow records and options data about interfaces have.
 /// One field of each kind of options data about the exporter itself.
 const STATISTICS: [&str; 3] = ["cflow.octetsexp", "cflow.ignore_packets", "cflow.notsent_flows"];
+/// What both flow records and options data about interfaces have.
 const INTERFACE: &str = "cflow.inputint";
 /// What every flow record has, and nothing else.
 const PROTOCOL: &str = "cflow.protocol";
