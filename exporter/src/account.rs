@@ -20,11 +20,15 @@ pub enum LossReason {
     FormatCannotCarryIpv6 = 5,
     /// The counters are larger than any sensible number of the format's records could carry.
     FormatCannotCarryCounters = 6,
+    /// The connection ended before the collector's host had acknowledged them. Some may have arrived.
+    ConnectionLost = 7,
+    /// There was no connection, or it took no more, until the end.
+    NotConnected = 8,
 }
 
 impl LossReason {
     /// Number of reasons.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 9;
 
     /// Every reason, in index order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -35,6 +39,8 @@ impl LossReason {
         Self::OutputClosed,
         Self::FormatCannotCarryIpv6,
         Self::FormatCannotCarryCounters,
+        Self::ConnectionLost,
+        Self::NotConnected,
     ];
 
     /// Stable name for metrics.
@@ -48,6 +54,8 @@ impl LossReason {
             Self::OutputClosed => "output_closed",
             Self::FormatCannotCarryIpv6 => "format_cannot_carry_ipv6",
             Self::FormatCannotCarryCounters => "format_cannot_carry_counters",
+            Self::ConnectionLost => "connection_lost",
+            Self::NotConnected => "not_connected",
         }
     }
 }
@@ -101,6 +109,10 @@ impl LimitReason {
 /// UDP confirms nothing: *delivered* means sent, with no error reported by the time the next datagram was sent
 /// or the account was settled. An ICMP error that comes later, or that a router did not send, goes unseen, so
 /// at the beginning of an outage `lost` is too small by what was sent within a round trip.
+///
+/// TCP and TLS: *delivered* means that the collector's host has acknowledged it, whether or not the collector has read
+/// it. A record of a message that never was sent whole stays pending and is sent in the next session; one that was, and
+/// was not acknowledged when the connection ended, is lost for [`LossReason::ConnectionLost`] and not sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExportAccount {
     /// Given to `export`.
@@ -108,7 +120,7 @@ pub struct ExportAccount {
     /// In the message or buffer that is not sent yet.
     pub pending: Tally,
     /// In datagrams about which an error could still be reported: the last one sent or, while the collector
-    /// refuses, all since the last error.
+    /// refuses, all since the last error. With a connection: not acknowledged yet.
     pub in_flight: Tally,
     /// Sent without a report of failure.
     pub delivered: Tally,
@@ -158,6 +170,12 @@ impl ExportAccount {
         self.in_flight += tally;
     }
 
+    /// `tally` of what is in flight has arrived.
+    pub(crate) fn deliver(&mut self, tally: Tally) {
+        self.in_flight -= tally;
+        self.delivered += tally;
+    }
+
     pub(crate) fn settle_delivered(&mut self) {
         self.delivered += std::mem::take(&mut self.in_flight);
     }
@@ -186,15 +204,26 @@ pub enum SendErrorKind {
     Failed = 3,
     /// The reader of standard output is gone.
     Closed = 4,
+    /// No connection could be made.
+    ConnectFailed = 5,
+    /// The connection ended.
+    ConnectionLost = 6,
 }
 
 impl SendErrorKind {
     /// Number of kinds.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 7;
 
     /// Every kind, in index order.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Refused, Self::TooBig, Self::TimedOut, Self::Failed, Self::Closed];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Refused,
+        Self::TooBig,
+        Self::TimedOut,
+        Self::Failed,
+        Self::Closed,
+        Self::ConnectFailed,
+        Self::ConnectionLost,
+    ];
 
     /// Stable name for metrics.
     #[must_use]
@@ -205,6 +234,8 @@ impl SendErrorKind {
             Self::TimedOut => "timed_out",
             Self::Failed => "failed",
             Self::Closed => "closed",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectionLost => "connection_lost",
         }
     }
 }

@@ -21,6 +21,10 @@ use crate::time::ExportTime;
 use crate::transport::{Report, SendOutcome, Transport};
 use admission::Unsent;
 
+mod connection;
+
+use connection::InFlight;
+
 /// How to export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportSettings {
@@ -86,6 +90,20 @@ pub enum ExportEvent {
     Closed,
     /// Messages leave without error again.
     Recovered,
+    /// There is a connection, and with it a new Transport Session.
+    Connected,
+    /// No connection could be made; it is tried again and again. Kept only if the error is another one than before.
+    ConnectFailed {
+        /// Why.
+        error: io::Error,
+    },
+    /// The connection has ended; another is tried.
+    ConnectionLost {
+        /// Why.
+        error: io::Error,
+        /// What the collector's host had not acknowledged: it is counted as lost.
+        unacknowledged: Tally,
+    },
     /// The path MTU changed; in octets.
     PathMtuChanged {
         /// Before.
@@ -142,8 +160,11 @@ impl Preamble {
 /// Exports flow records to one collector.
 #[derive(Debug)]
 pub struct ExportingProcess {
+    format: Format,
+    observation_domain_id: u32,
     encoder: Encoder,
     transport: Transport,
+    in_flight: InFlight,
     schedule: TemplateSchedule,
     mtu: u32,
 
@@ -180,6 +201,8 @@ pub struct ExportingProcess {
     /// ICMP errors were heard lately. As they are rare (see `TemplateSchedule`), silence after the next datagram
     /// does not prove that it arrived; all of them stay in flight until recovery or the next error.
     is_refused: bool,
+    /// What the last failed attempt to connect said, until there is a connection.
+    connect_failure: Option<String>,
 }
 
 impl ExportingProcess {
@@ -195,8 +218,11 @@ impl ExportingProcess {
             });
         }
         let mut process = Self {
+            format: settings.format,
+            observation_domain_id: settings.observation_domain_id,
             encoder: Encoder::new(settings.format, settings.observation_domain_id),
             transport,
+            in_flight: InFlight::default(),
             schedule: TemplateSchedule::new(settings.template_messages, settings.template_interval),
             mtu: u32::from(settings.mtu),
             message: Message::new(),
@@ -218,6 +244,7 @@ impl ExportingProcess {
             events: VecDeque::with_capacity(MAX_EVENTS),
             failure: None,
             is_refused: false,
+            connect_failure: None,
         };
         process.read_path_mtu();
         Ok(process)
@@ -250,7 +277,7 @@ impl ExportingProcess {
 
     /// Sends what is pending.
     pub fn flush(&mut self, now: ExportTime) {
-        while !self.unsent.is_empty() {
+        while self.is_ready() && !self.unsent.is_empty() {
             self.encode_unsent(now);
             self.send_message(now);
         }
@@ -279,8 +306,12 @@ impl ExportingProcess {
         }
     }
 
-    /// Asks for errors about the datagram in flight, and counts it as delivered or lost.
+    /// Asks for errors about the datagram in flight, and counts it as delivered or lost; with a connection, asks what
+    /// has been acknowledged.
     pub fn settle(&mut self, now: ExportTime) {
+        if self.transport.session().is_some() {
+            return self.follow_session(now);
+        }
         match self.transport.report() {
             Report::Nothing if self.is_refused => {}
             Report::Nothing => self.account.settle_delivered(),
@@ -298,6 +329,7 @@ impl ExportingProcess {
     pub fn close(&mut self, now: ExportTime) {
         self.flush(now);
         self.settle(now);
+        self.close_session();
         if self.is_refused {
             self.account.lose_in_flight(LossReason::CollectorRefused);
         }
@@ -316,7 +348,7 @@ impl ExportingProcess {
         &self.counts
     }
 
-    /// Largest message that is sent now, in octets of UDP payload.
+    /// Largest message that is sent now, in octets: of UDP payload or, with a connection, 8192.
     #[must_use]
     pub const fn message_budget(&self) -> usize {
         self.budget
@@ -335,8 +367,14 @@ impl ExportingProcess {
 
     /// Records that wait were made under the old context and go before the new one.
     fn adopt_context(&mut self, now: ExportTime) {
-        if let Some(context) = self.next_context.take() {
-            self.flush(now);
+        if self.next_context.is_none() {
+            return;
+        }
+        self.flush(now);
+        // Without a connection they wait, and so does the new context.
+        if self.unsent.is_empty()
+            && let Some(context) = self.next_context.take()
+        {
             self.encoder.set_context(&context);
             self.context = context;
             self.rest_of_preamble = None;
@@ -346,7 +384,7 @@ impl ExportingProcess {
 
     /// Sends templates and options data without data.
     fn send_preamble(&mut self, now: ExportTime) {
-        loop {
+        while self.is_ready() {
             self.begin_message(now);
             let before = self.preamble.from;
             // Nothing fits: the path does not carry the templates, and records will be counted as lost.
@@ -439,6 +477,10 @@ impl ExportingProcess {
             return;
         }
         let result = self.transmit(now);
+        // The session's messages are void, but their records are not: they wait for the next session.
+        if result == Err(LossReason::ConnectionLost) {
+            return self.follow_session(now);
+        }
         // After a smaller budget even the templates may not fit; then nothing was sent and nothing is lost yet.
         if self.message.is_empty() {
             return;
@@ -475,6 +517,12 @@ impl ExportingProcess {
         if self.schedule.sent(now.monotonic, what) {
             self.recovered();
         }
+        if let Some(session) = self.transport.session() {
+            let end = session.sent();
+            self.in_flight.push(end, tally);
+            self.account.send(tally);
+            return self.follow_many();
+        }
         if !self.is_refused {
             self.account.settle_delivered();
         }
@@ -494,7 +542,7 @@ impl ExportingProcess {
                 return Err(LossReason::MessageTooBig);
             }
             self.encoder.finish(&mut self.message, now);
-            match self.transport.send(self.message.octets()) {
+            match self.transport.send(now, self.message.octets()) {
                 SendOutcome::Sent => {
                     if let Some(error) = unreachable {
                         self.in_flight_refused(now, error);
@@ -517,6 +565,7 @@ impl ExportingProcess {
                     self.failure_event(SendErrorKind::TimedOut, ExportEvent::TimedOut);
                     return Err(LossReason::SendTimeout);
                 }
+                SendOutcome::Disconnected => return Err(LossReason::ConnectionLost),
                 SendOutcome::Closed => {
                     self.count_error(SendErrorKind::Closed);
                     self.failure_event(SendErrorKind::Closed, ExportEvent::Closed);
@@ -597,7 +646,8 @@ impl ExportingProcess {
         }
         self.path_mtu = path_mtu;
         let mtu = path_mtu.unwrap_or(self.mtu).min(self.mtu) as usize;
-        self.budget = mtu.saturating_sub(self.transport.header_overhead());
+        let fits = mtu.saturating_sub(self.transport.header_overhead());
+        self.budget = self.transport.message_size().unwrap_or(fits);
     }
 
     fn recovered(&mut self) {

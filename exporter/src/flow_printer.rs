@@ -97,7 +97,7 @@ impl FlowPrinter {
             SendOutcome::Closed => {
                 self.lose(LossReason::OutputClosed, SendErrorKind::Closed, ExportEvent::Closed);
             }
-            SendOutcome::TimedOut | SendOutcome::TooBig => {
+            SendOutcome::TimedOut | SendOutcome::TooBig | SendOutcome::Disconnected => {
                 self.lose(LossReason::SendTimeout, SendErrorKind::TimedOut, ExportEvent::TimedOut);
             }
             SendOutcome::Refused(error) | SendOutcome::Unreachable(error) | SendOutcome::Failed(error) => {

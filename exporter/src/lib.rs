@@ -1,7 +1,8 @@
 //! The exporting side of pathflow: expired flows to a collector, or to a terminal.
 //!
-//! [`ExportingProcess`] sends IPFIX, NetFlow v9 or NetFlow v5 messages over UDP; [`FlowPrinter`] writes JSON
-//! or text lines to standard output. Both take [`FlowRecord`]s and account for every one of them ([`ExportAccount`]).
+//! [`ExportingProcess`] sends IPFIX, NetFlow v9 or NetFlow v5 messages over UDP, and IPFIX over TCP or TLS;
+//! [`FlowPrinter`] writes JSON or text lines to standard output. Both take [`FlowRecord`]s and account for every one of
+//! them ([`ExportAccount`]).
 //!
 //! Counters are exported as they were counted. Of a sampled flow a collector is told the sampling interval, in the
 //! record and in options data ([`ObservationContext`]); whether to multiply by it is the collector's business.
@@ -40,4 +41,7 @@ pub use observation::{InterfaceInfo, ObservationContext, Selector, SelectorAlgor
 pub use record::{FlowDirection, FlowEndReason, FlowRecord, Tally};
 pub use statistics::{MeteringStatistics, Statistics};
 pub use time::ExportTime;
-pub use transport::{Stdout, Transport, Udp, UdpError, UdpSettings};
+pub use transport::{
+    Session, Stdout, TcpSettings, TlsError, TlsFile, TlsFiles, TlsSettings, Transport, Udp, UdpError,
+    UdpSettings, Unacknowledged,
+};

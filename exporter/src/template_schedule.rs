@@ -51,6 +51,12 @@ impl TemplateSchedule {
         }
     }
 
+    /// On a transport that loses nothing, once at the beginning and once for each change is enough (RFC 7011,
+    /// section 8: templates are sent again over UDP only).
+    pub(crate) const fn once() -> Self {
+        Self::new(u32::MAX, Duration::MAX)
+    }
+
     /// What the next message with data must carry.
     pub(crate) fn due(&self, now: Duration) -> Due {
         let probe = self.failed_at.is_some() && has_passed(PROBE_INTERVAL, self.all_sent_at, now);

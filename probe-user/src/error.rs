@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use pathflow_exporter::{ExportSettingsError, UdpError};
+use pathflow_exporter::{ExportSettingsError, TlsError, UdpError};
 
 use crate::capture::CaptureError;
 use crate::capture::pcap::PcapFileError;
@@ -34,6 +34,9 @@ pub enum RunError {
     /// A collector cannot be exported to.
     #[error(transparent)]
     Collector(#[from] UdpError),
+    /// TLS cannot be set up.
+    #[error("export: {0}")]
+    Tls(#[from] TlsError),
     /// Export settings that cannot work.
     #[error("export: {0}")]
     Export(#[from] ExportSettingsError),

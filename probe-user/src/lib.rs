@@ -26,4 +26,5 @@ pub mod replay;
 pub mod report;
 pub mod stop;
 pub mod supervisor;
+pub mod unacknowledged;
 pub mod xdp_features;

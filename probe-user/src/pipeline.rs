@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pathflow_bgp::RouteTable;
 use pathflow_exporter::{
-    ExportingProcess, FlowPrinter, InterfaceNames, LineStyle, Stdout, Transport, Udp, UdpSettings,
+    ExportingProcess, FlowPrinter, InterfaceNames, LineStyle, Session, Stdout, TcpSettings, TlsSettings,
+    Transport, Udp, UdpSettings,
 };
 
 use crate::capture::Delta;
 use crate::captures::Shared;
 use crate::clock::Clock;
 use crate::config::raw::{Distribution, StdoutStyle};
-use crate::config::{Config, ExportProcess};
+use crate::config::{Config, ExportProcess, ExportTransport};
 use crate::enrich::Enricher;
 use crate::error::RunError;
 use crate::export::{
@@ -29,6 +30,7 @@ use crate::metering::FlowCache;
 use crate::metering::shard::{Pace, RECORD_BATCH, Shard, ShardMessage};
 use crate::metrics::Latencies;
 use crate::stop::Stop;
+use crate::unacknowledged::unacknowledged;
 
 /// CPUs for each shard.
 const CPUS_PER_SHARD: usize = 4;
@@ -36,6 +38,9 @@ const CPUS_PER_SHARD: usize = 4;
 const SHARD_QUEUE: usize = 256;
 /// How long sinks may take to send what is left at the end.
 const CLOSE_TIME: Duration = Duration::from_secs(10);
+
+/// How long they may then take to count what they have not sent.
+const COUNT_TIME: Duration = Duration::from_secs(2);
 
 /// What is left when the daemon has ended.
 #[derive(Debug)]
@@ -167,12 +172,8 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
 /// Opens what an Exporting Process sends to: a sink for each collector, or one for all of them.
 fn open_process(process: &ExportProcess, outputs: &mut Vec<Opened>) -> Result<(), RunError> {
     let mut collectors = Vec::new();
-    for collector in &process.collectors {
-        let mut settings = UdpSettings::new(*collector);
-        settings.source_address = process.source_address;
-        settings.dscp = process.dscp;
-        settings.ttl = process.ttl;
-        collectors.push(ExportingProcess::new(&process.settings, Transport::Udp(Udp::connect(&settings)?))?);
+    for (number, collector) in process.collectors.iter().enumerate() {
+        collectors.push(ExportingProcess::new(&process.settings, transport(process, *collector, number)?)?);
     }
     let mut open = |destinations: &[SocketAddr], share, output| {
         outputs.push(Opened {
@@ -194,6 +195,28 @@ fn open_process(process: &ExportProcess, outputs: &mut Vec<Opened>) -> Result<()
         open(&[*destination], share, Output::Collector(Box::new(collector)));
     }
     Ok(())
+}
+
+/// What carries messages to the collector with this number.
+fn transport(process: &ExportProcess, collector: SocketAddr, number: usize) -> Result<Transport, RunError> {
+    let ExportProcess { source_address, dscp, ttl, .. } = *process;
+    let server_name = match &process.transport {
+        ExportTransport::Udp => {
+            let settings = UdpSettings { source_address, dscp, ttl, ..UdpSettings::new(collector) };
+            return Ok(Transport::Udp(Udp::connect(&settings)?));
+        }
+        ExportTransport::Tcp => None,
+        ExportTransport::Tls { files, server_names } => {
+            Some((files, server_names.get(number).map_or("", String::as_str)))
+        }
+    };
+    let settings =
+        TcpSettings { source_address, unacknowledged: Some(unacknowledged), ..TcpSettings::new(collector) };
+    let session = match server_name {
+        Some((files, name)) => Session::tls(settings, TlsSettings::load(files, name)?),
+        None => Session::tcp(settings),
+    };
+    Ok(Transport::Session(Box::new(session)))
 }
 
 fn start_sinks(
@@ -232,6 +255,7 @@ fn close_sinks(sinks: &[SinkQueue], threads: Vec<JoinHandle<()>>) {
     for sink in sinks {
         sink.close(deadline);
     }
+    let deadline = deadline + COUNT_TIME;
     for thread in threads {
         while !thread.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));

@@ -48,6 +48,8 @@ const PEERS: &[Package] = &[
     Package { name: "tshark", proof: Proof::Program("tshark") },
     Package { name: "tcpreplay", proof: Proof::Program("tcpreplay") },
     Package { name: "iperf3", proof: Proof::Program("iperf3") },
+    Package { name: "openssl", proof: Proof::Program("openssl") },
+    Package { name: "libfixbuf-tools", proof: Proof::Program("ipfixDump") },
     Package { name: "socat", proof: Proof::Program("socat") },
     Package { name: "softflowd", proof: Proof::Program("softflowd") },
     Package { name: "iproute2", proof: Proof::Program("ip") },

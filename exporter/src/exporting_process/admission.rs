@@ -36,7 +36,8 @@ impl ExportingProcess {
         }
         for index in 0..fit.parts() {
             self.unsent.push(Unsent { record: fit.part(record, index), is_continuation: index > 0 });
-            while !self.encode_unsent(now) {
+            // Without a connection it waits.
+            while self.is_ready() && !self.encode_unsent(now) {
                 self.send_message(now);
             }
         }

@@ -1,6 +1,9 @@
 //! Where finished messages go.
 
+pub(crate) mod session;
 mod stdout;
+mod tcp;
+mod tls;
 mod udp;
 
 #[cfg(test)]
@@ -8,7 +11,12 @@ pub(crate) mod scripted;
 
 use std::io;
 
+use crate::time::ExportTime;
+
+pub use session::Session;
 pub use stdout::Stdout;
+pub use tcp::{TcpSettings, Unacknowledged};
+pub use tls::{TlsError, TlsFile, TlsFiles, TlsSettings};
 pub use udp::{Udp, UdpError, UdpSettings};
 
 /// What became of one send.
@@ -29,6 +37,8 @@ pub enum SendOutcome {
     Unreachable(io::Error),
     /// Not sent for another reason.
     Failed(io::Error),
+    /// Not sent: the connection has ended, or there is none.
+    Disconnected,
 }
 
 /// A report about the last datagram that was sent, taken without sending.
@@ -47,6 +57,8 @@ pub enum Report {
 pub enum Transport {
     /// UDP datagrams (RFC 7011, section 10.3).
     Udp(Udp),
+    /// TCP or TLS connections (RFC 7011, sections 10.4 and 11), each of them a Transport Session.
+    Session(Box<Session>),
     /// Messages one after another on standard output; for IPFIX this is an IPFIX File (RFC 5655).
     Stdout(Stdout),
     /// Does what a test's script says.
@@ -57,9 +69,13 @@ pub enum Transport {
 
 impl Transport {
     /// Sends one message.
-    pub fn send(&mut self, octets: &[u8]) -> SendOutcome {
+    pub fn send(&mut self, now: ExportTime, octets: &[u8]) -> SendOutcome {
         match self {
             Self::Udp(udp) => udp.send(octets),
+            Self::Session(session) => match session.send(now.monotonic, octets) {
+                Ok(()) => SendOutcome::Sent,
+                Err(()) => SendOutcome::Disconnected,
+            },
             Self::Stdout(stdout) => stdout.send(octets),
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.send(octets),
@@ -70,7 +86,7 @@ impl Transport {
     pub fn report(&mut self) -> Report {
         match self {
             Self::Udp(udp) => udp.report(),
-            Self::Stdout(_) => Report::Nothing,
+            Self::Session(_) | Self::Stdout(_) => Report::Nothing,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.report(),
         }
@@ -82,7 +98,7 @@ impl Transport {
     pub fn path_mtu(&self) -> Option<u32> {
         match self {
             Self::Udp(udp) => udp.path_mtu(),
-            Self::Stdout(_) => None,
+            Self::Session(_) | Self::Stdout(_) => None,
             #[cfg(test)]
             Self::Scripted(scripted) => Some(scripted.path_mtu),
         }
@@ -93,7 +109,7 @@ impl Transport {
     pub fn header_overhead(&self) -> usize {
         match self {
             Self::Udp(udp) => udp.header_overhead(),
-            Self::Stdout(_) => 0,
+            Self::Session(_) | Self::Stdout(_) => 0,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.header_overhead(),
         }
@@ -104,12 +120,33 @@ impl Transport {
         !matches!(self, Self::Stdout(_))
     }
 
+    /// The sessions, if this is a transport with connections.
+    pub(crate) fn session(&mut self) -> Option<&mut Session> {
+        match self {
+            Self::Session(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Whether a message can be sent now.
+    pub(crate) fn is_ready(&self) -> bool {
+        !matches!(self, Self::Session(session) if !session.is_ready())
+    }
+
+    /// Octets of a message where neither the path nor the operator limits them.
+    pub(crate) const fn message_size(&self) -> Option<usize> {
+        match self {
+            Self::Session(_) => Some(session::MESSAGE_SIZE),
+            _ => None,
+        }
+    }
+
     /// The message size every path must carry, in octets: what a datagram is cut to when the system says "too
     /// big" without saying what would fit.
     pub(crate) fn safe_message_size(&self) -> usize {
         match self {
             Self::Udp(udp) => udp.safe_message_size(),
-            Self::Stdout(_) => usize::MAX,
+            Self::Session(_) | Self::Stdout(_) => usize::MAX,
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.safe_message_size(),
         }

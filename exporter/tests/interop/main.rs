@@ -1,6 +1,6 @@
 //! The exporter as others see it: RFC vectors, independent decoders and real collectors.
 //!
-//! Needs the programs `tshark`, `nfcapd`, `nfdump` and `nfacctd`; a test whose program is missing fails and
+//! Needs the programs `tshark`, `nfcapd`, `nfdump`, `nfacctd`, `openssl` and `ipfixDump`; a test whose program is missing fails and
 //! names the Debian package.
 
 #![forbid(unsafe_code)]
@@ -19,6 +19,8 @@ mod netflow_v5;
 mod nfacctd;
 #[cfg(test)]
 mod nfdump;
+#[cfg(test)]
+mod session;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

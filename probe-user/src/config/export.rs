@@ -8,7 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use pathflow_exporter::{ExportSettings, FlowDirection, Format, UdpSettings};
 
-use super::raw::{self, Distribution, FormatName};
+use super::raw::{self, Distribution, FormatName, TransportName};
+use super::transport::{ExportTransport, transport};
 use super::{ConfigError, address, between, invalid};
 use crate::export::{Conditions, IpVersion};
 use crate::interfaces::{Direction, PatternError};
@@ -22,6 +23,8 @@ pub struct ExportProcess {
     pub distribution: Distribution,
     /// Records that are exported.
     pub conditions: Conditions,
+    /// How messages travel.
+    pub transport: ExportTransport,
     /// Format, templates and so on.
     pub settings: ExportSettings,
     /// Source address of messages.
@@ -119,12 +122,9 @@ fn process(
         collectors,
         distribution: export.distribution,
         conditions,
+        transport: transport(table, export)?,
         settings: ExportSettings {
-            format: match export.format {
-                FormatName::Ipfix => Format::Ipfix,
-                FormatName::NetflowV9 => Format::NetflowV9,
-                FormatName::NetflowV5 => Format::NetflowV5,
-            },
+            format: export.format.into(),
             observation_domain_id: export.observation_domain_id,
             template_messages: export.template_messages,
             template_interval: export.template_interval,
@@ -136,6 +136,16 @@ fn process(
         queue_records: export.queue_records as usize,
         pace: (export.pace > 0).then_some(export.pace),
     })
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Ipfix => Self::Ipfix,
+            FormatName::NetflowV9 => Self::NetflowV9,
+            FormatName::NetflowV5 => Self::NetflowV5,
+        }
+    }
 }
 
 fn conditions(table: &str, raw: &raw::ExportProcess) -> Result<Conditions, ConfigError> {
@@ -171,7 +181,19 @@ fn conditions(table: &str, raw: &raw::ExportProcess) -> Result<Conditions, Confi
 impl raw::ExportProcess {
     /// What holds for it: what it says itself, else what `[export]` says.
     fn over(&self, export: &raw::Export) -> raw::Export {
+        let transport = self.transport.unwrap_or(export.transport);
+        // What only TLS needs is not inherited by others.
+        let for_tls = |own: &Option<String>, common: &str| match own {
+            Some(own) => own.clone(),
+            None if transport == TransportName::Tls => common.to_owned(),
+            None => String::new(),
+        };
         raw::Export {
+            transport,
+            ca_file: for_tls(&self.ca_file, &export.ca_file),
+            certificate_file: for_tls(&self.certificate_file, &export.certificate_file),
+            key_file: for_tls(&self.key_file, &export.key_file),
+            server_name: for_tls(&self.server_name, &export.server_name),
             collectors: self.collectors.clone(),
             format: self.format.unwrap_or(export.format),
             distribution: self.distribution.unwrap_or(export.distribution),

@@ -8,6 +8,7 @@ mod duration;
 mod error;
 mod export;
 pub mod raw;
+mod transport;
 
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -17,6 +18,7 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use export::ExportProcess;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
+pub use transport::ExportTransport;
 
 use crate::capture::{Filter, TableSizes};
 use crate::interfaces::{Direction, Hook, InterfaceRules, InterfaceSettings};

@@ -191,6 +191,16 @@ pub struct Export {
     pub format: FormatName,
     /// Which collector gets a record.
     pub distribution: Distribution,
+    /// How messages travel.
+    pub transport: TransportName,
+    /// File with the authorities that certificates of collectors are from; PEM. For TLS.
+    pub ca_file: String,
+    /// File with our own certificate; PEM; empty = none. For TLS.
+    pub certificate_file: String,
+    /// File with its key; PEM. For TLS.
+    pub key_file: String,
+    /// Name in the certificate of the collector; empty = the host by which it is given. For TLS.
+    pub server_name: String,
     /// Observation Domain ID (IPFIX) or Source ID (NetFlow v9); its low 16 bits are engine type and id (NetFlow v5).
     pub observation_domain_id: u32,
     /// Source address of messages; empty = the system chooses.
@@ -227,6 +237,16 @@ pub struct ExportProcess {
     pub format: Option<FormatName>,
     /// Which collector gets a record.
     pub distribution: Option<Distribution>,
+    /// How messages travel.
+    pub transport: Option<TransportName>,
+    /// File with the authorities that certificates of collectors are from.
+    pub ca_file: Option<String>,
+    /// File with our own certificate.
+    pub certificate_file: Option<String>,
+    /// File with its key.
+    pub key_file: Option<String>,
+    /// Name in the certificate of the collector.
+    pub server_name: Option<String>,
     /// Observation Domain ID (IPFIX) or Source ID (NetFlow v9).
     pub observation_domain_id: Option<u32>,
     /// Source address of messages.
@@ -276,6 +296,11 @@ impl Default for Export {
             collectors: Vec::new(),
             format: FormatName::Ipfix,
             distribution: Distribution::All,
+            transport: TransportName::Udp,
+            ca_file: String::new(),
+            certificate_file: String::new(),
+            key_file: String::new(),
+            server_name: String::new(),
             observation_domain_id: 0,
             source_address: String::new(),
             dscp: 0,
@@ -301,6 +326,18 @@ pub enum FormatName {
     NetflowV9,
     /// NetFlow version 5 (IPv4 only)
     NetflowV5,
+}
+
+/// How messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransportName {
+    /// UDP
+    Udp,
+    /// TCP
+    Tcp,
+    /// TLS over TCP
+    Tls,
 }
 
 /// What is written to standard output.

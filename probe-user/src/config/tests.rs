@@ -6,6 +6,20 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../../pathflow.example.toml");
 
+/// A certificate of an authority that has signed nothing, until 2126.
+const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBiDCCAS2gAwIBAgIUFIwxFKTAEyOmrdftFIDi1Rdv4QswCgYIKoZIzj0EAwIw\n\
+GDEWMBQGA1UEAwwNcGF0aGZsb3cgdGVzdDAgFw0yNjExMjExNjAwMDVaGA8yMTI2\n\
+MTAyODE2MDAwNVowGDEWMBQGA1UEAwwNcGF0aGZsb3cgdGVzdDBZMBMGByqGSM49\n\
+AgEGCCqGSM49AwEHA0IABNhPWEpkGGNca/NXeStRWm5Wcc38aP0hPY0DSb6UTJt3\n\
++q3IPbxZGY6xFfYdz3M/gyS56MFizPJqODI1Omw5iLyjUzBRMB0GA1UdDgQWBBQ7\n\
+0m56p43ocDKANA9gCLzR/OMLFDAfBgNVHSMEGDAWgBQ70m56p43ocDKANA9gCLzR\n\
+/OMLFDAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0kAMEYCIQDUXas6tcfP\n\
+P3X+CfzSnEYQTMOg7ZZzCIQ33xBTgRDLEAIhAOQenhLoPVztrJDbMGmIyt9xKgUi\n\
+pWoF0p6nKCDKNP/2\n\
+-----END CERTIFICATE-----\n";
+
 fn error(text: &str) -> String {
     parse(Path::new("probe.toml"), text).unwrap_err().to_string()
 }
@@ -133,6 +147,7 @@ fn values_out_of_range_are_refused_by_key() {
         ),
         ("[export]\ncollectors = [\"192.0.2.1:x\"]\n", "its port is not a number"),
         ("[export]\nsource_address = \"nowhere\"\n", "export.source_address"),
+        ("[export]\nserver_name = \"a\"\n", "it is of use only with transport = \"tls\""),
         ("[http]\nlisten = \"9590\"\n", "http.listen"),
         ("[log]\nlevel = \"warning\"\n", "log.level: \"warning\" cannot be used: it must be error, warn,"),
         ("[export]\ncollectors = [\"192.0.2.1:0\"]\n", "its port cannot be 0"),
@@ -140,6 +155,28 @@ fn values_out_of_range_are_refused_by_key() {
         let message = error(text);
         assert!(message.starts_with("probe.toml:2:1: ") && message.contains(expected), "{message}");
     }
+}
+
+#[test]
+fn certificates_are_for_the_host_of_each_collector_unless_a_name_is_given() {
+    let directory = std::env::temp_dir().join(format!("pathflow-config-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let ca = directory.join("ca.pem");
+    std::fs::write(&ca, AUTHORITY).unwrap();
+    let names = |more: &str| {
+        let text = format!(
+            "[export]\ntransport = \"tls\"\nca_file = {ca:?}\n{more}\n\
+             collectors = [\"localhost:4740\", \"192.0.2.1:4740\", \"[2001:db8::1]:4740\"]\n"
+        );
+        let raw = parse(Path::new("probe.toml"), &text).unwrap();
+        match Config::resolve(raw, Overrides::default()).unwrap().processes.remove(0).transport {
+            ExportTransport::Tls { server_names, .. } => server_names,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(names(""), ["localhost", "192.0.2.1", "2001:db8::1"]);
+    assert_eq!(names("server_name = \"collector.test\""), ["collector.test"; 3]);
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

@@ -47,6 +47,35 @@ impl Failover {
         self.add_up();
     }
 
+    /// Whether one of the collectors takes records now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.processes.iter().any(ExportingProcess::is_ready)
+    }
+
+    /// As [`ExportingProcess::poll`], of every collector.
+    pub fn poll(&mut self, now: ExportTime) {
+        self.processes.iter_mut().for_each(|process| process.poll(now));
+        self.choose(now);
+        self.add_up();
+    }
+
+    /// As [`ExportingProcess::retry`], of every collector.
+    pub fn retry(&mut self) {
+        self.processes.iter_mut().for_each(ExportingProcess::retry);
+    }
+
+    /// Whether what was sent has arrived, where that can be known.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.processes.iter().all(|process| !process.has_sessions() || process.is_settled())
+    }
+
+    /// As [`ExportingProcess::give_up`].
+    pub fn give_up(&mut self, records: &[FlowRecord]) {
+        self.with_active(|process| process.give_up(records));
+    }
+
     /// As [`ExportingProcess::close`].
     pub fn close(&mut self, now: ExportTime) {
         self.processes.iter_mut().for_each(|process| process.close(now));
@@ -94,7 +123,7 @@ impl Failover {
 
     /// The first that works; if none does, it stays as it is.
     fn choose(&mut self, now: ExportTime) {
-        let working = self.processes.iter().position(|process| !process.is_failing());
+        let working = self.processes.iter().position(|process| process.is_ready() && !process.is_failing());
         let Some(first) = working.filter(|first| *first != self.active) else { return };
         self.with_active(|process| process.flush(now));
         self.active = first;

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 use pathflow_exporter::{
     ExportAccount, ExportCounts, ExportEvent, ExportTime, ExportingProcess, FlowPrinter, FlowRecord,
     InterfaceNames, LimitReason, MeteringStatistics, ObservationContext, Tally,
@@ -29,39 +29,44 @@ pub use selection::{Conditions, IpVersion, RecordSelection, Share};
 /// How often a sink that has nothing to do resends templates, asks for errors and so on.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What a sink is told.
-#[derive(Debug)]
-enum SinkMessage {
-    Records(Arc<Vec<FlowRecord>>),
-    Close,
-}
+/// How long a sink without a connection waits before it looks again.
+const CONNECTION_WAIT: Duration = Duration::from_millis(50);
+
+/// The same at the end, when only acknowledgements may be missing.
+const CLOSE_WAIT: Duration = Duration::from_millis(2);
+
+/// After this long without a connection nobody waits for the sink any more: what finds its queue full is lost.
+const LONG_OUTAGE: Duration = Duration::from_secs(10);
 
 /// The sending end of a sink's queue.
 #[derive(Clone, Debug)]
 pub struct SinkQueue {
-    messages: Sender<SinkMessage>,
-    is_closing: Arc<AtomicBool>,
+    records: Sender<Arc<Vec<FlowRecord>>>,
+    /// Takes the time by which the sink has to have ended.
+    close: Sender<Instant>,
+    /// The sink has had no connection for long.
+    is_cut_off: Arc<AtomicBool>,
 }
 
 impl SinkQueue {
     /// Puts a batch into the queue; false if it is full. Never waits.
     #[must_use]
     pub fn offer(&self, records: Arc<Vec<FlowRecord>>) -> bool {
-        self.messages.try_send(SinkMessage::Records(records)).is_ok()
+        self.records.try_send(records).is_ok()
     }
 
     /// Whether the queue has room for another batch. It stays true until the next batch is offered only if
-    /// nobody else offers one.
+    /// nobody else offers one. Also true if there is no room and waiting for it is of no use, because the collector
+    /// has been gone for long.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.messages.is_full()
+        !self.records.is_full() || self.is_cut_off.load(Ordering::Relaxed)
     }
 
-    /// Asks the sink to send what it has and to end. Waits for room in the queue, until `deadline`.
+    /// Asks the sink to send what it has, until `deadline`, and to end. Nobody may put records into the queue any more.
     pub fn close(&self, deadline: Instant) {
-        self.is_closing.store(true, Ordering::Relaxed);
-        // A sink that is gone has nothing left to send.
-        let _ = self.messages.send_deadline(SinkMessage::Close, deadline);
+        // A sink that is gone, or asked already, need not be told.
+        let _ = self.close.try_send(deadline);
     }
 }
 
@@ -152,6 +157,51 @@ impl Output {
         }
     }
 
+    /// Whether it takes records now. If not, they are to stay in the queue.
+    fn is_ready(&self) -> bool {
+        match self {
+            Self::Collector(process) => process.is_ready(),
+            Self::Failover(failover) => failover.is_ready(),
+            Self::Lines(_) => true,
+        }
+    }
+
+    /// Does something about it.
+    fn poll(&mut self, now: ExportTime) {
+        match self {
+            Self::Collector(process) => process.poll(now),
+            Self::Failover(failover) => failover.poll(now),
+            Self::Lines(_) => {}
+        }
+    }
+
+    /// There is little time: what waits to be tried again is tried now.
+    fn retry(&mut self) {
+        match self {
+            Self::Collector(process) => process.retry(),
+            Self::Failover(failover) => failover.retry(),
+            Self::Lines(_) => {}
+        }
+    }
+
+    /// Whether what was sent has arrived, where that can be known.
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::Collector(process) => !process.has_sessions() || process.is_settled(),
+            Self::Failover(failover) => failover.is_settled(),
+            Self::Lines(_) => true,
+        }
+    }
+
+    /// There is no time to send these any more.
+    fn give_up(&mut self, records: &[FlowRecord]) {
+        match self {
+            Self::Collector(process) => process.give_up(records),
+            Self::Failover(failover) => failover.give_up(records),
+            Self::Lines(_) => {}
+        }
+    }
+
     fn account(&self) -> (&ExportAccount, &ExportCounts) {
         match self {
             Self::Collector(process) => (process.account(), process.counts()),
@@ -207,43 +257,53 @@ pub struct SinkParts {
 #[derive(Debug)]
 pub struct Sink {
     parts: SinkParts,
-    messages: Receiver<SinkMessage>,
+    records: Receiver<Arc<Vec<FlowRecord>>>,
+    close: Receiver<Instant>,
+    is_cut_off: Arc<AtomicBool>,
+    /// When the output last took records.
+    ready_at: Instant,
     /// What the output was told last.
     context: Arc<ObservationContext>,
     /// Those of a batch that it is for.
     selected: Vec<FlowRecord>,
-    is_closing: Arc<AtomicBool>,
+    is_closing: bool,
 }
 
 impl Sink {
     /// A sink and its queue of at most `batches` batches.
     #[must_use]
     pub fn new(parts: SinkParts, batches: usize) -> (Self, SinkQueue) {
-        let (sender, messages) = crossbeam_channel::bounded(batches.max(2));
-        let is_closing = Arc::new(AtomicBool::new(false));
-        let queue = SinkQueue { messages: sender, is_closing: Arc::clone(&is_closing) };
-        (Self { parts, messages, context: Arc::default(), selected: Vec::new(), is_closing }, queue)
+        let (sender, records) = bounded(batches.max(2));
+        let (close_sender, close) = bounded(1);
+        let is_cut_off = Arc::<AtomicBool>::default();
+        let queue = SinkQueue { records: sender, close: close_sender, is_cut_off: Arc::clone(&is_cut_off) };
+        let sink = Self {
+            parts,
+            records,
+            close,
+            is_cut_off,
+            ready_at: Instant::now(),
+            context: Arc::default(),
+            selected: Vec::new(),
+            is_closing: false,
+        };
+        (sink, queue)
     }
 
     /// Works until it is told to close, or every queue end is gone.
     pub fn run(mut self) {
         let mut last_tick = Instant::now();
         self.tell_statistics();
-        loop {
-            let next = self.next();
-            let context = self.parts.context.load();
-            if !Arc::ptr_eq(&context, &self.context) {
-                self.parts.selection.set_context(&context);
-                self.parts.output.set_context(&context);
-                self.context = context;
-            }
+        let deadline = loop {
+            let next = if self.is_ready() { self.next() } else { self.wait_for_connection() };
+            self.adopt_context();
             match next {
                 Next::Records(records) => {
                     self.pace(records.len());
                     self.export(&records);
                 }
                 Next::Idle => {}
-                Next::Close => break,
+                Next::Close(deadline) => break deadline,
             }
             if last_tick.elapsed() >= TICK {
                 last_tick = Instant::now();
@@ -252,35 +312,104 @@ impl Sink {
                 self.parts.output.tick(self.now());
                 self.settle(Tally::ZERO, Tally::ZERO);
             }
+        };
+        self.finish(deadline);
+    }
+
+    fn adopt_context(&mut self) {
+        let context = self.parts.context.load();
+        if !Arc::ptr_eq(&context, &self.context) {
+            self.parts.selection.set_context(&context);
+            self.parts.output.set_context(&context);
+            self.context = context;
+        }
+    }
+
+    /// Notes how long the output has not been ready.
+    fn is_ready(&mut self) -> bool {
+        let is_ready = self.parts.output.is_ready();
+        if is_ready {
+            self.ready_at = Instant::now();
+        }
+        self.is_cut_off.store(self.ready_at.elapsed() >= LONG_OUTAGE, Ordering::Relaxed);
+        is_ready
+    }
+
+    /// The next message; sends what is pending before it waits for one.
+    fn next(&mut self) -> Next {
+        match self.records.try_recv() {
+            Ok(records) => return Next::Records(records),
+            Err(TryRecvError::Disconnected) => return Next::Close(Instant::now()),
+            Err(TryRecvError::Empty) => {}
+        }
+        self.sending(Tally::ZERO);
+        self.parts.output.flush(self.now());
+        self.settle(Tally::ZERO, Tally::ZERO);
+        select! {
+            recv(self.records) -> records => {
+                records.map_or_else(|_| Next::Close(Instant::now()), Next::Records)
+            }
+            recv(self.close) -> deadline => Next::Close(deadline.unwrap_or_else(|_| Instant::now())),
+            default(TICK) => Next::Idle,
+        }
+    }
+
+    /// Leaves the queue alone: what has no room in it is lost under the queue's own name.
+    fn wait_for_connection(&mut self) -> Next {
+        self.poll();
+        if self.is_ready() {
+            return Next::Idle;
+        }
+        self.close.recv_timeout(CONNECTION_WAIT).map_or(Next::Idle, Next::Close)
+    }
+
+    fn poll(&mut self) {
+        self.sending(Tally::ZERO);
+        self.parts.output.poll(self.now());
+        self.settle(Tally::ZERO, Tally::ZERO);
+    }
+
+    /// Sends what it has; what is left of it at `deadline` is lost.
+    fn finish(&mut self, deadline: Instant) {
+        self.is_closing = true;
+        self.parts.output.retry();
+        while let Ok(records) = self.records.try_recv() {
+            while !self.parts.output.is_ready() && Instant::now() < deadline {
+                self.poll_or_wait();
+            }
+            self.adopt_context();
+            if self.parts.output.is_ready() {
+                self.pace(records.len());
+                self.export(&records);
+            } else {
+                self.give_up(&records);
+            }
+        }
+        self.sending(Tally::ZERO);
+        self.parts.output.flush(self.now());
+        self.settle(Tally::ZERO, Tally::ZERO);
+        while !self.parts.output.is_settled() && Instant::now() < deadline {
+            self.poll_or_wait();
         }
         self.sending(Tally::ZERO);
         self.parts.output.close(self.now());
         self.settle(Tally::ZERO, Tally::ZERO);
     }
 
-    /// The next message; sends what is pending before it waits for one.
-    fn next(&mut self) -> Next {
-        match self.messages.try_recv() {
-            Ok(message) => return message.into(),
-            Err(TryRecvError::Disconnected) => return Next::Close,
-            Err(TryRecvError::Empty) => {}
-        }
-        self.sending(Tally::ZERO);
-        self.parts.output.flush(self.now());
-        self.settle(Tally::ZERO, Tally::ZERO);
-        match self.messages.recv_timeout(TICK) {
-            Ok(message) => message.into(),
-            Err(RecvTimeoutError::Timeout) => Next::Idle,
-            Err(RecvTimeoutError::Disconnected) => Next::Close,
+    fn poll_or_wait(&mut self) {
+        self.poll();
+        if !self.parts.output.is_ready() {
+            thread::sleep(CONNECTION_WAIT);
+        } else if !self.parts.output.is_settled() {
+            thread::sleep(CLOSE_WAIT);
         }
     }
 
     /// Waits until it is time to send so many records.
     fn pace(&mut self, records: usize) {
         let Some(pacer) = &mut self.parts.pacer else { return };
-        let is_half_full =
-            self.messages.capacity().is_some_and(|capacity| self.messages.len() > capacity / 2);
-        let is_urgent = is_half_full || self.is_closing.load(Ordering::Relaxed);
+        let is_half_full = self.records.capacity().is_some_and(|capacity| self.records.len() > capacity / 2);
+        let is_urgent = is_half_full || self.is_closing || !self.close.is_empty();
         let delay = pacer.delay(Instant::now(), records, is_urgent);
         if !delay.is_zero() {
             thread::sleep(delay);
@@ -289,11 +418,21 @@ impl Sink {
 
     fn export(&mut self, records: &[FlowRecord]) {
         let start = Instant::now();
-        self.sending(Tally::of(records));
         let now = self.now();
+        self.with_selected(records, |output, selected| output.export(now, selected));
+        self.parts.latencies.export(start.elapsed());
+    }
+
+    fn give_up(&mut self, records: &[FlowRecord]) {
+        self.with_selected(records, Output::give_up);
+    }
+
+    /// Does something with those of `records` that this sink is for, and enters what became of them.
+    fn with_selected(&mut self, records: &[FlowRecord], action: impl FnOnce(&mut Output, &[FlowRecord])) {
+        self.sending(Tally::of(records));
         let mut not_selected = Tally::ZERO;
         if self.parts.selection.is_everything() {
-            self.parts.output.export(now, records);
+            action(&mut self.parts.output, records);
         } else {
             self.selected.clear();
             for record in records {
@@ -303,10 +442,9 @@ impl Sink {
                     not_selected += Tally::from(record);
                 }
             }
-            self.parts.output.export(now, &self.selected);
+            action(&mut self.parts.output, &self.selected);
         }
         self.settle(Tally::of(records), not_selected);
-        self.parts.latencies.export(start.elapsed());
     }
 
     fn sending(&self, taken: Tally) {
@@ -348,6 +486,14 @@ impl Sink {
                     stop.pull();
                 }
             }
+            ExportEvent::Connected => info!("connected to collector {destination}"),
+            ExportEvent::ConnectFailed { error } => {
+                warn!("no connection to collector {destination}: {error}; records wait in the queue");
+            }
+            ExportEvent::ConnectionLost { error, unacknowledged } => warn!(
+                "connection to collector {destination} lost: {error}; {} records were not acknowledged",
+                unacknowledged.records
+            ),
             ExportEvent::Recovered => info!("collector {destination} takes messages again"),
             ExportEvent::PathMtuChanged { from, to } => {
                 info!("collector {destination}: path MTU is now {to} octets, was {from}");
@@ -398,14 +544,6 @@ const fn limit_in_words(reason: LimitReason) -> &'static str {
 enum Next {
     Records(Arc<Vec<FlowRecord>>),
     Idle,
-    Close,
-}
-
-impl From<SinkMessage> for Next {
-    fn from(message: SinkMessage) -> Self {
-        match message {
-            SinkMessage::Records(records) => Self::Records(records),
-            SinkMessage::Close => Self::Close,
-        }
-    }
+    /// To end by this time.
+    Close(Instant),
 }

@@ -53,6 +53,8 @@ mod refusals;
 #[cfg(test)]
 mod sampling;
 #[cfg(test)]
+mod session;
+#[cfg(test)]
 mod shapes;
 #[cfg(test)]
 mod standard_output;

@@ -7,16 +7,18 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 18] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("bpftool", "bpftool"),
     ("date", "coreutils"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
+    ("ipfixDump", "libfixbuf-tools"),
     ("nfacctd", "pmacct"),
     ("nfcapd", "nfdump"),
     ("nfdump", "nfdump"),
     ("nsenter", "util-linux"),
+    ("openssl", "openssl"),
     ("setpriv", "util-linux"),
     ("socat", "socat"),
     ("sysctl", "procps"),

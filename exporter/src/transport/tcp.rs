@@ -1,0 +1,150 @@
+//! TCP to one collector (RFC 7011, section 10.4): the socket, without waiting for anything.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+/// How often a silent collector is asked whether it is there, and how often it may fail to answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Asks the system how many octets of a TCP socket the other host has not acknowledged (`SIOCOUTQ`).
+pub type Unacknowledged = fn(BorrowedFd<'_>) -> io::Result<u32>;
+
+/// How to reach a collector by TCP or TLS.
+#[derive(Clone, Debug)]
+pub struct TcpSettings {
+    /// The collector.
+    pub collector: SocketAddr,
+    /// Source address of the connection; the system chooses if `None`.
+    pub source_address: Option<IpAddr>,
+    /// How long a connection attempt may take, with the TLS handshake if there is one.
+    pub connect_timeout: Duration,
+    /// How long a connection is kept that takes no octet although there is one to send.
+    pub send_timeout: Duration,
+    /// As this crate has no unsafe code and no library makes the call, the caller does. Without it, records count as
+    /// delivered when the system has taken them, and what it had not sent when the connection broke is not known.
+    pub unacknowledged: Option<Unacknowledged>,
+}
+
+impl TcpSettings {
+    /// Settings for `collector`: ten seconds to connect, thirty to take an octet.
+    #[must_use]
+    pub const fn new(collector: SocketAddr) -> Self {
+        Self {
+            collector,
+            source_address: None,
+            connect_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(30),
+            unacknowledged: None,
+        }
+    }
+
+    /// Begins to connect. The socket does not block; it can be written to when the connection is there or has failed.
+    pub(super) fn begin_connect(&self) -> io::Result<TcpStream> {
+        let family = if self.collector.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        // Messages are as long as they can be; what is less is meant to leave at once.
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        // A collector that vanished without a word is noticed even when there is nothing to send.
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, self.send_timeout.max(Duration::from_secs(1)))?;
+        sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_PROBES)?;
+        if let Some(source_address) = self.source_address {
+            rustix::net::bind(&socket, &SocketAddr::new(source_address, 0))?;
+        }
+        match rustix::net::connect(&socket, &self.collector) {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(TcpStream::from(socket)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What is there to read from a collector, which by IPFIX has nothing to say.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Nothing,
+    /// Octets that mean nothing to us.
+    Something,
+    /// It has closed its side.
+    End,
+}
+
+/// A connection without TLS.
+#[derive(Debug)]
+pub(super) struct Plain {
+    /// What the system did not take yet.
+    backlog: Vec<u8>,
+    /// Octets of it that it has taken since.
+    taken: usize,
+}
+
+impl Plain {
+    pub(super) const fn new() -> Self {
+        Self { backlog: Vec::new(), taken: 0 }
+    }
+
+    /// Octets that are still to be given to the system.
+    pub(super) fn waiting(&self) -> usize {
+        self.backlog.len() - self.taken
+    }
+
+    /// Takes a message and gives the system what it takes of it. Returns how much that is.
+    pub(super) fn send(&mut self, mut socket: &TcpStream, octets: &[u8]) -> io::Result<usize> {
+        self.backlog.clear();
+        self.taken = 0;
+        // Usually the system takes all, and nothing has to be kept.
+        let taken = write(&mut socket, octets)?;
+        self.backlog.extend_from_slice(octets.get(taken..).unwrap_or_default());
+        Ok(taken + self.flush(socket)?)
+    }
+
+    /// Gives the system more of what waits. Returns how much it took.
+    pub(super) fn flush(&mut self, mut socket: &TcpStream) -> io::Result<usize> {
+        let before = self.taken;
+        while let Some(rest) = self.backlog.get(self.taken..).filter(|rest| !rest.is_empty()) {
+            match write(&mut socket, rest)? {
+                0 => break,
+                taken => self.taken += taken,
+            }
+        }
+        Ok(self.taken - before)
+    }
+
+    pub(super) fn hear(mut socket: &TcpStream) -> io::Result<Heard> {
+        let mut octets = [0; 1024];
+        let mut heard = Heard::Nothing;
+        loop {
+            match socket.read(&mut octets) {
+                Ok(0) => return Ok(Heard::End),
+                Ok(_) => heard = Heard::Something,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(heard),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Writes what the system takes now, perhaps nothing.
+fn write(socket: &mut &TcpStream, octets: &[u8]) -> io::Result<usize> {
+    loop {
+        match socket.write(octets) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            result => return result,
+        }
+    }
+}
+
+/// Octets that the other host has acknowledged, of `written` that the system has taken.
+pub(super) fn acknowledged(socket: &TcpStream, written: u64, ask: Option<Unacknowledged>) -> u64 {
+    // If the system does not say, nothing is proven to have arrived.
+    ask.map_or(written, |ask| ask(socket.as_fd()).map_or(0, |octets| written.saturating_sub(octets.into())))
+}
