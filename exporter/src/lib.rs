@@ -2,7 +2,8 @@
 //!
 //! [`ExportingProcess`] sends IPFIX, NetFlow v9 or NetFlow v5 messages over UDP, and IPFIX over TCP or TLS;
 //! [`FlowPrinter`] writes JSON or text lines to standard output. Both take [`FlowRecord`]s and account for every one of
-//! them ([`ExportAccount`]).
+//! them ([`ExportAccount`]). An [`sflow::Agent`] sends sampled headers and interface counters, and accounts for every
+//! sample.
 //!
 //! Counters are exported as they were counted. Of a sampled flow a collector is told the sampling interval, in the
 //! record and in options data ([`ObservationContext`]); whether to multiply by it is the collector's business.
@@ -11,8 +12,9 @@
 //! ([`ExportEvent`] is kept for the caller). Sending allocates nothing once buffers have their size.
 //!
 //! Standards: RFC 7011 (IPFIX protocol), RFC 7012 and the IANA "IPFIX Entities" registry (Information
-//! Elements), RFC 5477 (sampling), RFC 7133 (overlay networks), RFC 3954 (NetFlow v9), RFC 5655 (IPFIX Files, by
-//! way of standard output), RFC 8259 (JSON), RFC 3339 (times), RFC 5952 (IPv6 addresses).
+//! Elements), RFC 5477 (sampling), RFC 7133 (overlay networks), RFC 3954 (NetFlow v9), sFlow Version 5 (sflow.org),
+//! RFC 4506 (XDR), RFC 5655 (IPFIX Files, by way of standard output), RFC 8259 (JSON), RFC 3339 (times), RFC 5952
+//! (IPv6 addresses).
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +22,7 @@ pub mod account;
 pub mod encode;
 pub mod information_element;
 pub mod sequence;
+pub mod sflow;
 pub mod template;
 pub mod transport;
 

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use pathflow_exporter::encode::{Encoder, Message};
+use pathflow_exporter::sflow::{
+    Agent, AgentSettings, AsPathSegment, ExtendedGateway, ExtendedRouter, ExtendedSwitch, FlowSample,
+    HeaderProtocol, InterfaceCounters, SampledInterface,
+};
 use pathflow_exporter::{
     ExportSettings, ExportTime, ExportingProcess, FlowDirection, FlowPrinter, FlowRecord, Format,
     InterfaceInfo, InterfaceNames, LineStyle, LossReason, ObservationContext, Selector, SelectorAlgorithm,
@@ -132,4 +136,42 @@ fn flow_printer() {
         assert_eq!(measure(export).count_total, 0, "{style:?}");
         assert_eq!(printer.account().delivered.records, 2000);
     }
+}
+
+#[test]
+fn sflow_agent() {
+    let collector = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp = Udp::connect(&UdpSettings::new(collector.local_addr().unwrap())).unwrap();
+    let settings = AgentSettings::new([192, 0, 2, 254].into());
+    let mut agent = Agent::new(settings, Transport::Udp(udp)).unwrap();
+    let path = [AsPathSegment::Sequence(&[64_500, 64_501, 64_502])];
+    let gateway =
+        ExtendedGateway { destination_as_path: &path, communities: &[1, 2, 3], ..ExtendedGateway::default() };
+    let sample = |number: u32| FlowSample {
+        source: 1 + number % 8,
+        sampling_rate: 1000,
+        sample_pool: u64::from(number) * 1000,
+        drops: 0,
+        input: SampledInterface::Index(1 + number % 8),
+        output: SampledInterface::Unknown,
+        protocol: HeaderProtocol::Ethernet,
+        frame_length: 1514,
+        header: &[0x5a; 128],
+        switch: Some(ExtendedSwitch::default()),
+        router: Some(ExtendedRouter::default()),
+        gateway: Some(gateway),
+    };
+    let mut export = || {
+        for number in 0..2000 {
+            agent.flow_sample(NOW, &sample(number));
+            if number % 100 == 0 {
+                agent.counter_sample(NOW, &InterfaceCounters { index: 1, ..InterfaceCounters::default() });
+            }
+        }
+        agent.tick(NOW);
+    };
+    export();
+    assert_eq!(measure(export).count_total, 0);
+    assert_eq!(agent.account().delivered.flow_samples + agent.account().in_flight.flow_samples, 4000);
+    assert!(agent.counts().datagrams > 800);
 }

@@ -120,7 +120,14 @@ impl Points {
             let goes_on = captures.program().is_continued(place.interface, place.is_egress != 0);
             let table = points.table();
             let same = table.in_use().find(|(_, present)| {
-                goes_on && ObservationPoint { name: present.name.clone(), ..point.clone() } == **present
+                // What was sampled for sFlow is in no table, so it makes no difference here.
+                let named = ObservationPoint {
+                    name: present.name.clone(),
+                    header_sampling_interval: present.header_sampling_interval,
+                    has_link_header: present.has_link_header,
+                    ..point.clone()
+                };
+                goes_on && named == **present
             });
             let new = if let Some((number, _)) = same {
                 Some(number)
@@ -153,6 +160,8 @@ fn observation_point(place: &Place) -> ObservationPoint {
             0 => SelectorAlgorithm::Random,
             _ => SelectorAlgorithm::Systematic,
         },
+        header_sampling_interval: 0,
+        has_link_header: true,
     }
 }
 

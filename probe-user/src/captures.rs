@@ -246,6 +246,8 @@ impl Captures {
                 direction,
                 sampling_interval: 1,
                 algorithm: SelectorAlgorithm::Random,
+                header_sampling_interval: 0,
+                has_link_header: true,
             });
             *number = point.ok_or(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })?;
         }
@@ -334,7 +336,7 @@ impl Captures {
         hook: Hook,
         flags: u16,
     ) -> Result<(), CaptureError> {
-        let (point, sampled) = self.add_point(interface.index, &interface.name, hook, settings)?;
+        let (point, sampled) = self.add_point(interface.index, &interface.name, (hook, flags), settings)?;
         let register = self.program.register(interface.index, hook.is_egress(), point, flags | sampled);
         let attach = register.and_then(|()| self.program.attach(&interface.name, interface.index, hook));
         if let Err(error) = attach {
@@ -352,10 +354,11 @@ impl Captures {
         &mut self,
         index: u32,
         name: &str,
-        hook: Hook,
+        (hook, flags): (Hook, u16),
         settings: &InterfaceSettings,
     ) -> Result<(u16, u16), CaptureError> {
         let interval = settings.sampling.interval.max(1);
+        let header_interval = settings.header_sampling_interval.unwrap_or(0);
         let point = self.points.add(ObservationPoint {
             interface: index,
             name: name.to_owned(),
@@ -365,10 +368,11 @@ impl Captures {
                 SamplingMethod::Random => SelectorAlgorithm::Random,
                 SamplingMethod::Deterministic => SelectorAlgorithm::Systematic,
             },
+            header_sampling_interval: header_interval,
+            has_link_header: flags & INTERFACE_FLAG_NO_LINK_HEADER == 0,
         });
         let point = point.ok_or(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })?;
         self.describe(point);
-        let header_interval = settings.header_sampling_interval.unwrap_or(0);
         if interval == 1 && header_interval == 0 {
             return Ok((point, 0));
         }
@@ -405,10 +409,11 @@ impl Captures {
         let Some(mut attached) = self.attached.remove(&index) else { return Ok(()) };
         let mut result = Ok(());
         for one in &mut attached {
-            let changed = self.add_point(index, name, one.hook, settings).and_then(|(point, sampled)| {
-                self.program.register(index, one.hook.is_egress(), point, one.flags | sampled)?;
-                Ok(point)
-            });
+            let changed =
+                self.add_point(index, name, (one.hook, one.flags), settings).and_then(|(point, sampled)| {
+                    self.program.register(index, one.hook.is_egress(), point, one.flags | sampled)?;
+                    Ok(point)
+                });
             match changed {
                 Ok(point) => {
                     self.points.retire(one.point);

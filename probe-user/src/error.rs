@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use pathflow_exporter::sflow::AgentSettingsError;
 use pathflow_exporter::{ExportSettingsError, TlsError, UdpError};
 
 use crate::capture::CaptureError;
@@ -37,6 +38,17 @@ pub enum RunError {
     /// TLS cannot be set up.
     #[error("export: {0}")]
     Tls(#[from] TlsError),
+    /// The source address towards an sFlow collector is not known.
+    #[error("sflow.agent_address: no source address towards {collector}: {error}")]
+    SflowAddress {
+        /// The collector.
+        collector: SocketAddr,
+        /// From the system.
+        error: io::Error,
+    },
+    /// sFlow settings that cannot work.
+    #[error("sflow: {0}")]
+    Sflow(#[from] AgentSettingsError),
     /// Export settings that cannot work.
     #[error("export: {0}")]
     Export(#[from] ExportSettingsError),

@@ -9,7 +9,7 @@ use std::thread;
 
 use ::ethtool::{
     EthtoolAttr, EthtoolChannelAttr, EthtoolError, EthtoolFeatureAttr, EthtoolFeatureBit, EthtoolHandle,
-    EthtoolMessage, EthtoolRingAttr,
+    EthtoolLinkModeAttr, EthtoolLinkModeDuplex, EthtoolMessage, EthtoolRingAttr,
 };
 use futures_util::{Stream, StreamExt as _};
 use netlink_packet_generic::GenlMessage;
@@ -139,6 +139,52 @@ pub fn features(interface: &str) -> io::Result<Features> {
         }
     }
     Ok(features)
+}
+
+/// Whether an interface sends and receives at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplex {
+    /// In turn.
+    Half,
+    /// At the same time.
+    Full,
+}
+
+/// Speed and duplex of an interface (`ethtool`); `None` = not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkMode {
+    /// Bits per second.
+    pub bits_per_second: Option<u64>,
+    /// Duplex.
+    pub duplex: Option<Duplex>,
+}
+
+/// Speed and duplex.
+///
+/// # Errors
+/// `ErrorKind::Unsupported` where the driver has no such setting; others if the kernel cannot be asked.
+pub fn link_mode(interface: &str) -> io::Result<LinkMode> {
+    let attributes = ask(interface, async |mut handle, name| {
+        collect(handle.link_mode().get(Some(name)).execute().await).await
+    })?;
+    let mut mode = LinkMode::default();
+    for attribute in attributes {
+        match attribute {
+            // All bits set: not known.
+            EthtoolAttr::LinkMode(EthtoolLinkModeAttr::Speed(megabits)) => {
+                mode.bits_per_second = (megabits != u32::MAX).then_some(u64::from(megabits) * 1_000_000);
+            }
+            EthtoolAttr::LinkMode(EthtoolLinkModeAttr::Duplex(duplex)) => {
+                mode.duplex = match duplex {
+                    EthtoolLinkModeDuplex::Half => Some(Duplex::Half),
+                    EthtoolLinkModeDuplex::Full => Some(Duplex::Full),
+                    _ => None,
+                };
+            }
+            _ => {}
+        }
+    }
+    Ok(mode)
 }
 
 /// Numbers of queues.

@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod replay;
 pub mod report;
+pub mod sflow;
 pub mod stop;
 pub mod supervisor;
 pub mod unacknowledged;

@@ -3,6 +3,8 @@
 //! Numbers come from one copy of the [`Books`], so the identities of the ledger hold exactly within a
 //! scrape. No label has unbounded values.
 
+mod sflow;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use crate::capture::pin::CrashLoss;
 use crate::ledger::{Amount, Books, Ledger, PointAccounts};
 use crate::metering::observation::{ObservationPoints, PointTable};
 use crate::metering::samples::{SamplePool, SampleTotals};
+use crate::sflow::{CollectorBooks, SflowBooks};
 
 /// Names of `flowEndReason` (IE 136) as label values, by number.
 const END_REASONS: [&str; 6] =
@@ -129,6 +132,8 @@ pub struct Observed {
     pub points: Arc<ObservationPoints>,
     /// Header samples.
     pub samples: SamplePool,
+    /// What was sent by sFlow.
+    pub sflow: SflowBooks,
 }
 
 impl Observed {
@@ -144,6 +149,7 @@ impl Observed {
             latencies: self.latencies.summary(),
             points: self.points.table(),
             samples: self.samples.totals(),
+            sflow: self.sflow.collectors(),
         }));
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry)?;
@@ -158,6 +164,7 @@ struct Scrape {
     latencies: Vec<(&'static str, [Duration; 3], u64)>,
     points: Arc<PointTable>,
     samples: Vec<(u16, SampleTotals)>,
+    sflow: Vec<CollectorBooks>,
 }
 
 /// Rows of a family: label values in the order of its label names, and the value.
@@ -325,6 +332,11 @@ impl Scrape {
             ("pathflow_header_sample_drops", "Header samples lost on their way to user space", |totals| {
                 totals.drops
             }),
+            (
+                "pathflow_header_sample_queue_full",
+                "Header samples that found the queue of sFlow full",
+                |totals| totals.queue_full,
+            ),
         ] {
             let rows: Rows<'_, 2> = named.iter().map(|(labels, totals)| (*labels, value(*totals))).collect();
             family(encoder, name, help, MetricType::Counter, ["interface", "direction"], &rows)?;
@@ -543,6 +555,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.packets(&mut encoder)?;
         self.header_samples(&mut encoder)?;
+        sflow::encode(&mut encoder, &self.sflow)?;
         self.flows(&mut encoder)?;
         self.sinks(&mut encoder)?;
         self.durations(&mut encoder)

@@ -29,6 +29,7 @@ use crate::ledger::{Books, Ledger};
 use crate::metering::FlowCache;
 use crate::metering::shard::{Pace, RECORD_BATCH, Shard, ShardMessage};
 use crate::metrics::Latencies;
+use crate::sflow::SflowEnded;
 use crate::stop::Stop;
 use crate::unacknowledged::unacknowledged;
 
@@ -37,7 +38,7 @@ const CPUS_PER_SHARD: usize = 4;
 /// Batches of deltas that wait for a shard at most: a quarter million flows.
 const SHARD_QUEUE: usize = 256;
 /// How long sinks may take to send what is left at the end.
-const CLOSE_TIME: Duration = Duration::from_secs(10);
+pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(10);
 
 /// How long they may then take to count what they have not sent.
 const COUNT_TIME: Duration = Duration::from_secs(2);
@@ -49,6 +50,8 @@ pub struct Ended {
     pub books: Books,
     /// How long the stages took.
     pub latencies: Arc<Latencies>,
+    /// What was sampled and sent by sFlow.
+    pub sflow: SflowEnded,
     /// Whether it ended because a part failed, or something that was held could not be sent in time.
     pub failed: bool,
 }
@@ -115,7 +118,7 @@ impl Pipeline {
         close_sinks(&self.sinks, self.sink_threads);
         let books = self.ledger.books();
         let failed = has_failed || !books.is_settled();
-        Ended { books, latencies: self.latencies, failed }
+        Ended { books, latencies: self.latencies, sflow: SflowEnded::default(), failed }
     }
 }
 

@@ -84,6 +84,8 @@ fn shared(file: &Path) -> Shared {
             direction: FlowDirection::Ingress,
             sampling_interval: 1,
             algorithm: SelectorAlgorithm::Random,
+            header_sampling_interval: 0,
+            has_link_header: true,
         });
         interfaces.push(InterfaceInfo { index, name: name.clone(), description: String::new() });
     }

@@ -4,10 +4,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use pathflow_common::DropReason;
+use pathflow_exporter::sflow::SampleTally;
 use pathflow_exporter::{LimitReason, LossReason, Tally};
 
 use crate::ledger::{Amount, SinkAccounts};
+use crate::metering::samples::SampleTotals;
 use crate::pipeline::Ended;
+use crate::sflow::SflowEnded;
 
 /// The report, a line for each figure that is not zero.
 #[must_use]
@@ -38,6 +41,7 @@ pub fn report(ended: &Ended) -> String {
     for sink in &ended.books.sinks {
         sink_lines(&mut text, sink);
     }
+    sflow_lines(&mut text, &ended.sflow);
     for (sink, loss) in &ended.books.crash_losses {
         if !loss.lost.is_zero() {
             amount(&mut text, &format!("{sink}: lost with runs that were killed"), loss.lost);
@@ -92,6 +96,44 @@ fn sink_lines(text: &mut String, sink: &SinkAccounts) {
             let _ = writeln!(text, "{name}: altered for the format, {}: {limited} records", reason.as_str());
         }
     }
+}
+
+/// Samples stand beside the flows: each of their packets is counted above as well.
+fn sflow_lines(text: &mut String, sflow: &SflowEnded) {
+    let SampleTotals { samples, pool, drops, queue_full } = sflow.samples;
+    if sflow.collectors.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "{:<50} {samples:>16} samples from a pool of {pool}", "header samples received");
+    for (label, lost) in [
+        ("  header samples lost in the kernel", drops),
+        ("  header samples lost, queue_full", queue_full),
+        ("  header samples not sent in time", sflow.not_taken),
+    ] {
+        if lost > 0 {
+            let _ = writeln!(text, "{label:<50} {lost:>16} samples");
+        }
+    }
+    for collector in &sflow.collectors {
+        let name = format!("  sflow to {}", collector.destination);
+        samples_line(text, &format!("{name}: exported"), collector.account.delivered);
+        let waiting = collector.account.pending + collector.account.in_flight;
+        if waiting != SampleTally::ZERO {
+            samples_line(text, &format!("{name}: not sent in time"), waiting);
+        }
+        for reason in LossReason::ALL {
+            let lost = collector.account.lost(reason);
+            if lost != SampleTally::ZERO {
+                samples_line(text, &format!("{name}: lost, {}", reason.as_str()), lost);
+            }
+        }
+    }
+}
+
+fn samples_line(text: &mut String, label: &str, tally: SampleTally) {
+    let SampleTally { flow_samples, counter_samples } = tally;
+    let _ =
+        writeln!(text, "{label:<50} {flow_samples:>16} flow samples {counter_samples:>14} counter samples");
 }
 
 fn amount(text: &mut String, label: &str, amount: Amount) {

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, never, select};
 use pathflow_common::flow::HASH_SECRETS;
@@ -18,9 +18,7 @@ use tracing::{info, warn};
 
 use crate::adoption;
 use crate::capture::pin::Pins;
-use crate::capture::{
-    CaptureError, Epochs, FlowTables, HeaderSamples, KernelProgram, LoadSettings, receiving_cpus,
-};
+use crate::capture::{CaptureError, Epochs, FlowTables, KernelProgram, LoadSettings, receiving_cpus};
 use crate::captures::{Captures, Outlet, Shared};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -32,16 +30,15 @@ use crate::interfaces::{Direction, Interface, Monitor, NameTable, Snapshot};
 use crate::metering::FlowCache;
 use crate::metering::drain::{DrainContext, DrainWorker, Timekeeper};
 use crate::metering::observation::ObservationPoints;
-use crate::metering::samples::SamplePool;
+use crate::metering::samples::{SamplePool, SampleTotals};
 use crate::metering::shard::Pace;
 use crate::metrics::Observed;
-use crate::pipeline::{Ended, Pipeline, join, spawn};
+use crate::pipeline::{CLOSE_TIME, Ended, Pipeline, join, spawn};
+use crate::sflow::{SampleReader, Sflow, SflowEnded};
 use crate::stop::Stop;
 
 /// CPUs for which one drain worker is enough: it scans 20 million slots a second and more.
 const CPUS_PER_WORKER: usize = 8;
-/// How long the reader of header samples sleeps when there are none.
-const SAMPLE_WAIT: Duration = Duration::from_secs(1);
 /// Without a drain for this many intervals, the program is not healthy.
 const STALLED_INTERVALS: u32 = 3;
 
@@ -114,8 +111,8 @@ fn capture(
         let log = program.log()?;
         spawn("kernel-log".to_owned(), move || log.run())?;
     }
+    let ring = program.header_samples()?;
     let samples = SamplePool::default();
-    start_samples(program.header_samples()?, samples.clone())?;
     let shared = Shared {
         // Records of a flow are made an active timeout and two epochs after its first packet at the latest.
         points: Arc::new(ObservationPoints::new(config.timeouts.active + config.drain_interval * 2)),
@@ -123,6 +120,9 @@ fn capture(
         context: SharedContext::default(),
     };
     let pipeline = Pipeline::start(config, &shared, Pace::NeverWait, stop)?;
+
+    let sflow = config.sflow.as_ref().map(|settings| Sflow::start(settings, &shared, clock)).transpose()?;
+    let reader = SampleReader::start(ring, samples.clone(), sflow.as_ref().map(Sflow::queue))?;
 
     announce(config, &program, &tables, &settings);
     for sink in pipeline.ledger.books().sinks {
@@ -167,7 +167,8 @@ fn capture(
             latencies: Arc::clone(&pipeline.latencies),
             tables,
             points: Arc::clone(&shared.points),
-            samples,
+            samples: samples.clone(),
+            sflow: sflow.as_ref().map(Sflow::books).unwrap_or_default(),
         };
         let stalled_after = config.drain_interval * STALLED_INTERVALS + Duration::from_secs(1);
         // Serves until the process ends, so nobody waits for it.
@@ -183,7 +184,9 @@ fn capture(
     captures.end();
     stop_timekeeper.pull();
     join(drain_threads);
-    let ended = pipeline.finish(stop.has_failed());
+    reader.finish();
+    let sflow = finish_sflow(sflow, &samples);
+    let ended = Ended { sflow, ..pipeline.finish(stop.has_failed()) };
     if let Some(pins) = pins.as_ref().filter(|_| config.pin) {
         pins.ended();
         info!("the kernel goes on counting until the next start; `pathflow detach` ends that");
@@ -227,16 +230,16 @@ fn follow(
     }
 }
 
-/// Reads header samples as long as the process lives.
-fn start_samples(mut ring: HeaderSamples, pool: SamplePool) -> Result<(), RunError> {
-    let read = move || {
-        while let Ok(()) = ring.wait(SAMPLE_WAIT) {
-            while let Some(sample) = ring.receive() {
-                pool.enter(&sample);
-            }
-        }
-    };
-    spawn("samples".to_owned(), read).map(drop)
+/// Sends what is left by sFlow, and closes its books.
+fn finish_sflow(sflow: Option<Sflow>, samples: &SamplePool) -> SflowEnded {
+    let Some(sflow) = sflow else { return SflowEnded::default() };
+    let books = sflow.books();
+    let not_taken = sflow.finish(Instant::now() + CLOSE_TIME);
+    let mut total = SampleTotals::default();
+    for (_, totals) in samples.totals() {
+        total.add(totals);
+    }
+    SflowEnded { samples: total, collectors: books.collectors(), not_taken }
 }
 
 fn load_settings(config: &Config, interfaces: &[Interface]) -> Result<LoadSettings, RunError> {

@@ -44,6 +44,7 @@ const LINKER: &[Package] = &[
 /// Collectors, exporters and network tools that the tests run against.
 const PEERS: &[Package] = &[
     Package { name: "nfdump", proof: Proof::Program("nfcapd") },
+    Package { name: "nfdump-sflow", proof: Proof::Program("sfcapd") },
     Package { name: "pmacct", proof: Proof::Program("nfacctd") },
     Package { name: "tshark", proof: Proof::Program("tshark") },
     Package { name: "tcpreplay", proof: Proof::Program("tcpreplay") },

@@ -157,6 +157,14 @@ impl Udp {
         self.collector
     }
 
+    /// Source address of the datagrams: as set, or as the system chose by the route to the collector.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn source_address(&self) -> io::Result<IpAddr> {
+        self.socket.local_addr().map(|address| address.ip())
+    }
+
     pub(super) fn send(&self, octets: &[u8]) -> SendOutcome {
         loop {
             let Err(error) = self.socket.send(octets) else { return SendOutcome::Sent };

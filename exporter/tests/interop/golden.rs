@@ -7,7 +7,7 @@ use pathflow_exporter::{FlowRecord, Format};
 use super::support::{NOW, context, flows};
 
 /// Hexadecimal digits; `#` begins a comment.
-fn octets(text: &str) -> Vec<u8> {
+pub(crate) fn octets(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text
         .lines()
         .filter_map(|line| line.split('#').next())

@@ -1,6 +1,6 @@
 //! The exporter as others see it: RFC vectors, independent decoders and real collectors.
 //!
-//! Needs the programs `tshark`, `nfcapd`, `nfdump`, `nfacctd`, `openssl` and `ipfixDump`; a test whose program is missing fails and
+//! Needs the programs `tshark`, `nfcapd`, `nfdump`, `nfacctd`, `sfcapd`, `sfacctd`, `openssl` and `ipfixDump`; a test whose program is missing fails and
 //! names the Debian package.
 
 #![forbid(unsafe_code)]
@@ -21,6 +21,8 @@ mod nfacctd;
 mod nfdump;
 #[cfg(test)]
 mod session;
+#[cfg(test)]
+mod sflow;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

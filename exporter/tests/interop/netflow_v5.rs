@@ -172,7 +172,7 @@ fn parsed(datagrams: &[Vec<u8>], now: ExportTime) -> Vec<Row> {
 fn dissected(datagrams: &[Vec<u8>], now: ExportTime) -> Vec<Row> {
     let directory = TempDir::new("tshark-netflow-v5");
     let capture = directory.file("messages.pcap");
-    std::fs::write(&capture, tshark::pcap(datagrams)).unwrap();
+    std::fs::write(&capture, tshark::pcap(datagrams, tshark::PORT)).unwrap();
     let mut fields = vec!["_ws.malformed", "_ws.expert.message", "cflow.version", "cflow.sequence"];
     fields.extend(["cflow.srcaddr", "cflow.dstaddr", "cflow.nexthop", "cflow.timestart", "cflow.timeend"]);
     fields.extend(["cflow.packets", "cflow.octets"]);

@@ -83,7 +83,7 @@ fn collect_at(
 }
 
 /// Waits until the collector has read all that is queued in its socket.
-fn wait_until_read(port: u16) {
+pub(crate) fn wait_until_read(port: u16) {
     let local = format!("0100007F:{port:04X}");
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -171,7 +171,7 @@ fn nfdump_shows_what_was_sent(format: Format) -> Collected {
     collected
 }
 
-fn sequence_errors(log: &str) -> u64 {
+pub(crate) fn sequence_errors(log: &str) -> u64 {
     let (_, rest) = log.split_once("Sequence Errors: ").expect("statistics");
     let (errors, rest) = rest.split_once(", ").expect("statistics");
     assert!(rest.starts_with("Bad Packets: 0"), "{log}");

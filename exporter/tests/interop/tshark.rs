@@ -13,10 +13,10 @@ use pathflow_exporter::{
 use super::support::{NOW, TempDir, context, flows, output, program, receive_all, udp_process};
 
 /// The port in the capture file; the one on loopback is any free one.
-const PORT: u16 = 4739;
+pub(crate) const PORT: u16 = 4739;
 
-/// A capture file (pcap, `LINKTYPE_RAW`) with `datagrams` from 127.0.0.1 to a collector on [`PORT`].
-pub(crate) fn pcap(datagrams: &[Vec<u8>]) -> Vec<u8> {
+/// A capture file (pcap, `LINKTYPE_RAW`) with `datagrams` from 127.0.0.1 to a collector on `port`.
+pub(crate) fn pcap(datagrams: &[Vec<u8>], port: u16) -> Vec<u8> {
     let mut file = Vec::new();
     file.extend_from_slice(&0xa1b2_c3d4_u32.to_be_bytes());
     file.extend_from_slice(&[0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -33,7 +33,7 @@ pub(crate) fn pcap(datagrams: &[Vec<u8>]) -> Vec<u8> {
         // Don't fragment, TTL 64, UDP, no checksum.
         file.extend_from_slice(&[0, 0, 0x40, 0, 64, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1]);
         file.extend_from_slice(&[0xc0, 0x00]);
-        file.extend_from_slice(&PORT.to_be_bytes());
+        file.extend_from_slice(&port.to_be_bytes());
         file.extend_from_slice(&udp_length.to_be_bytes());
         file.extend_from_slice(&[0, 0]);
         file.extend_from_slice(datagram);
@@ -139,7 +139,7 @@ fn reads_every_field() {
     let directory = TempDir::new("tshark-fields");
     for format in [Format::Ipfix, Format::NetflowV9] {
         let capture = directory.file("fields.pcap");
-        std::fs::write(&capture, pcap(&exported(format, ObservationContext::default(), &flows(), 1)))
+        std::fs::write(&capture, pcap(&exported(format, ObservationContext::default(), &flows(), 1), PORT))
             .unwrap();
         for (index, record) in flows().iter().enumerate() {
             let (names, values): (Vec<&str>, Vec<String>) = expected(record, format).into_iter().unzip();
@@ -154,7 +154,7 @@ fn reads_options_data() {
     let directory = TempDir::new("tshark-options");
     for format in [Format::Ipfix, Format::NetflowV9] {
         let capture = directory.file("options.pcap");
-        std::fs::write(&capture, pcap(&exported(format, context(), &[], 1))).unwrap();
+        std::fs::write(&capture, pcap(&exported(format, context(), &[], 1), PORT)).unwrap();
         let mut expected = vec![
             ("cflow.direction", "0,1"),
             ("cflow.sampling_interval", "100,1000"),
@@ -197,7 +197,7 @@ fn finds_nothing_malformed() {
     for format in [Format::Ipfix, Format::NetflowV9] {
         let datagrams = exported(format, context(), &records, 97);
         let capture = directory.file("many.pcap");
-        std::fs::write(&capture, pcap(&datagrams)).unwrap();
+        std::fs::write(&capture, pcap(&datagrams, PORT)).unwrap();
 
         let packets = tshark(
             &capture,
@@ -265,7 +265,7 @@ fn the_collector_is_told_what_was_sent_and_what_was_lost() {
 
         let directory = TempDir::new("statistics");
         let capture = directory.file("statistics.pcap");
-        std::fs::write(&capture, pcap(&datagrams)).unwrap();
+        std::fs::write(&capture, pcap(&datagrams, PORT)).unwrap();
         let fields = [
             "cflow.notsent_flows",
             "cflow.notsent_packets",

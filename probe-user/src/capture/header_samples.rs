@@ -1,7 +1,7 @@
 //! Header samples: the first octets of sampled packets, as the kernel program sends them.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -16,14 +16,14 @@ impl HeaderSamples {
         Self(ring)
     }
 
-    /// Waits until there is a sample, but no longer than `timeout`.
+    /// Waits until there is a sample or `other` can be read, but no longer than `timeout`.
     ///
     /// # Errors
     /// If the ring cannot be waited for.
-    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+    pub fn wait(&self, other: impl AsFd, timeout: Duration) -> io::Result<()> {
         let timeout =
             Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
-        let mut ready = [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)];
+        let mut ready = [self.0.as_fd(), other.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         match poll(&mut ready, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),

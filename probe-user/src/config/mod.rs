@@ -8,6 +8,7 @@ mod duration;
 mod error;
 mod export;
 pub mod raw;
+mod sflow;
 mod transport;
 
 use std::fs;
@@ -24,6 +25,7 @@ use crate::capture::{Filter, TableSizes};
 use crate::interfaces::{Direction, Hook, InterfaceRules, InterfaceSettings};
 use crate::metering::Timeouts;
 use crate::metering::packets::TunnelSettings;
+use crate::sflow::SflowSettings;
 
 /// Checked settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +58,8 @@ pub struct Config {
     pub queue_records: usize,
     /// What is written to standard output.
     pub stdout: StdoutStyle,
+    /// Where header samples and interface counters go; `None` = nowhere.
+    pub sflow: Option<SflowSettings>,
     /// Address of the metrics page; `None` = no page.
     pub listen: Option<SocketAddr>,
     /// Least level of messages that are logged.
@@ -167,7 +171,7 @@ impl Config {
 }
 
 fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Config, ConfigError> {
-    let Raw { capture, flow, export, http, log } = raw;
+    let Raw { capture, flow, export, sflow, http, log } = raw;
     let interfaces = capture::interface_rules(&capture)?;
     capture::check_vxlan_ports(&capture.vxlan_ports)?;
     between(
@@ -210,6 +214,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         return Err(invalid("capture.drain_workers", &capture.drain_workers, "it must be at most 256"));
     }
     let processes = export::processes(&export, &look_up)?;
+    let sflow = sflow::settings(&sflow, &interfaces, &look_up)?;
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),
@@ -243,6 +248,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         processes,
         queue_records: export.queue_records as usize,
         stdout: export.stdout,
+        sflow,
         listen,
         log: log.level,
     })

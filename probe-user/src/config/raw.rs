@@ -18,6 +18,8 @@ pub struct Raw {
     pub flow: Flow,
     /// `[export]`
     pub export: Export,
+    /// `[sflow]`
+    pub sflow: Sflow,
     /// `[http]`
     pub http: Http,
     /// `[log]`
@@ -352,6 +354,35 @@ pub enum StdoutStyle {
     Json,
     /// Nothing.
     None,
+}
+
+/// `[sflow]`: where header samples and interface counters go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sflow {
+    /// `HOST` or `HOST:PORT` of each collector.
+    pub collectors: Vec<String>,
+    /// Address by which collectors know this router; empty = the source address towards the collector.
+    pub agent_address: String,
+    /// Tells several agents of one address apart.
+    pub sub_agent_id: u32,
+    /// How often the counters of each interface are sent.
+    #[serde(with = "duration")]
+    pub counter_interval: Duration,
+    /// Source address of datagrams; empty = the system chooses.
+    pub source_address: String,
+}
+
+impl Default for Sflow {
+    fn default() -> Self {
+        Self {
+            collectors: Vec::new(),
+            agent_address: String::new(),
+            sub_agent_id: 0,
+            counter_interval: Duration::from_secs(20),
+            source_address: String::new(),
+        }
+    }
 }
 
 /// `[http]`: metrics.

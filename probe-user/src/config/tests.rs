@@ -151,6 +151,21 @@ fn values_out_of_range_are_refused_by_key() {
         ("[http]\nlisten = \"9590\"\n", "http.listen"),
         ("[log]\nlevel = \"warning\"\n", "log.level: \"warning\" cannot be used: it must be error, warn,"),
         ("[export]\ncollectors = [\"192.0.2.1:0\"]\n", "its port cannot be 0"),
+        (
+            "[sflow]\ncollectors = [\"192.0.2.1:x\"]\n",
+            "sflow.collectors: \"192.0.2.1:x\" cannot be used: its port",
+        ),
+        ("[sflow]\ncollectors = [\"192.0.2.1:0\"]\n", "its port cannot be 0"),
+        (
+            "[sflow]\nagent_address = \"router\"\n",
+            "sflow.agent_address: \"router\" cannot be used: it is not",
+        ),
+        ("[sflow]\nsource_address = \"router\"\n", "sflow.source_address"),
+        ("[sflow]\ncounter_interval = \"900ms\"\n", "sflow.counter_interval: \"900ms\" cannot be used"),
+        (
+            "[capture]\nheader_sampling_interval = 0\n[sflow]\ncollectors = [\"192.0.2.1\"]\n",
+            "capture.header_sampling_interval: \"0\" cannot be used: sflow.collectors need header samples",
+        ),
     ] {
         let message = error(text);
         assert!(message.starts_with("probe.toml:2:1: ") && message.contains(expected), "{message}");
@@ -177,6 +192,26 @@ fn certificates_are_for_the_host_of_each_collector_unless_a_name_is_given() {
     assert_eq!(names(""), ["localhost", "192.0.2.1", "2001:db8::1"]);
     assert_eq!(names("server_name = \"collector.test\""), ["collector.test"; 3]);
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn sflow_collectors_have_the_usual_port_and_need_header_samples() {
+    let resolve = |text: &str| Config::resolve(toml::from_str(text).unwrap(), Overrides::default());
+    let sflow = |text: &str| resolve(text).unwrap().sflow;
+    assert_eq!(sflow("[sflow]\nsub_agent_id = 7\n"), None);
+    let collectors = "[sflow]\ncollectors = [\"192.0.2.1\", \"192.0.2.2:99\", \"2001:db8::1\", \"[2001:db8::2]\", \
+                      \"[2001:db8::3]:99\"]\nagent_address = \"2001:db8::9\"\nsub_agent_id = 7\n";
+    let settings = sflow(&format!("[capture]\nheader_sampling_interval = 100\n{collectors}")).unwrap();
+    let expected =
+        ["192.0.2.1:6343", "192.0.2.2:99", "[2001:db8::1]:6343", "[2001:db8::2]:6343", "[2001:db8::3]:99"];
+    assert_eq!(settings.collectors, expected.map(|address| address.parse().unwrap()));
+    assert_eq!(settings.agent_address, Some("2001:db8::9".parse().unwrap()));
+    assert_eq!((settings.sub_agent_id, settings.counter_interval), (7, Duration::from_secs(20)));
+    // Of one interface is enough.
+    let interface = "[[capture.interface]]\nname = \"eth1\"\nheader_sampling_interval = 10\n";
+    assert!(sflow(&format!("{interface}{collectors}")).is_some());
+    let message = error(&format!("[capture]\n{collectors}"));
+    assert!(message.contains("capture.header_sampling_interval: \"0\" cannot be used"), "{message}");
 }
 
 #[test]

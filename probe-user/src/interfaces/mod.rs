@@ -4,6 +4,7 @@
 //! changed. [`Plan`] compares it with what is captured and says what to start, stop or rename by the
 //! operator's [`InterfaceRules`]. [`NameTable`] keeps numbers, names and descriptions for the records.
 
+mod counters;
 mod inventory;
 mod mac;
 mod map;
@@ -14,6 +15,7 @@ mod plan;
 mod rtnetlink;
 mod settings;
 
+pub use counters::{CounterQuery, LinkCounters};
 pub use inventory::{AttachedXdp, Interface, LinkState, XdpMode, interfaces, overlaps, xdp_program_id};
 pub use mac::{MacAddress, MacAddressError};
 pub use map::{InterfacesMap, InterfacesMapError, MapEntry};

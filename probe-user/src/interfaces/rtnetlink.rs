@@ -17,7 +17,7 @@ use super::inventory::{AttachedXdp, Interface, XdpMode};
 use super::mac::MacAddress;
 
 /// Octets of `struct ifinfomsg`, which attributes follow.
-const LINK_HEADER: usize = 16;
+pub(super) const LINK_HEADER: usize = 16;
 /// Octets of `struct nlmsghdr`.
 const MESSAGE_HEADER: usize = 16;
 /// How often a list is asked for again that changed while it was being made.

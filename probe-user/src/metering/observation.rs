@@ -23,6 +23,10 @@ pub struct ObservationPoint {
     pub sampling_interval: u32,
     /// How they are chosen.
     pub algorithm: SelectorAlgorithm,
+    /// One packet in this many has its header sampled; 0 = none.
+    pub header_sampling_interval: u32,
+    /// Whether packets begin with an Ethernet header.
+    pub has_link_header: bool,
 }
 
 impl ObservationPoint {
@@ -34,6 +38,8 @@ impl ObservationPoint {
             direction: FlowDirection::Ingress,
             sampling_interval: 1,
             algorithm: SelectorAlgorithm::Random,
+            header_sampling_interval: 0,
+            has_link_header: true,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pathflow_common::bytes::SliceFrame;
 use pathflow_common::flow::{Datagram, DatagramPorts, Ipv4Key, WideKey};
-use pathflow_common::layout::HeaderSample;
+use pathflow_common::layout::{HEADER_SAMPLE_OCTETS, HeaderSample};
 use pathflow_common::parse::link::Link;
 use pathflow_common::parse::tunnel::Tunnels;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse_link};
@@ -18,19 +18,53 @@ use pathflow_common::{DropReason, PacketBytes as _};
 const TAG_OCTETS: u32 = 4;
 
 /// A sampled packet (flow sample of sFlow v5).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampledHeader {
     /// Observation point.
     pub observation_point: u16,
     /// Length of the frame on the wire in octets, without its check sequence. Of a packet that the kernel has
     /// merged from several or is to cut into several: of one that is full.
     pub frame_length: u32,
-    /// The frame from its first octet, 132 at most, its VLAN tag where it was on the wire.
-    pub header: Vec<u8>,
+    /// The frame from its first octet, its VLAN tag where it was on the wire.
+    pub header: HeaderOctets,
     /// Packets of this point from which samples were drawn (`sample_pool`).
     pub pool: u64,
-    /// Samples of this point that were lost on their way to user space (`drops`).
+    /// Samples of this point that were lost on their way, in the kernel or because nobody took them (`drops`).
     pub drops: u64,
+}
+
+/// The first octets of a frame: those that were sampled, and a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderOctets {
+    octets: [u8; HEADER_OCTETS],
+    length: u8,
+}
+
+/// Octets of a header at most.
+const HEADER_OCTETS: usize = HEADER_SAMPLE_OCTETS + TAG_OCTETS as usize;
+
+impl HeaderOctets {
+    /// The first octets of `frame`, 132 at most.
+    #[must_use]
+    pub fn new(frame: &[u8]) -> Self {
+        let mut header = Self { octets: [0; HEADER_OCTETS], length: 0 };
+        header.append(frame);
+        header
+    }
+
+    /// Those octets.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        self.octets.get(..usize::from(self.length)).unwrap_or(&self.octets)
+    }
+
+    fn append(&mut self, octets: &[u8]) {
+        let room = self.octets.get_mut(usize::from(self.length)..).unwrap_or_default();
+        for (to, from) in room.iter_mut().zip(octets) {
+            *to = *from;
+            self.length += 1;
+        }
+    }
 }
 
 /// What is known of the samples of one observation point.
@@ -42,6 +76,8 @@ pub struct SampleTotals {
     pub pool: u64,
     /// Samples lost, up to the last sample of each CPU.
     pub drops: u64,
+    /// Samples received that found the queue for sFlow full.
+    pub queue_full: u64,
 }
 
 impl SampleTotals {
@@ -50,6 +86,7 @@ impl SampleTotals {
         self.samples += other.samples;
         self.pool += other.pool;
         self.drops += other.drops;
+        self.queue_full += other.queue_full;
     }
 }
 
@@ -62,6 +99,7 @@ type Points = BTreeMap<u16, Point>;
 #[derive(Debug, Default)]
 struct Point {
     samples: u64,
+    queue_full: u64,
     /// Pool and drops as each CPU said last.
     cpus: BTreeMap<u32, (u64, u64)>,
     /// Those of CPUs that have begun anew, because the number of the point is used again.
@@ -71,7 +109,7 @@ struct Point {
 impl Point {
     fn totals(&self) -> SampleTotals {
         let (pool, drops) = self.cpus.values().fold(self.before, |sum, cpu| (sum.0 + cpu.0, sum.1 + cpu.1));
-        SampleTotals { samples: self.samples, pool, drops }
+        SampleTotals { samples: self.samples, pool, drops, queue_full: self.queue_full }
     }
 }
 
@@ -86,7 +124,7 @@ impl SamplePool {
         {
             point.before = (point.before.0 + pool, point.before.1 + drops);
         }
-        let SampleTotals { pool, drops, .. } = point.totals();
+        let SampleTotals { pool, drops, queue_full, .. } = point.totals();
         drop(points);
         let captured = sample.header.get(..sample.captured as usize).unwrap_or(&sample.header);
         SampledHeader {
@@ -94,8 +132,14 @@ impl SamplePool {
             frame_length: frame_length(sample, captured),
             header: with_tag(captured, sample.tag),
             pool,
-            drops,
+            drops: drops + queue_full,
         }
+    }
+
+    /// A sample of this point found the queue full. The next one tells.
+    pub fn queue_full(&self, observation_point: u16) {
+        let mut points = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        points.entry(observation_point).or_default().queue_full += 1;
     }
 
     /// By observation point.
@@ -107,11 +151,13 @@ impl SamplePool {
 }
 
 /// Puts the tag back to where it was: behind the addresses.
-fn with_tag(captured: &[u8], tag: u32) -> Vec<u8> {
-    let mut header = captured.to_vec();
-    if tag != 0 && header.len() >= 12 {
-        header.splice(12..12, tag.to_be_bytes());
-    }
+fn with_tag(captured: &[u8], tag: u32) -> HeaderOctets {
+    let Some((addresses, rest)) = captured.split_at_checked(12).filter(|_| tag != 0) else {
+        return HeaderOctets::new(captured);
+    };
+    let mut header = HeaderOctets::new(addresses);
+    header.append(&tag.to_be_bytes());
+    header.append(rest);
     header
 }
 
@@ -172,8 +218,6 @@ impl Tunnels for Headers<'_> {
 
 #[cfg(test)]
 mod tests {
-    use pathflow_common::layout::HEADER_SAMPLE_OCTETS;
-
     use super::*;
 
     fn sample(cpu: u32, pool: u64, drops: u64) -> HeaderSample {
@@ -198,7 +242,16 @@ mod tests {
         pool.enter(&sample(1, 40, 2));
         let last = pool.enter(&sample(0, 205, 1));
         assert_eq!((last.pool, last.drops), (245, 3));
-        assert_eq!(pool.totals(), [(1, SampleTotals { samples: 3, pool: 245, drops: 3 })]);
+        assert_eq!(pool.totals(), [(1, SampleTotals { samples: 3, pool: 245, drops: 3, queue_full: 0 })]);
+    }
+
+    #[test]
+    fn what_found_the_queue_full_is_told_with_the_next_sample() {
+        let pool = SamplePool::default();
+        assert_eq!(pool.enter(&sample(0, 100, 1)).drops, 1);
+        pool.queue_full(1);
+        assert_eq!(pool.enter(&sample(0, 110, 1)).drops, 2);
+        assert_eq!(pool.totals(), [(1, SampleTotals { samples: 2, pool: 110, drops: 1, queue_full: 1 })]);
     }
 
     #[test]
@@ -206,7 +259,7 @@ mod tests {
         let pool = SamplePool::default();
         pool.enter(&sample(0, 100, 1));
         pool.enter(&sample(0, 7, 0));
-        assert_eq!(pool.totals(), [(1, SampleTotals { samples: 2, pool: 107, drops: 1 })]);
+        assert_eq!(pool.totals(), [(1, SampleTotals { samples: 2, pool: 107, drops: 1, queue_full: 0 })]);
     }
 
     #[test]
@@ -217,8 +270,8 @@ mod tests {
         tagged.header[12..14].copy_from_slice(&[0x08, 0x00]);
         tagged.tag = 0x8100_0064;
         let header = SamplePool::default().enter(&tagged);
-        assert_eq!(header.header.len(), 64);
-        assert_eq!(header.header[12..18], [0x81, 0x00, 0x00, 0x64, 0x08, 0x00]);
+        assert_eq!(header.header.as_slice().len(), 64);
+        assert_eq!(header.header.as_slice()[12..18], [0x81, 0x00, 0x00, 0x64, 0x08, 0x00]);
         assert_eq!(header.frame_length, 64);
     }
 

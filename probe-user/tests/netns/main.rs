@@ -55,6 +55,8 @@ mod sampling;
 #[cfg(test)]
 mod session;
 #[cfg(test)]
+mod sflow;
+#[cfg(test)]
 mod shapes;
 #[cfg(test)]
 mod standard_output;

@@ -11,6 +11,7 @@ pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod routed;
+pub(crate) mod sflow;
 pub(crate) mod stream;
 pub(crate) mod temp_dir;
 pub(crate) mod tool;

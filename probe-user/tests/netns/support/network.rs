@@ -32,6 +32,9 @@ pub(crate) const COLLECTOR_IPV4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Add
 pub(crate) const COLLECTOR_IPV6: SocketAddr =
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)), 4739);
 
+/// Where the collector of sFlow listens.
+pub(crate) const COLLECTOR_SFLOW: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 6343);
+
 /// Three namespaces in a row. Nothing but the test sends through the captured interface.
 #[derive(Debug)]
 pub(crate) struct Network {

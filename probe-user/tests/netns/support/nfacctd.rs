@@ -29,14 +29,23 @@ impl Nfacctd {
 
     /// As [`start`](Self::start), with further lines of configuration.
     pub(crate) fn start_with(namespace: &Namespace, address: SocketAddr, more: &str) -> Self {
+        Self::start_program("nfacctd", namespace, address, more)
+    }
+
+    /// `sfacctd`, the same for sFlow, with further lines of configuration.
+    pub(crate) fn start_sflow(namespace: &Namespace, address: SocketAddr, more: &str) -> Self {
+        Self::start_program("sfacctd", namespace, address, more)
+    }
+
+    fn start_program(program: &str, namespace: &Namespace, address: SocketAddr, more: &str) -> Self {
         let directory = TempDir::new();
         let (printed, log) = (directory.file("flows.json"), directory.file("log"));
         let configuration = directory.file("nfacctd.conf");
         let text = format!(
             "daemonize: false\n\
-             nfacctd_ip: {}\n\
-             nfacctd_port: {}\n\
-             nfacctd_pipe_size: 4000000\n\
+             {program}_ip: {}\n\
+             {program}_port: {}\n\
+             {program}_pipe_size: 4000000\n\
              plugins: print[test]\n\
              print_output[test]: json\n\
              print_refresh_time[test]: 1\n\
@@ -49,7 +58,7 @@ impl Nfacctd {
             printed.display()
         );
         fs::write(&configuration, text).unwrap();
-        let mut command = namespace.command("nfacctd");
+        let mut command = namespace.command(program);
         command.arg("-f").arg(&configuration).stdout(File::create(&log).unwrap());
         let process = Process::start(&mut command);
         let nfacctd = Self { process, printed, log, _directory: directory };

@@ -38,10 +38,19 @@ pub(crate) struct Collected {
 impl Nfcapd {
     /// Starts it and waits until it listens.
     pub(crate) fn start(network: &Network, address: SocketAddr) -> Self {
+        Self::start_program("nfcapd", network, address)
+    }
+
+    /// `sfcapd`, the same for sFlow.
+    pub(crate) fn start_sflow(network: &Network, address: SocketAddr) -> Self {
+        Self::start_program("sfcapd", network, address)
+    }
+
+    fn start_program(program: &str, network: &Network, address: SocketAddr) -> Self {
         let directory = TempDir::new();
         let (flows, log) = (directory.file("flows"), directory.file("log"));
         fs::create_dir(&flows).unwrap();
-        let mut command = network.collector.command("nfcapd");
+        let mut command = network.collector.command(program);
         command.args(["-b", &address.ip().to_string(), "-p", &address.port().to_string()]);
         command.args([if address.is_ipv6() { "-6" } else { "-4" }, "-B", "4000000", "-w"]).arg(&flows);
         command.stdout(File::create(&log).unwrap());
@@ -85,6 +94,11 @@ impl Nfcapd {
 }
 
 impl Collected {
+    /// Everything that was on the wire.
+    pub(crate) fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
     pub(crate) fn packets(&self) -> u64 {
         json::sum(&self.flows, "in_packets")
     }

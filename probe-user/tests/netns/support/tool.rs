@@ -20,6 +20,8 @@ const PACKAGES: [(&str, &str); 20] = [
     ("nsenter", "util-linux"),
     ("openssl", "openssl"),
     ("setpriv", "util-linux"),
+    ("sfacctd", "pmacct"),
+    ("sfcapd", "nfdump-sflow"),
     ("socat", "socat"),
     ("sysctl", "procps"),
     ("taskset", "util-linux"),

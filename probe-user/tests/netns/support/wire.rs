@@ -151,6 +151,11 @@ impl Capture {
         }
     }
 
+    /// Every message in words, one line for each value.
+    pub(crate) fn dissected(&self, protocol: &str) -> String {
+        output(self.tshark().args(["-V", "-O", protocol]))
+    }
+
     fn tshark(&self) -> Command {
         let mut command = tool("tshark");
         command.arg("-r").arg(self.directory.file(FILE)).args([

@@ -1,0 +1,263 @@
+//! sFlow: header samples and interface counters to collectors, by a thread with a bounded queue.
+//!
+//! ```text
+//! kernel ring -> samples (reader) -> queue -> sflow -> an Agent for each collector
+//! ```
+//!
+//! The reader never waits: what finds the queue full is counted, and collectors are told of it as of samples that
+//! the kernel had no room for (`drops`).
+
+mod books;
+mod counters;
+mod reader;
+mod source;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use pathflow_exporter::sflow::{Agent, AgentSettings, CounterSchedule};
+use pathflow_exporter::{ExportEvent, ExportTime, Transport, Udp, UdpSettings};
+use tracing::{debug, info, warn};
+
+pub use books::{CollectorBooks, SflowBooks, SflowEnded};
+pub use reader::SampleReader;
+use source::Sources;
+
+use crate::captures::Shared;
+use crate::clock::Clock;
+use crate::error::RunError;
+use crate::interfaces::{CounterQuery, NameTable};
+use crate::metering::observation::ObservationPoints;
+use crate::metering::samples::SampledHeader;
+use crate::pipeline::spawn;
+
+/// Samples that wait for the thread at most: a second of what a busy router samples, 1.5 MiB.
+const QUEUE_SAMPLES: usize = 8192;
+/// Samples between two looks at the clock.
+const BATCH: usize = 256;
+/// How often what waits is sent, and counters are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Longest wait for room in a socket: all collectors share the thread.
+const SEND_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Where samples are sent, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SflowSettings {
+    /// Collectors; at least one.
+    pub collectors: Vec<SocketAddr>,
+    /// Agent address; `None` = the source address of the datagrams.
+    pub agent_address: Option<IpAddr>,
+    /// Sub-agent ID.
+    pub sub_agent_id: u32,
+    /// How often the counters of each interface are sent.
+    pub counter_interval: Duration,
+    /// Source address of the datagrams; `None` = the system chooses.
+    pub source_address: Option<IpAddr>,
+}
+
+/// sFlow at work.
+#[derive(Debug)]
+pub struct Sflow {
+    samples: Sender<SampledHeader>,
+    books: SflowBooks,
+    thread: JoinHandle<()>,
+}
+
+impl Sflow {
+    /// Opens the sockets and starts the thread.
+    ///
+    /// # Errors
+    /// [`RunError`] if a collector cannot be sent to or the thread not be started.
+    pub fn start(settings: &SflowSettings, shared: &Shared, clock: Clock) -> Result<Self, RunError> {
+        let agents = settings.collectors.iter().map(|collector| agent(settings, *collector));
+        let agents: Vec<(String, Agent)> = agents.collect::<Result<_, RunError>>()?;
+        let books = SflowBooks::new(agents.iter().map(|(destination, _)| destination.clone()));
+        let (sender, samples) = bounded(QUEUE_SAMPLES);
+        let exporter = Exporter {
+            agents,
+            samples,
+            points: Arc::clone(&shared.points),
+            names: shared.names.clone(),
+            clock,
+            query: CounterQuery::new().map_err(RunError::Netlink)?,
+            schedule: CounterSchedule::new(settings.counter_interval),
+            sources: Sources::default(),
+            books: books.clone(),
+        };
+        let thread = spawn("sflow".to_owned(), move || exporter.run())?;
+        Ok(Self { samples: sender, books, thread })
+    }
+
+    /// The sending end of the queue. The thread ends when all of them are gone.
+    #[must_use]
+    pub fn queue(&self) -> Sender<SampledHeader> {
+        self.samples.clone()
+    }
+
+    /// The accounts.
+    #[must_use]
+    pub fn books(&self) -> SflowBooks {
+        self.books.clone()
+    }
+
+    /// Sends what is left, until `deadline`; returns how many samples were not taken from the queue. Nobody else may
+    /// hold the queue any more.
+    #[must_use]
+    pub fn finish(self, deadline: Instant) -> u64 {
+        while !self.samples.is_empty() && !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let left = self.samples.len() as u64;
+        drop(self.samples);
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.thread.is_finished() {
+            // A panic in it has ended the process already.
+            let _ = self.thread.join();
+        }
+        left
+    }
+}
+
+fn agent(settings: &SflowSettings, collector: SocketAddr) -> Result<(String, Agent), RunError> {
+    let udp = Udp::connect(&UdpSettings {
+        source_address: settings.source_address,
+        send_timeout: SEND_TIMEOUT,
+        ..UdpSettings::new(collector)
+    })?;
+    let own = settings.agent_address.map_or_else(|| udp.source_address(), Ok);
+    let agent_address = own.map_err(|error| RunError::SflowAddress { collector, error })?;
+    let settings = AgentSettings { sub_agent_id: settings.sub_agent_id, ..AgentSettings::new(agent_address) };
+    info!("sFlow to {collector} as agent {agent_address}, sub-agent {}", settings.sub_agent_id);
+    Ok((collector.to_string(), Agent::new(settings, Transport::Udp(udp))?))
+}
+
+/// What the thread has.
+struct Exporter {
+    agents: Vec<(String, Agent)>,
+    samples: Receiver<SampledHeader>,
+    points: Arc<ObservationPoints>,
+    names: NameTable,
+    clock: Clock,
+    query: CounterQuery,
+    schedule: CounterSchedule,
+    sources: Sources,
+    books: SflowBooks,
+}
+
+impl Exporter {
+    /// Works until the queue has no sending end.
+    fn run(mut self) {
+        let mut next_tick = Instant::now();
+        loop {
+            match self.samples.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+                Ok(sample) => self.export(&sample),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= next_tick {
+                next_tick = Instant::now() + TICK;
+                self.tick();
+            }
+            self.settle();
+        }
+        let now = self.now();
+        for (_, agent) in &mut self.agents {
+            agent.close(now);
+        }
+        self.settle();
+    }
+
+    /// Exports this sample and some of those that wait behind it.
+    fn export(&mut self, first: &SampledHeader) {
+        let (now, table, names) = (self.now(), self.points.table(), self.names.load());
+        let mut export = |sample: &SampledHeader| {
+            let Some(point) = table.get(sample.observation_point) else { return };
+            let flow_sample = self.sources.flow_sample(sample, point, names.number(point.interface));
+            for (_, agent) in &mut self.agents {
+                agent.flow_sample(now, &flow_sample);
+            }
+        };
+        export(first);
+        self.samples.try_iter().take(BATCH).for_each(|sample| export(&sample));
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        self.export_counters(now);
+        for (_, agent) in &mut self.agents {
+            agent.tick(now);
+        }
+    }
+
+    /// Counters of the captured interfaces that are due.
+    fn export_counters(&mut self, now: ExportTime) {
+        let (table, names) = (self.points.table(), self.names.load());
+        let mut seen = Vec::new();
+        for (_, point) in table.in_use() {
+            if point.interface == 0 || seen.contains(&point.interface) {
+                continue;
+            }
+            seen.push(point.interface);
+            if !self.schedule.is_due(now.monotonic, point.interface) {
+                continue;
+            }
+            match self.query.read(point.interface) {
+                Ok(link) => {
+                    let number = names.number(point.interface);
+                    let counters = counters::interface_counters(&link, number, &point.name);
+                    for (_, agent) in &mut self.agents {
+                        agent.counter_sample(now, &counters);
+                    }
+                }
+                // It has just gone.
+                Err(error) => debug!("{}: no counters for sFlow: {error}", point.name),
+            }
+        }
+        self.schedule.retain(|index| seen.contains(&index));
+    }
+
+    fn settle(&mut self) {
+        self.books.enter(self.agents.iter().map(|(_, agent)| agent));
+        for (destination, agent) in &mut self.agents {
+            while let Some(event) = agent.next_event() {
+                log(destination, &event);
+            }
+        }
+    }
+
+    fn now(&self) -> ExportTime {
+        let reading = self.clock.read();
+        ExportTime {
+            unix_milliseconds: reading.wall / 1_000_000,
+            monotonic: Duration::from_nanos(reading.monotonic),
+        }
+    }
+}
+
+fn log(destination: &str, event: &ExportEvent) {
+    match event {
+        ExportEvent::Refused { error } => {
+            warn!(
+                "sFlow collector {destination} refuses datagrams: {error}; samples are lost until it is back"
+            );
+        }
+        ExportEvent::TimedOut => warn!("sFlow collector {destination}: the socket takes no more datagrams"),
+        ExportEvent::Failed { error } => warn!("sFlow collector {destination}: sending fails: {error}"),
+        ExportEvent::Recovered => info!("sFlow collector {destination} takes datagrams again"),
+        ExportEvent::PathMtuChanged { from, to } => {
+            info!("sFlow collector {destination}: path MTU is now {to} octets, was {from}");
+        }
+        // Of flow records, connections and standard output only.
+        ExportEvent::Closed
+        | ExportEvent::Connected
+        | ExportEvent::ConnectFailed { .. }
+        | ExportEvent::ConnectionLost { .. }
+        | ExportEvent::Limited { .. }
+        | ExportEvent::CannotCarry { .. } => {}
+    }
+}
