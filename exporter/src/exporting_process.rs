@@ -1,7 +1,7 @@
 //! The Exporting Process (RFC 7011, section 2): one encoder and one transport.
 //!
-//! It batches records into messages, repeats templates and options data, copes with a path MTU that shrinks and with a
-//! collector that is down, and accounts for every record. It has no thread, clock or log of its own: time is an argument
+//! It batches records into messages, repeats templates and options data, copes with a path MTU that shrinks, with a
+//! collector that is down and with connections that end, and accounts for every record. It has no thread, clock or log of its own: time is an argument
 //! and what an operator may want to know is kept as an [`ExportEvent`].
 
 mod admission;

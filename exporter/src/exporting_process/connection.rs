@@ -52,7 +52,7 @@ impl ExportingProcess {
     }
 
     /// To be called again and again while [`is_ready`](Self::is_ready) is false: connects, sends what waits. Waits up to
-    /// 50 ms for the network if there is something to wait for.
+    /// 50 ms for the network if there is something to wait for; when a connection ends, up to two seconds.
     pub fn poll(&mut self, now: ExportTime) {
         self.follow_session(now);
         if self.rest_of_preamble.is_some() {

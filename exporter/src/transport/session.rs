@@ -1,5 +1,5 @@
 //! A Transport Session over TCP or TLS (RFC 7011, sections 10.4 and 11): connects, connects again, and never blocks
-//! for longer than [`WAIT`].
+//! for longer than [`WAIT`] or, at the end of a connection, a second or two.
 //!
 //! A message is sent only while the session is ready: it is established, and the system has taken all of the message
 //! before. If the system takes a part of a message, the rest waits here, so a session holds one message at most.
@@ -28,7 +28,7 @@ const GOOD_LIFE: Duration = Duration::from_secs(10);
 /// ticket; this long is waited for either.
 const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 
-/// How often [`WAIT`] passes at the end until a collector that does not end the connection as well is left.
+/// How often [`WAIT`] passes at the end of a connection for what the collector may still have to say.
 const CLOSE_WAITS: u32 = 20;
 
 /// Octets of an IPFIX Message on a session. It could have 65535; but what is lost with a connection is lost by the
@@ -347,9 +347,27 @@ impl Session {
         {
             self.delay = FIRST_DELAY;
         }
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            self.wait_for_acknowledgement();
+        }
         let acknowledged = self.close();
         self.event = Some(SessionEvent::Lost { reason, acknowledged, error });
         self.state = self.next_attempt(now);
+    }
+
+    /// A collector that has closed its side may still read. What was under way when it did is acknowledged soon, if it
+    /// does; if it does not, its host answers by a reset.
+    fn wait_for_acknowledgement(&self) {
+        let State::Established { stream, .. } = &self.state else { return };
+        for _ in 0..CLOSE_WAITS {
+            if self.acknowledged() >= stream.written {
+                return;
+            }
+            let mut events = [PollFd::new(&stream.socket, PollFlags::empty())];
+            if poll(&mut events, Some(&WAIT)).is_ok_and(|count| count > 0) {
+                return;
+            }
+        }
     }
 
     /// Ends an established session. If everything has arrived, it ends in order; else the system is to forget the rest:

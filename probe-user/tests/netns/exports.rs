@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::support::network::{COLLECTOR_IPV4, COLLECTOR_IPV6, Network};
+use super::support::json::sum;
+use super::support::network::{COLLECTOR_IPV4, COLLECTOR_IPV6, COLLECTOR_SFLOW, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
 use super::support::traffic::Traffic;
@@ -152,4 +153,48 @@ fn flows_that_end_together_are_spread_over_time() {
     // All but the first and the last batch of 512 have had to wait for those before.
     let taken = sent.last().unwrap() - sent.first().unwrap();
     assert!(taken >= (4000.0 - 2.0 * 512.0) / 2000.0, "{taken}");
+}
+
+#[test]
+fn all_formats_of_the_same_traffic_agree() {
+    let network = Network::new();
+    // By format, in the order of the formats below.
+    let ports = [4739, 2055, 2056];
+    let collectors = ports.map(|port| SocketAddr::new(COLLECTOR_IPV4.ip(), port));
+    let nfcapds = collectors.map(|collector| Nfcapd::start(&network, collector));
+    let sfcapd = Nfcapd::start_sflow(&network, COLLECTOR_SFLOW);
+    let [ipfix, v9, v5] = collectors;
+    let configuration = format!(
+        "[capture]\nheader_sampling_interval = 1\n[export]\ncollectors = [\"{ipfix}\"]\n\
+         [[export.process]]\ncollectors = [\"{v9}\"]\nformat = \"netflow-v9\"\n\
+         [[export.process]]\ncollectors = [\"{v5}\"]\nformat = \"netflow-v5\"\n\
+         [sflow]\ncollectors = [\"{}\"]\n",
+        COLLECTOR_SFLOW.ip()
+    );
+    let probe = ProbeBuilder::new(&network.router).configuration(&configuration).start();
+    let rate = Some(5000);
+    let traffic = Traffic { packets: 6000, flows: 60, frame_octets: 400, rate, ..Traffic::default() };
+    traffic.send(&network.sender);
+    probe.wait_until("samples are sent", |metrics| {
+        metrics.sum("pathflow_sflow_exported_samples_total", &[("kind", "flow")]) == traffic.packets
+    });
+    probe.terminate().report.assert_balanced();
+    let flows = nfcapds.map(|nfcapd| nfcapd.stop(&network).flows);
+    for flows in &flows {
+        assert_eq!((sum(flows, "in_packets"), flows.len()), (traffic.packets, 60));
+        assert_eq!(sum(flows, "in_bytes"), traffic.octets());
+    }
+    // The same flows, and not only the same sums.
+    let keys = |flows: &[serde_json::Value]| -> BTreeSet<String> {
+        let fields = ["src4_addr", "dst4_addr", "src_port", "dst_port", "proto", "input_snmp", "in_packets"];
+        let key = |flow: &serde_json::Value| fields.map(|field| flow[field].to_string()).join(" ");
+        flows.iter().map(key).collect()
+    };
+    let [ipfix, v9, v5] = flows.map(|flows| keys(&flows));
+    assert_eq!(ipfix.len(), 60);
+    assert_eq!((&v9, &v5), (&ipfix, &ipfix));
+    let sampled = sfcapd.stop(&network);
+    assert_eq!(sampled.packets(), traffic.packets);
+    // sFlow counts frames, with their check sequence.
+    assert_eq!(sampled.octets(), traffic.packets * (traffic.frame_octets + 4));
 }

@@ -179,10 +179,9 @@ fn a_collector_that_never_reads_stops_nothing_and_the_end_counts_what_is_left() 
         .configuration(&format!("{TCP}queue_records = 4096\n[flow]\nidle_timeout = \"200ms\"\n"))
         .argument("--collector", &COLLECTOR_IPV4.to_string())
         .start();
-    // The system takes the connection; nobody reads. More records than sockets and queue have room for.
-    // Slowly enough for the kernel's tables.
-    let rate = Some(200_000);
-    let traffic = Traffic { packets: 200_000, flows: 200_000, rate, ..Traffic::default() };
+    // The system takes the connection; nobody reads. More records than sockets and queue have room for, at a rate
+    // that the kernel's tables have room for.
+    let traffic = Traffic { packets: 200_000, flows: 200_000, rate: Some(50_000), ..Traffic::default() };
     traffic.send(&network.sender);
     probe.wait_until("the queue is full", |metrics| {
         metrics.sum("pathflow_export_dropped_packets_total", &[("reason", "queue_full")]) > 0

@@ -59,24 +59,29 @@ fn templates_are_sent_at_once_and_not_again() {
 fn a_collector_that_restarts_gets_templates_first_and_nothing_is_lost_or_sent_twice() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut exporter = Exporter::tcp(listener.local_addr().unwrap());
-    let records = numbered(0..60_000);
-    let mut received = Vec::new();
-    let mut lives = vec![accept(&listener, 1_000_000)];
-    for batch in records.chunks(500) {
-        if lives.last().is_some_and(std::thread::JoinHandle::is_finished) && lives.len() < 3 {
-            lives.push(accept(&listener, if lives.len() == 1 { 700_000 } else { u64::MAX }));
-        }
-        exporter.export(batch);
+    let lives = [1_000_000, 700_000, u64::MAX];
+    let collector = std::thread::spawn(move || lives.map(|limit| accept(&listener, limit).join().unwrap()));
+    let connections = |exporter: &Exporter| {
+        exporter.events.iter().filter(|event| matches!(event, ExportEvent::Connected)).count()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let mut accepted = 0;
+    while connections(&exporter) < 3 {
+        assert!(Instant::now() < deadline, "{:?}", exporter.events);
+        exporter.export(&numbered(accepted..accepted + 500));
+        accepted += 500;
     }
-    assert_eq!(lives.len(), 3);
+    exporter.export(&numbered(accepted..accepted + 500));
+    accepted += 500;
     let lost = exporter.process.account().total_lost();
     let account = exporter.close();
-    for life in lives {
-        received.extend(octets(&messages(&life.join().unwrap())));
+    let mut received = Vec::new();
+    for stream in collector.join().unwrap() {
+        received.extend(octets(&messages(&stream)));
     }
     assert!(received.is_sorted_by(|a, b| a < b), "out of order, or twice");
     assert_eq!(lost, account.lost(LossReason::ConnectionLost));
-    assert_eq!(received.len() as u64 + lost.records, records.len() as u64);
+    assert_eq!(received.len() as u64 + lost.records, accepted);
     assert_eq!(account.delivered.records, received.len() as u64);
 }
 
