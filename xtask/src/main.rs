@@ -3,6 +3,7 @@
 
 mod build;
 mod ebpf;
+mod goflow2;
 mod process;
 mod setup;
 mod test;

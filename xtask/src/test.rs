@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    ebpf, process,
+    ebpf, goflow2, process,
     setup::{self, Purpose},
     tidy, workspace,
 };
@@ -20,6 +20,9 @@ const HOST_MEMBERS: [&str; 3] = ["--workspace", "--exclude", "pathflow-ebpf"];
 
 /// The test target that makes network namespaces: it needs root, and each test loads programs and sends traffic.
 const NETNS: &str = "netns";
+
+/// The test target that needs a collector in Go.
+const GOFLOW2: &str = "goflow2";
 
 /// More namespaces than this at a time would make the tests compete for the processor and miss deadlines.
 const NETNS_THREADS: &str = "--test-threads=2";
@@ -57,6 +60,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     let built = report.step("build", |_| build());
     if built {
         report.step("tests", |tally| cargo_test(&HOST_MEMBERS, filter, &[], tally));
+        report.goflow2(filter);
         if has_netns_tests()? {
             let target = ["--package", "pathflow", "--test", NETNS];
             report.step("tests in network namespaces", |tally| {
@@ -82,6 +86,24 @@ impl Report {
             }
         }
         result.is_ok()
+    }
+
+    /// Tests against goflow2, where it can be had; else they count as skipped.
+    fn goflow2(&mut self, filter: Option<&str>) {
+        match goflow2::program() {
+            Ok(program) => {
+                self.step("tests against goflow2", |tally| {
+                    let mut command =
+                        process::cargo(["test", "--package", "pathflow-exporter", "--test", GOFLOW2]);
+                    command.args(filter).env("PATHFLOW_GOFLOW2", &program).stdin(Stdio::null());
+                    run_counted(&mut command, &mut io::stdout(), tally)
+                });
+            }
+            Err(error) => {
+                println!("== tests against goflow2: LEFT OUT: {error:#}");
+                self.tally.skipped += 1;
+            }
+        }
     }
 
     /// The summary is the last line, whatever happened.
@@ -126,6 +148,7 @@ fn clippy() -> Result<()> {
     let kernel_log = ["clippy", "--package", "pathflow", "--features", "kernel-log"];
     process::run(process::cargo(kernel_log).args(deny))?;
     // `--all-targets` leaves out what `cargo test` would not run by itself.
+    process::run(process::cargo(["clippy", "--package", "pathflow-exporter", "--test", GOFLOW2]).args(deny))?;
     if has_netns_tests()? {
         process::run(process::cargo(["clippy", "--package", "pathflow", "--test", NETNS]).args(deny))?;
     }
