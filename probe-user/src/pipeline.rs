@@ -213,8 +213,13 @@ fn transport(process: &ExportProcess, collector: SocketAddr, number: usize) -> R
             Some((files, server_names.get(number).map_or("", String::as_str)))
         }
     };
-    let settings =
-        TcpSettings { source_address, unacknowledged: Some(unacknowledged), ..TcpSettings::new(collector) };
+    let settings = TcpSettings {
+        source_address,
+        dscp,
+        ttl,
+        unacknowledged: Some(unacknowledged),
+        ..TcpSettings::new(collector)
+    };
     let session = match server_name {
         Some((files, name)) => Session::tls(settings, TlsSettings::load(files, name)?),
         None => Session::tcp(settings),

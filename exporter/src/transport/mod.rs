@@ -1,6 +1,8 @@
 //! Where finished messages go.
 
 pub(crate) mod session;
+
+mod marking;
 mod stdout;
 mod tcp;
 mod tls;

@@ -2,11 +2,14 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::num::NonZeroU8;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::marking::mark;
 
 /// How often a silent collector is asked whether it is there, and how often it may fail to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -22,6 +25,10 @@ pub struct TcpSettings {
     pub collector: SocketAddr,
     /// Source address of the connection; the system chooses if `None`.
     pub source_address: Option<IpAddr>,
+    /// Differentiated Services Codepoint (RFC 2474), 63 at most.
+    pub dscp: u8,
+    /// Time to Live or Hop Limit; the system's if `None`.
+    pub ttl: Option<NonZeroU8>,
     /// How long a connection attempt may take, with the TLS handshake if there is one.
     pub connect_timeout: Duration,
     /// How long a connection is kept that takes no octet although there is one to send.
@@ -38,6 +45,8 @@ impl TcpSettings {
         Self {
             collector,
             source_address: None,
+            dscp: 0,
+            ttl: None,
             connect_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(30),
             unacknowledged: None,
@@ -49,6 +58,7 @@ impl TcpSettings {
         let family = if self.collector.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        mark(&socket, self.collector.is_ipv4(), self.dscp, self.ttl).map_err(|(_, error)| error)?;
         // Messages are as long as they can be; what is less is meant to leave at once.
         sockopt::set_tcp_nodelay(&socket, true)?;
         // A collector that vanished without a word is noticed even when there is nothing to send.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
+use super::marking::mark;
 use super::{Report, SendOutcome};
 
 const UDP_HEADER_LENGTH: usize = 8;
@@ -118,26 +119,17 @@ impl Udp {
         }
         let socket =
             UdpSocket::bind((source_address, 0)).map_err(|error| UdpError::Bind { source_address, error })?;
-        let option = |option| move |error: Errno| UdpError::Option { option, collector, error: error.into() };
-        // The two bits below are of ECN (RFC 3168, section 5).
-        let traffic_class = settings.dscp << 2;
+        let option = |option, error: Errno| UdpError::Option { option, collector, error: error.into() };
+        mark(&socket, collector.is_ipv4(), settings.dscp, settings.ttl)
+            .map_err(|(name, error)| option(name, error))?;
         match collector {
             SocketAddr::V4(_) => {
-                sockopt::set_ip_tos(&socket, traffic_class).map_err(option("IP_TOS"))?;
-                if let Some(ttl) = settings.ttl {
-                    sockopt::set_ip_ttl(&socket, ttl.get().into()).map_err(option("IP_TTL"))?;
-                }
                 sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DO)
-                    .map_err(option("IP_MTU_DISCOVER"))?;
+                    .map_err(|error| option("IP_MTU_DISCOVER", error))?;
             }
             SocketAddr::V6(_) => {
-                sockopt::set_ipv6_tclass(&socket, traffic_class.into()).map_err(option("IPV6_TCLASS"))?;
-                if let Some(ttl) = settings.ttl {
-                    sockopt::set_ipv6_unicast_hops(&socket, Some(ttl.get()))
-                        .map_err(option("IPV6_UNICAST_HOPS"))?;
-                }
                 sockopt::set_ipv6_mtu_discover(&socket, sockopt::Ipv6PathMtuDiscovery::DO)
-                    .map_err(option("IPV6_MTU_DISCOVER"))?;
+                    .map_err(|error| option("IPV6_MTU_DISCOVER", error))?;
             }
         }
         // The system takes zero for "wait for ever".

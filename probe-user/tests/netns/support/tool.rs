@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 22] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("bpftool", "bpftool"),
     ("date", "coreutils"),
     ("ethtool", "ethtool"),
@@ -17,6 +17,7 @@ const PACKAGES: [(&str, &str); 22] = [
     ("nfacctd", "pmacct"),
     ("nfcapd", "nfdump"),
     ("nfdump", "nfdump"),
+    ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("openssl", "openssl"),
     ("setpriv", "util-linux"),
