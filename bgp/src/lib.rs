@@ -4,6 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+mod attributes;
+mod family;
+mod nlri;
+
+pub use attributes::{AsPath, Attributes, Origin, Segment, SegmentKind};
+pub use family::{Afi, Family, Safi};
+pub use nlri::{MplsLabel, Nlri, RouteDistinguisher};
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
