@@ -240,8 +240,9 @@ pub struct HeaderSample {
     /// Octets of payload that each segment but the last one carries, if the kernel merged several packets
     /// or is to cut this one; 0 if not.
     pub segment_payload: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Kernel's index of the interface that a packet came in by that goes out here; 0 = this host made it, or the
+    /// packet comes in here.
+    pub ingress_interface: u32,
     /// The frame from its first octet.
     pub header: [u8; HEADER_SAMPLE_OCTETS],
 }
@@ -261,7 +262,7 @@ impl HeaderSample {
             pool: u64::from_ne_bytes(field(octets, 16)),
             drops: u64::from_ne_bytes(field(octets, 24)),
             segment_payload: u32_at(32),
-            reserved: u32_at(36),
+            ingress_interface: u32_at(36),
             header: field(octets, 40),
         };
         (sample.captured as usize <= HEADER_SAMPLE_OCTETS).then_some(sample)

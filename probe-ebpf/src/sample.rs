@@ -75,7 +75,7 @@ impl Sampler {
             (*sample).segment_payload = segments.payload;
             (*sample).cpu = cpu;
             (*sample).tag = hook.tag();
-            (*sample).reserved = 0;
+            (*sample).ingress_interface = if H::EGRESS { hook.ingress_interface_index() } else { 0 };
             (*sample).pool = state.header_pool;
             (*sample).drops = state.header_drops;
             (*sample).captured = copy(frame, &raw mut (*sample).header);

@@ -1,6 +1,6 @@
 //! External Data Representation (RFC 4506): big endian, everything a multiple of four octets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Octets of a frame that go into a sample at most; more would not fit a datagram.
 pub(super) const MAX_OPAQUE: usize = 512;
@@ -35,14 +35,14 @@ impl Xdr for Vec<u8> {
         self.resize(self.len() + octets.len().next_multiple_of(4) - octets.len(), 0);
     }
 
+    /// An unknown address is 0.0.0.0. There is a type for it, but `sfcapd` gives a datagram up in which it stands.
     fn address(&mut self, address: Option<IpAddr>) {
-        match address {
-            None => self.u32(0),
-            Some(IpAddr::V4(address)) => {
+        match address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) {
+            IpAddr::V4(address) => {
                 self.u32(1);
                 self.extend_from_slice(&address.octets());
             }
-            Some(IpAddr::V6(address)) => {
+            IpAddr::V6(address) => {
                 self.u32(2);
                 self.extend_from_slice(&address.octets());
             }
@@ -82,8 +82,8 @@ mod tests {
         octets.address(None);
         octets.address(Some([192, 0, 2, 1].into()));
         octets.address(Some("2001:db8::1".parse().unwrap()));
-        assert_eq!(octets[..12], [0, 0, 0, 0, 0, 0, 0, 1, 192, 0, 2, 1]);
-        assert_eq!(octets[12..20], [0, 0, 0, 2, 0x20, 1, 0x0d, 0xb8]);
-        assert_eq!(octets.len(), 12 + 20);
+        assert_eq!(octets[..16], [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 192, 0, 2, 1]);
+        assert_eq!(octets[16..24], [0, 0, 0, 2, 0x20, 1, 0x0d, 0xb8]);
+        assert_eq!(octets.len(), 16 + 20);
     }
 }

@@ -12,6 +12,7 @@ mod monitor;
 mod names;
 mod pattern;
 mod plan;
+mod routes;
 mod rtnetlink;
 mod settings;
 
@@ -23,6 +24,7 @@ pub use monitor::{Monitor, Snapshot};
 pub use names::{InterfaceNames, NameTable, NamedInterface};
 pub use pattern::{NamePattern, PatternError, Selection, SelectionError};
 pub use plan::{Action, Plan, StopReason};
+pub use routes::{KernelRoute, RouteQuery, RoutedPacket};
 pub use settings::{
     Direction, EgressPackets, Hook, InterfaceOverride, InterfaceRules, InterfaceSettings, Mode, Sampling,
     SamplingMethod,

@@ -25,6 +25,9 @@ pub struct SampledHeader {
     /// Length of the frame on the wire in octets, without its check sequence. Of a packet that the kernel has
     /// merged from several or is to cut into several: of one that is full.
     pub frame_length: u32,
+    /// Kernel's index of the interface that a packet going out came in by; 0 = this host made it, or the packet
+    /// comes in.
+    pub ingress_interface: u32,
     /// The frame from its first octet, its VLAN tag where it was on the wire.
     pub header: HeaderOctets,
     /// Packets of this point from which samples were drawn (`sample_pool`).
@@ -130,6 +133,7 @@ impl SamplePool {
         SampledHeader {
             observation_point: sample.observation_point,
             frame_length: frame_length(sample, captured),
+            ingress_interface: sample.ingress_interface,
             header: with_tag(captured, sample.tag),
             pool,
             drops: drops + queue_full,
@@ -230,7 +234,7 @@ mod tests {
             pool,
             drops,
             segment_payload: 0,
-            reserved: 0,
+            ingress_interface: 0,
             header: [0; HEADER_SAMPLE_OCTETS],
         }
     }

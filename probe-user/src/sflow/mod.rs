@@ -10,6 +10,7 @@
 mod books;
 mod counters;
 mod reader;
+mod routing;
 mod source;
 
 use std::net::{IpAddr, SocketAddr};
@@ -19,18 +20,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pathflow_exporter::sflow::{Agent, AgentSettings, CounterSchedule};
-use pathflow_exporter::{ExportEvent, ExportTime, Transport, Udp, UdpSettings};
+use pathflow_exporter::{ExportEvent, ExportTime, FlowDirection, Transport, Udp, UdpSettings};
 use tracing::{debug, info, warn};
 
 pub use books::{CollectorBooks, SflowBooks, SflowEnded};
 pub use reader::SampleReader;
+use routing::{PacketRoute, Routing};
 use source::Sources;
 
 use crate::captures::Shared;
 use crate::clock::Clock;
 use crate::error::RunError;
-use crate::interfaces::{CounterQuery, NameTable};
-use crate::metering::observation::ObservationPoints;
+use crate::interfaces::{CounterQuery, NameTable, RouteQuery};
+use crate::metering::observation::{ObservationPoint, ObservationPoints};
 use crate::metering::samples::SampledHeader;
 use crate::pipeline::spawn;
 
@@ -83,6 +85,7 @@ impl Sflow {
             names: shared.names.clone(),
             clock,
             query: CounterQuery::new().map_err(RunError::Netlink)?,
+            routing: Routing::new(RouteQuery::new().map_err(RunError::Netlink)?),
             schedule: CounterSchedule::new(settings.counter_interval),
             sources: Sources::default(),
             books: books.clone(),
@@ -144,6 +147,7 @@ struct Exporter {
     names: NameTable,
     clock: Clock,
     query: CounterQuery,
+    routing: Routing,
     schedule: CounterSchedule,
     sources: Sources,
     books: SflowBooks,
@@ -177,7 +181,8 @@ impl Exporter {
         let (now, table, names) = (self.now(), self.points.table(), self.names.load());
         let mut export = |sample: &SampledHeader| {
             let Some(point) = table.get(sample.observation_point) else { return };
-            let flow_sample = self.sources.flow_sample(sample, point, names.number(point.interface));
+            let route = route(&mut self.routing, now.monotonic, sample, point);
+            let flow_sample = self.sources.flow_sample(sample, point, &route, &names);
             for (_, agent) in &mut self.agents {
                 agent.flow_sample(now, &flow_sample);
             }
@@ -237,6 +242,22 @@ impl Exporter {
             monotonic: Duration::from_nanos(reading.monotonic),
         }
     }
+}
+
+/// What routing knows of the packet.
+fn route(
+    routing: &mut Routing,
+    now: Duration,
+    sample: &SampledHeader,
+    point: &ObservationPoint,
+) -> PacketRoute {
+    let ingress_interface = match point.direction {
+        FlowDirection::Ingress => point.interface,
+        // It has gone that way already.
+        FlowDirection::Egress => 0,
+    };
+    let packet = routing::packet(sample, point.has_link_header, ingress_interface);
+    packet.map(|packet| routing.route(now, packet)).unwrap_or_default()
 }
 
 fn log(destination: &str, event: &ExportEvent) {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use pathflow_exporter::FlowDirection;
 use pathflow_exporter::sflow::{ExtendedSwitch, FlowSample, HeaderProtocol, SampledInterface};
 
+use super::routing::PacketRoute;
+use crate::interfaces::{InterfaceNames, KernelRoute};
 use crate::metering::observation::ObservationPoint;
 use crate::metering::samples::SampledHeader;
 
@@ -28,13 +30,15 @@ struct Totals {
 }
 
 impl Sources {
-    /// The flow sample of a packet that was sampled at `point`, the interface of which has `number` in records.
+    /// The flow sample of a packet that was sampled at `point` and goes by `route`.
     pub(super) fn flow_sample<'a>(
         &mut self,
         sample: &'a SampledHeader,
         point: &ObservationPoint,
-        number: u32,
+        route: &PacketRoute,
+        names: &InterfaceNames,
     ) -> FlowSample<'a> {
+        let number = names.number(point.interface);
         let last = self.points.entry(sample.observation_point).or_default();
         let source = self.totals.entry(number).or_default();
         source.pool += sample.pool.saturating_sub(last.pool);
@@ -45,8 +49,8 @@ impl Sources {
         let tag = if point.has_link_header { tag(header) } else { None };
         let interface = SampledInterface::Index(number);
         let (input, output) = match point.direction {
-            FlowDirection::Ingress => (interface, SampledInterface::Unknown),
-            FlowDirection::Egress => (SampledInterface::Unknown, interface),
+            FlowDirection::Ingress => (interface, output(route, names)),
+            FlowDirection::Egress => (input(sample, names), interface),
         };
         FlowSample {
             source: number,
@@ -59,10 +63,32 @@ impl Sources {
             frame_length: sample.frame_length,
             header,
             switch: tag.map(|tag| switch(tag, point.direction)),
-            router: None,
+            router: route.extended_router(),
             gateway: None,
         }
     }
+}
+
+/// Where a packet goes that comes in.
+fn output(route: &PacketRoute, names: &InterfaceNames) -> SampledInterface {
+    match route.way {
+        Some(KernelRoute { is_local: true, .. }) => SampledInterface::Internal,
+        Some(KernelRoute { egress_interface: Some(index), .. }) => known(names.number(index)),
+        _ => SampledInterface::Unknown,
+    }
+}
+
+/// Where a packet came in that goes out.
+fn input(sample: &SampledHeader, names: &InterfaceNames) -> SampledInterface {
+    match sample.ingress_interface {
+        0 => SampledInterface::Internal,
+        index => known(names.number(index)),
+    }
+}
+
+/// 0 is what stands for "not known" on the wire.
+const fn known(number: u32) -> SampledInterface {
+    if number == 0 { SampledInterface::Unknown } else { SampledInterface::Index(number) }
 }
 
 fn protocol(header: &[u8], has_link_header: bool) -> HeaderProtocol {
@@ -115,7 +141,14 @@ mod tests {
     }
 
     fn sample(observation_point: u16, pool: u64, drops: u64, header: &[u8]) -> SampledHeader {
-        SampledHeader { observation_point, frame_length: 100, header: HeaderOctets::new(header), pool, drops }
+        SampledHeader {
+            observation_point,
+            frame_length: 100,
+            ingress_interface: 0,
+            header: HeaderOctets::new(header),
+            pool,
+            drops,
+        }
     }
 
     #[test]
@@ -123,15 +156,38 @@ mod tests {
         let mut sources = Sources::default();
         let mut enter = |number, pool, drops, direction| {
             let sample = sample(number, pool, drops, &[0; 60]);
-            let flow_sample = sources.flow_sample(&sample, &point(direction), 7);
-            (flow_sample.sample_pool, flow_sample.drops, flow_sample.input, flow_sample.output)
+            let (point, route) = (point(direction), PacketRoute::default());
+            let flow_sample = sources.flow_sample(&sample, &point, &route, &InterfaceNames::default());
+            assert_eq!(flow_sample.source, 4);
+            (flow_sample.sample_pool, flow_sample.drops)
         };
-        let (seven, unknown) = (SampledInterface::Index(7), SampledInterface::Unknown);
-        assert_eq!(enter(1, 100, 1, FlowDirection::Ingress), (100, 1, seven, unknown));
-        assert_eq!(enter(2, 50, 0, FlowDirection::Egress), (150, 1, unknown, seven));
-        assert_eq!(enter(1, 130, 4, FlowDirection::Ingress), (180, 4, seven, unknown));
+        assert_eq!(enter(1, 100, 1, FlowDirection::Ingress), (100, 1));
+        assert_eq!(enter(2, 50, 0, FlowDirection::Egress), (150, 1));
+        assert_eq!(enter(1, 130, 4, FlowDirection::Ingress), (180, 4));
         // Another point of the same interface, after a change of the interval.
-        assert_eq!(enter(3, 10, 0, FlowDirection::Ingress), (190, 4, seven, unknown));
+        assert_eq!(enter(3, 10, 0, FlowDirection::Ingress), (190, 4));
+    }
+
+    #[test]
+    fn the_other_interface_is_where_the_packet_goes_or_came_from() {
+        let interfaces = |direction, ingress_interface, way| {
+            let sample = SampledHeader { ingress_interface, ..sample(1, 1, 0, &[0; 60]) };
+            let route = PacketRoute { way, ..PacketRoute::default() };
+            let (mut sources, names) = (Sources::default(), InterfaceNames::default());
+            let flow_sample = sources.flow_sample(&sample, &point(direction), &route, &names);
+            (flow_sample.input, flow_sample.output)
+        };
+        let (own, internal) = (SampledInterface::Index(4), SampledInterface::Internal);
+        let by = |index| Some(KernelRoute { egress_interface: Some(index), ..KernelRoute::default() });
+        let here = Some(KernelRoute { is_local: true, ..KernelRoute::default() });
+        let ingress = |way| interfaces(FlowDirection::Ingress, 0, way);
+        assert_eq!(ingress(by(9)), (own, SampledInterface::Index(9)));
+        assert_eq!(ingress(here), (own, internal));
+        // A route that leads nowhere, and none.
+        assert_eq!(ingress(Some(KernelRoute::default())), (own, SampledInterface::Unknown));
+        assert_eq!(ingress(None), (own, SampledInterface::Unknown));
+        assert_eq!(interfaces(FlowDirection::Egress, 9, None), (SampledInterface::Index(9), own));
+        assert_eq!(interfaces(FlowDirection::Egress, 0, None), (internal, own));
     }
 
     #[test]
@@ -140,14 +196,15 @@ mod tests {
         let mut tagged = [0; 60];
         tagged[12..16].copy_from_slice(&[0x81, 0x00, 0xa1, 0x2d]);
         let tagged = sample(1, 1, 0, &tagged);
-        let flow_sample = sources.flow_sample(&tagged, &point(FlowDirection::Ingress), 7);
+        let (route, names) = (PacketRoute::default(), InterfaceNames::default());
+        let flow_sample = sources.flow_sample(&tagged, &point(FlowDirection::Ingress), &route, &names);
         let switch = flow_sample.switch.unwrap();
         assert_eq!((switch.source_vlan, switch.source_priority, switch.destination_vlan), (301, 5, 0));
         assert_eq!((flow_sample.protocol, flow_sample.sampling_rate), (HeaderProtocol::Ethernet, 1000));
         for (first, protocol) in [(0x45, HeaderProtocol::Ipv4), (0x60, HeaderProtocol::Ipv6)] {
             let bare = sample(1, 1, 0, &[first; 40]);
             let point = ObservationPoint { has_link_header: false, ..point(FlowDirection::Ingress) };
-            let flow_sample = sources.flow_sample(&bare, &point, 7);
+            let flow_sample = sources.flow_sample(&bare, &point, &route, &names);
             assert_eq!((flow_sample.protocol, flow_sample.switch), (protocol, None));
         }
     }

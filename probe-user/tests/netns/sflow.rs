@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{TcpStream, UdpSocket};
 
+use sflow_parser::models::core::{Address, FlowData, FlowSample};
 use sflow_parser::{SampleData, parse_datagram};
 
 use super::support::json::sum;
@@ -12,6 +13,7 @@ use super::support::network::{CAPTURED, COLLECTOR_SFLOW, Network, SENDER_ADDRESS
 use super::support::nfacctd::Nfacctd;
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::{Probe, ProbeBuilder};
+use super::support::routed::{LEFT, RIGHT, ROUTER_LEFT, Routed, SERVER};
 use super::support::sflow::{datagrams, samples};
 use super::support::tool::output;
 use super::support::traffic::Traffic;
@@ -317,4 +319,91 @@ fn both_directions_of_an_interface_are_one_data_source() {
     assert_eq!(collected.packets(), 900);
     assert_eq!(samples.len() as u64, pools[0] + pools[1]);
     assert_eq!(samples.last().unwrap().number("Sample pool"), pools[0] + pools[1]);
+}
+
+/// The flow samples of datagrams to `port` that come to this socket, until there are `count` of them.
+fn flow_samples(socket: &UdpSocket, port: u16, count: usize) -> Vec<FlowSample> {
+    let mut buffer = vec![0; 2048];
+    let mut samples = Vec::new();
+    while samples.len() < count {
+        let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{samples:#?}: {error}"));
+        for sample in parse_datagram(&buffer[..length]).unwrap().samples {
+            let SampleData::FlowSample(sample) = sample.sample_data else { continue };
+            let is_of_test = sample.flow_records.iter().any(|record| match &record.flow_data {
+                FlowData::SampledHeader(header) => {
+                    header.header.windows(2).any(|two| two == port.to_be_bytes())
+                }
+                _ => false,
+            });
+            samples.extend(is_of_test.then_some(sample));
+        }
+    }
+    samples
+}
+
+#[test]
+fn samples_say_where_packets_go_and_where_they_came_in() {
+    const PORT: u16 = 0xfade;
+    // Behind the server, by a next hop of the own family and by one of the other.
+    const BEHIND: [(&str, &str, u32); 3] = [
+        ("198.18.0.9", "198.18.0.0/15", 15),
+        ("198.51.99.9", "198.51.99.0/24", 24),
+        ("2001:db8:99::9", "2001:db8:99::/48", 48),
+    ];
+    let routed = Routed::new();
+    let hops = [SERVER[0], SERVER[1], SERVER[1]];
+    for ((_, prefix, _), hop) in BEHIND.into_iter().zip(hops) {
+        let via = if prefix.contains(':') { "via" } else { "via inet6" };
+        let via = if hop.contains(':') { via } else { "via" };
+        routed.router.ip(&format!("route add {prefix} {via} {hop} dev {RIGHT}"));
+    }
+    let socket = routed.router.run(|| UdpSocket::bind("127.0.0.1:6343").unwrap());
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    let configuration = "[capture]\ndirection = \"both\"\nheader_sampling_interval = 1\n\
+         [sflow]\ncollectors = [\"127.0.0.1\"]\n[export]\nstdout = \"none\"\n";
+    let probe = ProbeBuilder::configured(&routed.router)
+        .argument("--interface", &format!("{LEFT},{RIGHT}"))
+        .configuration(configuration)
+        .start();
+    let index = |name| routed.router.link(name)["ifindex"].as_u64().unwrap() as u32;
+    let (left, right, internal) = (index(LEFT), index(RIGHT), 0x3fff_ffff);
+    let router = |sample: &FlowSample| {
+        sample.flow_records.iter().find_map(|record| match &record.flow_data {
+            FlowData::ExtendedRouter(router) => Some(router.clone()),
+            _ => None,
+        })
+    };
+    let is_at = |point: u32| move |sample: &&FlowSample| sample.source_id.0 == point;
+
+    for ((destination, _, length), hop) in BEHIND.into_iter().zip(hops) {
+        Routed::send(&routed.client, (destination, PORT), 100, 1);
+        // Coming in at one interface, going out at the other.
+        let samples = flow_samples(&socket, PORT, 2);
+        for sample in &samples {
+            assert_eq!((sample.input.0, sample.output.0), (left, right), "{destination} {sample:#?}");
+        }
+        let next_hop = match hop.parse().unwrap() {
+            std::net::IpAddr::V4(hop) => Address::IPv4(hop),
+            std::net::IpAddr::V6(hop) => Address::IPv6(hop),
+        };
+        let came_in = router(samples.iter().find(is_at(left)).unwrap()).unwrap();
+        let source_length = if destination.contains(':') { 64 } else { 24 };
+        assert_eq!(
+            (came_in.next_hop, came_in.src_mask_len, came_in.dst_mask_len),
+            (next_hop, source_length, length),
+            "{destination}"
+        );
+    }
+    // To the router itself, and from it.
+    for address in ROUTER_LEFT {
+        Routed::send(&routed.client, (address, PORT), 100, 1);
+        let sample = &flow_samples(&socket, PORT, 1)[0];
+        assert_eq!((sample.input.0, sample.output.0), (left, internal), "{address} {sample:#?}");
+    }
+    for address in SERVER {
+        Routed::send(&routed.router, (address, PORT), 100, 1);
+        let sample = &flow_samples(&socket, PORT, 1)[0];
+        assert_eq!((sample.input.0, sample.output.0), (internal, right), "{address} {sample:#?}");
+    }
+    probe.terminate().report.assert_balanced();
 }

@@ -1,6 +1,6 @@
 //! The crate `sflow-parser` decodes what was given to the Agent, whatever it is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use pathflow_exporter::sflow::{
     AgentSettings, HeaderProtocol as Sampled, InterfaceCounters, SampledInterface,
@@ -15,7 +15,7 @@ use crate::support::NOW;
 
 fn same_address(found: &Address, expected: Option<IpAddr>) {
     let expected = match expected {
-        None => Address::Unknown,
+        None => Address::IPv4(Ipv4Addr::UNSPECIFIED),
         Some(IpAddr::V4(address)) => Address::IPv4(address),
         Some(IpAddr::V6(address)) => Address::IPv6(address),
     };
