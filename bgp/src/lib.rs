@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod community;
 mod family;
 mod nlri;
 
 pub use attributes::{AsPath, Attributes, Origin, Segment, SegmentKind};
+pub use community::{Community, ExtendedCommunity, LargeCommunity};
 pub use family::{Afi, Family, Safi};
 pub use nlri::{MplsLabel, Nlri, RouteDistinguisher};
 

@@ -1,0 +1,3 @@
+//! What BGP peers have sent, for those who want to see it: table dumps and the log of messages, as files of JSON lines.
+
+pub mod json;
