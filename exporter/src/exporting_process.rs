@@ -22,54 +22,12 @@ use crate::transport::{Report, SendOutcome, Transport};
 use admission::Unsent;
 
 mod connection;
+mod run;
+mod settings;
 
 use connection::InFlight;
-
-/// How to export.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExportSettings {
-    /// Message format.
-    pub format: Format,
-    /// Observation Domain ID of IPFIX, Source ID of NetFlow v9; in NetFlow v5 its low 16 bits are `engine_type` and
-    /// `engine_id`.
-    pub observation_domain_id: u32,
-    /// Templates and options data are sent every so many messages; 0 and 1 both mean with every message.
-    pub template_messages: u32,
-    /// Longest time between messages with templates and options data.
-    pub template_interval: Duration,
-    /// Largest IP packet to send in octets, even if the path carries more; [`ExportSettings::MIN_MTU`] or more.
-    pub mtu: u16,
-}
-
-impl ExportSettings {
-    /// Smallest `mtu`, in octets: every template, and every record, fits into it in every format.
-    pub const MIN_MTU: u16 = 576;
-}
-
-impl Default for ExportSettings {
-    fn default() -> Self {
-        Self {
-            format: Format::Ipfix,
-            observation_domain_id: 0,
-            template_messages: 1000,
-            template_interval: Duration::from_mins(1),
-            mtu: 1500,
-        }
-    }
-}
-
-/// Settings that can not work.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ExportSettingsError {
-    /// `mtu` is too small.
-    #[error("mtu {mtu} is below the minimum of {minimum}")]
-    MtuTooSmall {
-        /// As configured.
-        mtu: u16,
-        /// [`ExportSettings::MIN_MTU`].
-        minimum: u16,
-    },
-}
+use run::Run;
+pub use settings::{ExportSettings, ExportSettingsError};
 
 /// Something an operator may want to know. Kept only when the state changes, not for each message.
 #[derive(Debug)]
@@ -171,9 +129,14 @@ pub struct ExportingProcess {
     message: Message,
     /// Whether `message` has begun and is not sent yet.
     is_open: bool,
-    /// Records that are not sent, oldest first; the first of them, as many as it has Data Records, are in
-    /// `message`. Kept until the message is sent because it may have to be encoded again, smaller.
+    /// Records that are not sent, oldest first; the first of them, as many as it has Flow Records, are in
+    /// `message`, or behind those of `run`. Kept until the message is sent because it may have to be encoded again, smaller.
     unsent: Vec<Unsent>,
+    /// Messages that are finished and will leave together; the first of `unsent`, before those of `message`, are
+    /// in them. Empty outside of [`export`](Self::export) and [`flush`](Self::flush).
+    run: Run,
+    /// What became of a run that was not sent, until the first of its messages is sent alone.
+    run_outcome: Option<SendOutcome>,
     /// What `message` has before data.
     preamble: Preamble,
     /// What the last message had no room for.
@@ -228,6 +191,8 @@ impl ExportingProcess {
             message: Message::new(),
             is_open: false,
             unsent: Vec::new(),
+            run: Run::default(),
+            run_outcome: None,
             preamble: Preamble::NONE,
             rest_of_preamble: None,
             only_preamble_fits: false,
@@ -273,13 +238,20 @@ impl ExportingProcess {
         for record in records {
             self.admit(now, record);
         }
+        self.send_run(now);
     }
 
     /// Sends what is pending.
     pub fn flush(&mut self, now: ExportTime) {
-        while self.is_ready() && !self.unsent.is_empty() {
-            self.encode_unsent(now);
-            self.send_message(now);
+        loop {
+            while self.is_ready() && self.unsent.len() > self.run.records() {
+                self.encode_unsent(now);
+                self.send_message(now);
+            }
+            // After a run that was not sent there may be more.
+            if self.send_run(now) {
+                return;
+            }
         }
     }
 
@@ -334,6 +306,12 @@ impl ExportingProcess {
             self.account.lose_in_flight(LossReason::CollectorRefused);
         }
         self.account.settle_delivered();
+    }
+
+    /// Message format.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
     }
 
     /// Where every accepted record is now.
@@ -412,6 +390,12 @@ impl ExportingProcess {
         self.encode_preamble(preamble);
     }
 
+    /// Whether the next message begins with something that the collector is to be told before data.
+    fn is_preamble_due(&self, now: ExportTime) -> bool {
+        self.rest_of_preamble.is_some()
+            || (!self.only_preamble_fits && self.schedule.due(now.monotonic) != Due::Nothing)
+    }
+
     fn renew_statistics(&mut self, now: ExportTime) {
         let Some(metering) = self.metering else { return };
         self.note_losses(metering, now);
@@ -451,13 +435,16 @@ impl ExportingProcess {
             return true;
         }
         if !self.is_open {
+            if self.is_preamble_due(now) {
+                self.send_run(now);
+            }
             self.begin_message(now);
         }
         self.fill_message()
     }
 
     fn fill_message(&mut self) -> bool {
-        let encoded = self.message.flow_records() as usize;
+        let encoded = self.run.records() + self.message.flow_records() as usize;
         self.preamble.is_complete()
             && self
                 .unsent
@@ -470,6 +457,12 @@ impl ExportingProcess {
     /// Sends the open message. Its records leave `unsent`; at least one does, or templates are sent.
     fn send_message(&mut self, now: ExportTime) {
         self.is_open = false;
+        if self.can_leave_with_others() {
+            return self.join_run(now);
+        }
+        if !self.send_run(now) {
+            return;
+        }
         if self.message.is_empty() {
             let first = self.unsent.first().map(Unsent::tally).unwrap_or_default();
             self.account.lose_pending(first, LossReason::MessageTooBig);
@@ -542,7 +535,11 @@ impl ExportingProcess {
                 return Err(LossReason::MessageTooBig);
             }
             self.encoder.finish(&mut self.message, now);
-            match self.transport.send(now, self.message.octets()) {
+            let outcome = match self.run_outcome.take() {
+                Some(outcome) => outcome,
+                None => self.transport.send(now, self.message.octets()),
+            };
+            match outcome {
                 SendOutcome::Sent => {
                     if let Some(error) = unreachable {
                         self.in_flight_refused(now, error);

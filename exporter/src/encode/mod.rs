@@ -318,6 +318,23 @@ impl Encoder {
         }
     }
 
+    pub(crate) fn sequence(&self) -> SequenceNumber {
+        match self {
+            Self::Ipfix(format) => format.stream.sequence,
+            Self::NetflowV9(format) => format.stream.sequence,
+            Self::NetflowV5(format) => format.sequence,
+        }
+    }
+
+    /// Goes back to before messages that were not sent, and carried no templates.
+    pub(crate) fn set_sequence(&mut self, sequence: SequenceNumber) {
+        match self {
+            Self::Ipfix(format) => format.stream.sequence = sequence,
+            Self::NetflowV9(format) => format.stream.sequence = sequence,
+            Self::NetflowV5(format) => format.sequence = sequence,
+        }
+    }
+
     /// Sequence Number of the next message.
     #[must_use]
     pub fn next_sequence_number(&self) -> u32 {

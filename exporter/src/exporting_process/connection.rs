@@ -81,6 +81,19 @@ impl ExportingProcess {
         self.account.lose_pending(tally, LossReason::NotConnected);
     }
 
+    /// Takes back the records that are in no message that was sent, as if they had not been accepted: another collector
+    /// is to get them, while there is no connection to this one. Nothing without connections.
+    pub fn take_pending(&mut self) -> Vec<FlowRecord> {
+        if !self.has_sessions() || self.is_ready() {
+            return Vec::new();
+        }
+        let pending = self.account.pending;
+        self.account.accepted -= pending;
+        self.account.pending -= pending;
+        self.is_open = false;
+        self.unsent.drain(..).map(|unsent| unsent.record).collect()
+    }
+
     /// Has the session do what it can, and takes notice of what has happened to it.
     pub(super) fn follow_session(&mut self, now: ExportTime) {
         let Some(session) = self.transport.session() else { return };

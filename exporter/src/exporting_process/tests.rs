@@ -408,6 +408,88 @@ fn stdout_is_settled_at_once_and_a_closed_pipe_is_named() {
     assert_eq!(events(&mut process), ["Closed"]);
 }
 
+/// Records that make messages of one length.
+fn alike(count: u64) -> Vec<FlowRecord> {
+    (0..count).map(record).collect()
+}
+
+#[test]
+fn messages_of_one_length_leave_together_and_a_shorter_one_ends_the_run() {
+    let mut process = process(1500, []);
+    process.export(at(0), &alike(1000));
+    // 15 records with the templates alone; 18 in each other message, of which so many fit 65507 octets.
+    assert_eq!(scripted(&mut process).runs, [44, 10]);
+    assert_eq!(process.account.in_flight.records, 180);
+    assert_eq!(process.account.pending.records, 1000 - 15 - 54 * 18);
+    process.flush(at(0));
+    assert_eq!(scripted(&mut process).runs, [44, 10, 1]);
+    let mixed: Vec<FlowRecord> = [record(1), ipv6_record(2)].into_iter().cycle().take(100).collect();
+    process.export(at(0), &mixed);
+    process.close(at(0));
+    let longest = scripted(&mut process).runs.iter().max();
+    assert_eq!(longest, Some(&44));
+    assert_eq!(process.account.delivered.records, 1100);
+    let sent = scripted(&mut process).sent.len();
+    assert_eq!(process.counts.messages, sent as u64);
+    assert_eq!(seen(&mut process).octets.len(), 1100);
+}
+
+#[test]
+fn what_announces_templates_leaves_alone() {
+    let transport = Transport::Scripted(Scripted::new(1500, []));
+    let settings = ExportSettings { template_messages: 10, ..ExportSettings::default() };
+    let mut process = ExportingProcess::new(&settings, transport).unwrap();
+    process.export(at(0), &alike(1000));
+    process.close(at(0));
+    let with_templates = seen(&mut process).with_templates;
+    for (index, with) in with_templates.iter().enumerate() {
+        assert_eq!(*with, index % 10 == 0, "{with_templates:?}");
+    }
+    assert!(scripted(&mut process).runs[..5].iter().all(|messages| *messages == 9));
+}
+
+/// Every error that a run may meet: each costs what it would have cost the first message alone.
+#[test]
+fn a_run_that_fails_is_sent_message_by_message() {
+    let first = || (0..15).map(|number| number as u64);
+    for (step, lost, reason) in [
+        // Of the message with the templates, which was in flight.
+        (Step::Refused, first().collect::<Vec<u64>>(), LossReason::CollectorRefused),
+        (Step::Unreachable, first().collect(), LossReason::CollectorRefused),
+        (Step::TooBig, first().collect(), LossReason::MessageTooBig),
+        (Step::TimedOut, (15..33).collect(), LossReason::SendTimeout),
+        (Step::Failed, (15..33).collect(), LossReason::SendFailed),
+        (Step::PathMtu(1000), Vec::new(), LossReason::MessageTooBig),
+        (Step::NoSegments, Vec::new(), LossReason::SendFailed),
+    ] {
+        let mut process = process(1500, [Step::Sent, step]);
+        process.export(at(0), &alike(300));
+        assert!(process.account.is_balanced());
+        assert_eq!(process.account.lost(reason).octets, lost.iter().sum::<u64>(), "{step:?}");
+        assert_eq!(process.account.total_lost().records, lost.len() as u64, "{step:?}");
+        process.flush(at(0));
+        let seen = seen(&mut process);
+        let is_sent = |number: &u64| *number < 15 || !lost.contains(number);
+        assert_eq!(seen.octets, (0..300).filter(is_sent).collect::<Vec<u64>>(), "{step:?}");
+        // What was never sent is a gap in the sequence.
+        let data_records: u32 = seen.data_records.iter().sum();
+        let last = *seen.sequence_numbers.last().unwrap() + seen.data_records.last().unwrap();
+        assert_eq!(u64::from(last), 300, "{step:?}");
+        assert_eq!(data_records as usize, seen.octets.len());
+    }
+}
+
+#[test]
+fn without_segmentation_every_message_is_sent_alone() {
+    let mut process = process(1500, [Step::Sent, Step::NoSegments]);
+    process.export(at(0), &alike(300));
+    process.export(at(1), &alike(300));
+    process.close(at(1));
+    assert_eq!(scripted(&mut process).runs, [0; 0]);
+    assert_eq!(process.account.delivered.records, 600);
+    assert_eq!(process.account.accepted, process.account.delivered);
+}
+
 #[derive(Clone, Debug)]
 enum Call {
     Export(Vec<u8>),
@@ -429,12 +511,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::TimedOut),
         1 => Just(Step::Failed),
         1 => Just(Step::Closed),
+        1 => Just(Step::NoSegments),
     ]
 }
 
 fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         6 => prop::collection::vec(0_u8..16, 0..60).prop_map(Call::Export),
+        2 => (100_usize..400, 0_u8..2).prop_map(|(count, kind)| Call::Export(vec![kind; count])),
         2 => Just(Call::Flush),
         2 => Just(Call::Tick),
         1 => step().prop_map(Call::Settle),
@@ -477,6 +561,7 @@ fn without_templates_silence_after_a_message_ends_an_outage() {
 fn a_record_in_parts_is_accounted_for_by_part() {
     let whole = 300 * u64::from(u32::MAX);
     let mut process = netflow_v5_process([Step::Sent, Step::TimedOut]);
+    scripted(&mut process).segments_size = 0;
     process.export(at(0), &[record(whole), record(7)]);
     process.close(at(0));
     assert!(process.account.is_balanced());

@@ -43,6 +43,15 @@ pub enum SendOutcome {
     Disconnected,
 }
 
+/// What became of several messages that were to be sent at once.
+#[derive(Debug)]
+pub(crate) enum SegmentsOutcome {
+    /// As for one message; if it is not [`SendOutcome::Sent`], none was sent.
+    As(SendOutcome),
+    /// The system does not send several at once to this collector. None was sent; each is to be sent alone.
+    NotSupported,
+}
+
 /// A report about the last datagram that was sent, taken without sending.
 #[derive(Debug)]
 pub enum Report {
@@ -81,6 +90,27 @@ impl Transport {
             Self::Stdout(stdout) => stdout.send(octets),
             #[cfg(test)]
             Self::Scripted(scripted) => scripted.send(octets),
+        }
+    }
+
+    /// Sends several messages at once, each as a datagram of its own: all of `segment` octets but for the last, which
+    /// may be shorter. All are sent or none is.
+    pub(crate) fn send_segments(&mut self, octets: &[u8], segment: u16) -> SegmentsOutcome {
+        match self {
+            Self::Udp(udp) => udp.send_segments(octets, segment),
+            Self::Session(_) | Self::Stdout(_) => SegmentsOutcome::NotSupported,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.send_segments(octets, segment),
+        }
+    }
+
+    /// Octets of all messages that [`send_segments`](Self::send_segments) takes at most; 0 if it takes none.
+    pub(crate) const fn segments_size(&self) -> usize {
+        match self {
+            Self::Udp(udp) => udp.segments_size(),
+            Self::Session(_) | Self::Stdout(_) => 0,
+            #[cfg(test)]
+            Self::Scripted(scripted) => scripted.segments_size,
         }
     }
 

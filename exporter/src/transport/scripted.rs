@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::{Report, SendOutcome};
+use super::{Report, SegmentsOutcome, SendOutcome};
 
 /// One step of the script. When the script is empty every send succeeds.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,8 @@ pub(crate) enum Step {
     TimedOut,
     Failed,
     Closed,
+    /// Several messages at once are refused, now and later; one message alone is sent.
+    NoSegments,
 }
 
 #[derive(Debug, Default)]
@@ -25,11 +27,15 @@ pub(crate) struct Scripted {
     pub(crate) reports: VecDeque<Step>,
     pub(crate) path_mtu: u32,
     pub(crate) sent: Vec<Vec<u8>>,
+    /// Octets that may be sent at once; 0 if only one message can.
+    pub(crate) segments_size: usize,
+    /// How many messages were sent at once.
+    pub(crate) runs: Vec<usize>,
 }
 
 impl Scripted {
     pub(crate) fn new(path_mtu: u32, steps: impl IntoIterator<Item = Step>) -> Self {
-        Self { steps: steps.into_iter().collect(), path_mtu, ..Self::default() }
+        Self { steps: steps.into_iter().collect(), path_mtu, segments_size: 65_507, ..Self::default() }
     }
 
     pub(crate) fn send(&mut self, octets: &[u8]) -> SendOutcome {
@@ -41,7 +47,7 @@ impl Scripted {
             return SendOutcome::TooBig;
         }
         match self.steps.pop_front() {
-            None | Some(Step::Sent | Step::PathMtu(_)) => {
+            None | Some(Step::Sent | Step::PathMtu(_) | Step::NoSegments) => {
                 self.sent.push(octets.to_vec());
                 SendOutcome::Sent
             }
@@ -52,6 +58,28 @@ impl Scripted {
             Some(Step::Failed) => SendOutcome::Failed(io::ErrorKind::PermissionDenied.into()),
             Some(Step::Closed) => SendOutcome::Closed,
         }
+    }
+
+    pub(crate) fn send_segments(&mut self, octets: &[u8], segment: u16) -> SegmentsOutcome {
+        if matches!(self.steps.front(), Some(Step::NoSegments)) {
+            self.segments_size = 0;
+            return SegmentsOutcome::NotSupported;
+        }
+        let messages = octets.chunks(segment.into());
+        self.runs.push(messages.len());
+        let before = self.sent.len();
+        for message in messages {
+            // The step is for all of them.
+            if self.sent.len() == before {
+                match self.send(message) {
+                    SendOutcome::Sent => {}
+                    outcome => return SegmentsOutcome::As(outcome),
+                }
+            } else {
+                self.sent.push(message.to_vec());
+            }
+        }
+        SegmentsOutcome::As(SendOutcome::Sent)
     }
 
     pub(crate) fn report(&mut self) -> Report {

@@ -5,15 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU8;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::marking::mark;
-use super::{Report, SendOutcome};
+use super::{Report, SegmentsOutcome, SendOutcome};
 
 const UDP_HEADER_LENGTH: usize = 8;
 const IPV4_HEADER_LENGTH: usize = 20;
 const IPV6_HEADER_LENGTH: usize = 40;
+/// The length of an IPv4 packet has two octets. (That of IPv6 does not count its own header.)
+const MAX_PACKET_LENGTH: usize = 65_535;
 /// RFC 1122, section 3.3.3: what to assume of an IPv4 path that is not known.
 const IPV4_SAFE_MTU: usize = 576;
 /// RFC 8200, section 5: what every IPv6 link carries.
@@ -32,6 +35,9 @@ pub struct UdpSettings {
     pub dscp: u8,
     /// Time to Live (IPv4) or Hop Limit (IPv6) of the datagrams; the system chooses if `None`.
     pub ttl: Option<NonZeroU8>,
+    /// Messages of one length may leave together (`UDP_SEGMENT`), where the system can do that. The datagrams are the
+    /// same; it costs a third of the time.
+    pub segmentation_offload: bool,
 }
 
 impl UdpSettings {
@@ -41,7 +47,14 @@ impl UdpSettings {
     /// Settings for `collector`, with a send timeout of one second.
     #[must_use]
     pub const fn new(collector: SocketAddr) -> Self {
-        Self { collector, source_address: None, send_timeout: Duration::from_secs(1), dscp: 0, ttl: None }
+        Self {
+            collector,
+            source_address: None,
+            send_timeout: Duration::from_secs(1),
+            dscp: 0,
+            ttl: None,
+            segmentation_offload: true,
+        }
     }
 }
 
@@ -98,6 +111,10 @@ pub enum UdpError {
 pub struct Udp {
     socket: UdpSocket,
     collector: SocketAddr,
+    /// What `UDP_SEGMENT` is set to: octets of UDP payload into which the system cuts what is sent; 0 if it does not.
+    segment: u16,
+    /// The system cuts nothing for this collector.
+    has_no_segmentation: bool,
 }
 
 impl Udp {
@@ -140,7 +157,7 @@ impl Udp {
             error,
         })?;
         socket.connect(collector).map_err(|error| UdpError::Connect { collector, error })?;
-        Ok(Self { socket, collector })
+        Ok(Self { socket, collector, segment: 0, has_no_segmentation: !settings.segmentation_offload })
     }
 
     /// The collector this socket is connected to.
@@ -157,7 +174,59 @@ impl Udp {
         self.socket.local_addr().map(|address| address.ip())
     }
 
-    pub(super) fn send(&self, octets: &[u8]) -> SendOutcome {
+    pub(super) fn send(&mut self, octets: &[u8]) -> SendOutcome {
+        match self.cut_into(0) {
+            Ok(()) => self.send_as_set(octets),
+            Err(error) => SendOutcome::Failed(error),
+        }
+    }
+
+    /// By UDP segmentation offload: one way through the system for all datagrams, which the network card, or else the
+    /// system just before it, cuts them from. Their headers are those that each would have alone.
+    pub(super) fn send_segments(&mut self, octets: &[u8], segment: u16) -> SegmentsOutcome {
+        if octets.len() <= segment.into() {
+            return SegmentsOutcome::As(self.send(octets));
+        }
+        if self.cut_into(segment).is_err() {
+            self.has_no_segmentation = true;
+            return SegmentsOutcome::NotSupported;
+        }
+        match self.send_as_set(octets) {
+            SendOutcome::Failed(error) => self.segmentation_failed(error, segment),
+            outcome => SegmentsOutcome::As(outcome),
+        }
+    }
+
+    /// Octets of all datagrams that go through the system at once.
+    pub(super) const fn segments_size(&self) -> usize {
+        if self.has_no_segmentation { 0 } else { MAX_PACKET_LENGTH - self.header_overhead() }
+    }
+
+    /// `EINVAL`: the path carries less than a segment, or the kernel takes fewer of them. `EIO`: the way out has no
+    /// segmentation, such as an encrypted tunnel, or on older kernels no checksums by the network card.
+    fn segmentation_failed(&mut self, error: io::Error, segment: u16) -> SegmentsOutcome {
+        let packet = usize::from(segment) + self.header_overhead();
+        match Errno::from_io_error(&error) {
+            Some(Errno::INVAL) if self.path_mtu().is_some_and(|mtu| (mtu as usize) < packet) => {
+                SegmentsOutcome::As(SendOutcome::TooBig)
+            }
+            Some(Errno::INVAL | Errno::IO) => {
+                self.has_no_segmentation = true;
+                SegmentsOutcome::NotSupported
+            }
+            _ => SegmentsOutcome::As(SendOutcome::Failed(error)),
+        }
+    }
+
+    fn cut_into(&mut self, segment: u16) -> io::Result<()> {
+        if self.segment != segment {
+            setsockopt(&self.socket, UdpGsoSegment, &segment.into())?;
+            self.segment = segment;
+        }
+        Ok(())
+    }
+
+    fn send_as_set(&self, octets: &[u8]) -> SendOutcome {
         loop {
             let Err(error) = self.socket.send(octets) else { return SendOutcome::Sent };
             return match Errno::from_io_error(&error) {

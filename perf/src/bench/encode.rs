@@ -1,274 +1,213 @@
-//! `encode`: how many flow records a core turns into messages, and into datagrams.
+//! `encode`: how many flow records, and samples of packets, a core turns into messages.
 
 use std::hint::black_box;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use pathflow_exporter::encode::{Encoder, Message};
-use pathflow_exporter::{
-    ExportSettings, ExportTime, ExportingProcess, FlowDirection, FlowEndReason, FlowRecord, Format,
-    ObservationContext, Transport, Udp, UdpSettings,
-};
+use pathflow_exporter::sflow::{Agent, AgentSettings, FlowSample, HeaderProtocol, SampledInterface};
+use pathflow_exporter::{FlowRecord, Format, ObservationContext, Stdout, Transport};
 use pathflow_perf::cpu;
-use pathflow_perf::netns::Namespace;
-use rustix::net::sockopt;
 use serde::Serialize;
 
 use crate::Common;
+#[cfg(feature = "netgauze")]
+use crate::netgauze;
+use crate::records::{BATCH, NOW, records};
 use crate::report::{Report, Spread, met};
 
-/// Records of one batch, as many as the flow cache hands over at once.
-const BATCH: u32 = 1024;
-/// Batches of one run of the encoder.
-const ENCODED_BATCHES: u32 = 10_000;
-/// Batches of one run with a socket.
-const SENT_BATCHES: u32 = 2000;
+/// Batches of one run.
+const BATCHES: u32 = 4000;
 /// What a message has room for on an Ethernet with IPv4.
-const BUDGET: usize = 1472;
-/// Wanted of the encoder, million records a second.
+pub(crate) const BUDGET: usize = 1472;
+/// Wanted of IPFIX and NetFlow, million records a second.
 const TARGET: f64 = 50.0;
-const NOW: ExportTime =
-    ExportTime { unix_milliseconds: 1_795_246_800_123, monotonic: Duration::from_hours(1) };
 
 /// One measured number.
 #[derive(Serialize)]
 struct Row {
-    /// `encoder`, or `udp`: the Exporting Process with a socket.
-    what: &'static str,
+    encoder: &'static str,
     format: &'static str,
     family: &'static str,
+    /// Of CPU time.
     million_records_per_second: Spread,
     /// Allocations per record, of the first run after buffers have their size.
     allocations_per_record: f64,
-    /// Octets of messages per record, headers and templates included.
+    /// Octets of messages per record, headers included.
     octets_per_record: f64,
-    /// Share of datagrams that the receiver read; the others had no room in its socket.
-    received: Option<f64>,
+    /// Whether there is a target, and it is met.
+    target_met: Option<bool>,
+}
+
+/// Encodes one batch; octets of the messages.
+type Batch = Box<dyn FnMut() -> u64>;
+
+/// What is measured, and what it has measured so far.
+struct Subject {
+    encoder: &'static str,
+    format: &'static str,
+    family: &'static str,
+    has_target: bool,
+    batch: Batch,
+    rates: Vec<f64>,
+    allocations: Option<u64>,
+    octets: u64,
+}
+
+impl Subject {
+    fn new(encoder: &'static str, format: &'static str, family: &'static str, batch: Batch) -> Self {
+        let has_target = encoder == "pathflow" && format != "sflow";
+        Self { encoder, format, family, has_target, batch, rates: Vec::new(), allocations: None, octets: 0 }
+    }
+
+    /// One run. What is slow gets fewer batches.
+    fn measure(&mut self) {
+        let batches = if self.encoder == "pathflow" { BATCHES } else { BATCHES / 16 };
+        let mut elapsed = 0.0;
+        self.octets = 0;
+        let allocated = measure(|| {
+            let start = cpu::thread_time();
+            for _ in 0..batches {
+                self.octets += (self.batch)();
+            }
+            elapsed = cpu::thread_time().saturating_sub(start).as_secs_f64();
+        });
+        let count = f64::from(batches) * f64::from(BATCH);
+        self.octets = (self.octets as f64 / f64::from(batches)) as u64;
+        self.allocations.get_or_insert(allocated.count_total / u64::from(batches));
+        self.rates.push(count / elapsed / 1e6);
+    }
+
+    fn row(&self) -> Row {
+        let million_records_per_second = Spread::of(self.rates.iter().copied());
+        let allocations = self.allocations.unwrap_or(0);
+        let is_met = million_records_per_second.median >= TARGET && allocations == 0;
+        Row {
+            encoder: self.encoder,
+            format: self.format,
+            family: self.family,
+            million_records_per_second,
+            allocations_per_record: allocations as f64 / f64::from(BATCH),
+            octets_per_record: self.octets as f64 / f64::from(BATCH),
+            target_met: self.has_target.then_some(is_met),
+        }
+    }
 }
 
 pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
     report.heading(
         "encode",
         &format!(
-            "{} runs; batches of {BATCH} records, messages of {BUDGET} octets; target of the encoder \
-             {TARGET} M/s and no allocation; udp: ExportingProcess over loopback, a thread on another CPU \
-             reads\n\n{:<8} {:<10} {:<5} {:>26} {:>8} {:>8} {:>9} {:>7}",
-            common.runs,
-            "what",
-            "format",
-            "ip",
-            "M records/s min/med/max",
-            "allocs",
-            "octets",
-            "received",
-            "target"
+            "{} runs of each, in turn; batches of {BATCH} records, messages of {BUDGET} octets; rates are of CPU \
+             time; target {TARGET} M/s and no allocation\n\n{:<10} {:<12} {:<5} {:>26} {:>8} {:>8} {:>7}",
+            common.runs, "encoder", "format", "ip", "M records/s min/med/max", "allocs", "octets", "target"
         ),
     );
-    for format in [Format::Ipfix, Format::NetflowV9, Format::NetflowV5] {
-        for (family, records) in [("ipv4", records(false)), ("ipv6", records(true))] {
-            if format == Format::NetflowV5 && family == "ipv6" {
-                continue;
-            }
-            let row = encode(format, family, &records, common)?;
-            report.row(&line(&row), &row)?;
+    let mut subjects = subjects()?;
+    for subject in &mut subjects {
+        // Storage gets its size.
+        (subject.batch)();
+    }
+    for _ in 0..common.runs {
+        for subject in &mut subjects {
+            subject.measure();
         }
     }
-    for format in [Format::Ipfix, Format::NetflowV9, Format::NetflowV5] {
-        let row = send(format, &records(false), common)?;
+    for subject in &subjects {
+        let row = subject.row();
         report.row(&line(&row), &row)?;
+        ensure!(
+            subject.encoder != "pathflow" || row.allocations_per_record == 0.0,
+            "{} allocates",
+            subject.format
+        );
     }
     Ok(())
 }
 
 fn line(row: &Row) -> String {
-    let rate = row.million_records_per_second;
-    let target = match row.what {
-        "encoder" => met(rate.median >= TARGET && row.allocations_per_record == 0.0),
-        _ => met(row.allocations_per_record == 0.0),
-    };
     format!(
-        "{:<8} {:<10} {:<5} {:>26} {:>8} {:>8.1} {:>9} {:>7}",
-        row.what,
+        "{:<10} {:<12} {:<5} {:>26} {:>8.2} {:>8.1} {:>7}",
+        row.encoder,
         row.format,
         row.family,
-        rate.text(2),
+        row.million_records_per_second.text(2),
         row.allocations_per_record,
         row.octets_per_record,
-        row.received.map_or_else(String::new, |share| format!("{:.1} %", share * 100.0)),
-        target
+        row.target_met.map_or("", met),
     )
 }
 
-fn encode(format: Format, family: &'static str, records: &[FlowRecord], common: &Common) -> Result<Row> {
+fn subjects() -> Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    for format in [Format::Ipfix, Format::NetflowV9, Format::NetflowV5] {
+        for (family, is_ipv6) in [("ipv4", false), ("ipv6", true)] {
+            if format == Format::NetflowV5 && is_ipv6 {
+                continue;
+            }
+            let batch = encode(format, records(is_ipv6))?;
+            subjects.push(Subject::new("pathflow", format.as_str(), family, batch));
+            #[cfg(feature = "netgauze")]
+            if format != Format::NetflowV5 {
+                let batch = netgauze::encode(format, &records(is_ipv6))?;
+                subjects.push(Subject::new("netgauze", format.as_str(), family, batch));
+            }
+        }
+    }
+    subjects.push(Subject::new("pathflow", "sflow", "ipv4", sample()?));
+    Ok(subjects)
+}
+
+/// Encodes `records` into full messages, again and again.
+fn encode(format: Format, records: Vec<FlowRecord>) -> Result<Batch> {
     let mut encoder = Encoder::new(format, 1);
     let mut message = Message::new();
-    // Storage gets its size, and the first message has the templates.
+    // The first message has the templates.
     encoder.begin(&mut message, BUDGET)?;
     let context = ObservationContext::default();
     encoder.push_preamble(&mut message, &context, 0..encoder.preamble(&context).all);
-    let mut octets = 0;
-    let mut rates = Vec::new();
-    let mut allocations = None;
-    for _ in 0..common.runs {
-        octets = 0;
-        let mut elapsed = Duration::ZERO;
-        let allocated = measure(|| {
-            let start = Instant::now();
-            for _ in 0..ENCODED_BATCHES {
-                octets += encode_batch(&mut encoder, &mut message, black_box(records));
+    Ok(Box::new(move || {
+        let mut octets = 0;
+        for record in black_box(&records) {
+            if encoder.push(&mut message, record).is_err() {
+                encoder.finish(&mut message, NOW);
+                encoder.commit(&message);
+                octets += black_box(message.octets()).len() as u64;
+                // There is room: an empty message takes the record that the full one did not.
+                let _ = encoder.begin(&mut message, BUDGET);
+                let _ = encoder.push(&mut message, record);
             }
-            elapsed = start.elapsed();
-        });
-        allocations.get_or_insert(allocated.count_total);
-        rates.push(f64::from(ENCODED_BATCHES) * f64::from(BATCH) / elapsed.as_secs_f64() / 1e6);
-    }
-    let count = f64::from(ENCODED_BATCHES) * f64::from(BATCH);
-    Ok(Row {
-        what: "encoder",
-        format: format.as_str(),
-        family,
-        million_records_per_second: Spread::of(rates),
-        allocations_per_record: allocations.unwrap_or(0) as f64 / count,
-        octets_per_record: octets as f64 / count,
-        received: None,
-    })
-}
-
-/// Encodes `records` into full messages; the octets of those that are complete.
-fn encode_batch(encoder: &mut Encoder, message: &mut Message, records: &[FlowRecord]) -> u64 {
-    let mut octets = 0;
-    for record in records {
-        if encoder.push(message, record).is_err() {
-            encoder.finish(message, NOW);
-            encoder.commit(message);
-            octets += black_box(message.octets()).len() as u64;
-            // There is room: an empty message takes the record that the full one did not.
-            let _ = encoder.begin(message, BUDGET);
-            let _ = encoder.push(message, record);
         }
-    }
-    octets
+        octets
+    }))
 }
 
-fn send(format: Format, records: &[FlowRecord], common: &Common) -> Result<Row> {
-    let namespace = Namespace::new("pathflow-perf")?;
-    namespace.set_up("lo")?;
-    let receiver = namespace.run(|| UdpSocket::bind("127.0.0.1:0"))??;
-    receiver.set_read_timeout(Some(Duration::from_millis(50)))?;
-    sockopt::set_socket_recv_buffer_size(&receiver, 4 << 20)?;
-    let collector = receiver.local_addr()?;
-    let udp = namespace.run(|| Udp::connect(&UdpSettings::new(collector)))??;
-    let settings = ExportSettings { format, ..ExportSettings::default() };
-    let mut process = ExportingProcess::new(&settings, Transport::Udp(udp))?;
-    // Storage gets its size.
-    process.export(NOW, records);
-
-    let stop = AtomicBool::new(false);
-    let mut rates = Vec::new();
-    let mut allocations = None;
-    let read = thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            // On whatever CPU is free, but not on this one.
-            cpu::avoid(common.cpu)?;
-            read(&receiver, &stop)
-        });
-        for _ in 0..common.runs {
-            let mut elapsed = Duration::ZERO;
-            let allocated = measure(|| {
-                let start = Instant::now();
-                for _ in 0..SENT_BATCHES {
-                    process.export(NOW, black_box(records));
-                }
-                elapsed = start.elapsed();
-            });
-            allocations.get_or_insert(allocated.count_total);
-            rates.push(f64::from(SENT_BATCHES) * f64::from(BATCH) / elapsed.as_secs_f64() / 1e6);
-        }
-        process.close(NOW);
-        stop.store(true, Ordering::Relaxed);
-        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-    .context("receiver")?;
-    let delivered = process.account().delivered.records;
-    let all = (u64::from(SENT_BATCHES) * u64::from(common.runs) + 1) * u64::from(BATCH);
-    ensure!(delivered == all, "{delivered} of {all} records were sent");
-    let counts = process.counts();
-    Ok(Row {
-        what: "udp",
-        format: format.as_str(),
-        family: "ipv4",
-        million_records_per_second: Spread::of(rates),
-        allocations_per_record: allocations.unwrap_or(0) as f64
-            / (f64::from(SENT_BATCHES) * f64::from(BATCH)),
-        octets_per_record: counts.octets as f64 / all as f64,
-        received: Some(read as f64 / counts.messages as f64),
-    })
-}
-
-/// Reads datagrams until there are no more and `stop` is set; how many.
-fn read(socket: &UdpSocket, stop: &AtomicBool) -> io::Result<u64> {
-    let mut buffer = [0; 2048];
-    let mut datagrams = 0;
-    loop {
-        let stopping = stop.load(Ordering::Relaxed);
-        match socket.recv(&mut buffer) {
-            Ok(_) => datagrams += 1,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                if stopping {
-                    return Ok(datagrams);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn records(is_ipv6: bool) -> Vec<FlowRecord> {
-    (0..BATCH)
-        .map(|number| {
-            let (source_address, destination_address) = if is_ipv6 {
-                (
-                    IpAddr::from([0x2001, 2, 0, 1, 0, 0, 0, number as u16]),
-                    IpAddr::from([0x2001, 2, 0, 2, 0, 0, 0, 1]),
-                )
-            } else {
-                (IpAddr::from((0x0a00_0000 + number).to_be_bytes()), IpAddr::from([198, 18, 0, 1]))
+/// Samples of headers, with the datagrams that are made of them thrown away.
+fn sample() -> Result<Batch> {
+    let transport = Transport::Stdout(Stdout::from_writer(io::sink()));
+    let mut agent = Agent::new(AgentSettings::new([192, 0, 2, 1].into()), transport)?;
+    let mut pool = 0;
+    Ok(Box::new(move || {
+        let before = agent.counts().octets;
+        for _ in 0..BATCH {
+            pool += 1000;
+            let sample = FlowSample {
+                source: 1,
+                sampling_rate: 1000,
+                sample_pool: pool,
+                drops: 0,
+                input: SampledInterface::Index(1),
+                output: SampledInterface::Index(2),
+                protocol: HeaderProtocol::Ethernet,
+                frame_length: 1514,
+                header: &[0x5a; 128],
+                switch: None,
+                router: None,
+                gateway: None,
             };
-            FlowRecord {
-                source_address,
-                destination_address,
-                source_port: 1024,
-                destination_port: 443,
-                protocol_identifier: 6,
-                ip_class_of_service: 0,
-                tcp_control_bits: 0x1b,
-                vlan_id: 0,
-                dot1q_customer_vlan_id: 0,
-                ingress_interface: 1,
-                egress_interface: 2,
-                flow_direction: FlowDirection::Ingress,
-                icmp_type_code: 0,
-                packet_delta_count: u64::from(number) + 1,
-                octet_delta_count: u64::from(number) * 1000,
-                flow_start_milliseconds: 1_795_246_790_001,
-                flow_end_milliseconds: 1_795_246_799_999,
-                flow_end_reason: FlowEndReason::EndOfFlow,
-                bgp_source_as_number: 64_500,
-                bgp_destination_as_number: 64_501,
-                source_prefix_length: 24,
-                destination_prefix_length: 24,
-                bgp_next_hop: Some(IpAddr::from([203, 0, 113, 1])),
-                ip_next_hop: None,
-                mpls_top_label: None,
-                layer2_segment_id: 0,
-                sampling_interval: 1,
-                selector_id: 0,
-            }
-        })
-        .collect()
+            agent.flow_sample(NOW, black_box(&sample));
+        }
+        agent.counts().octets - before
+    }))
 }

@@ -193,6 +193,15 @@ impl Running {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Whether it has ended by itself, which must be without an error.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        let Some(child) = &mut self.child else { return Ok(true) };
+        let Some(status) = child.try_wait()? else { return Ok(false) };
+        self.child = None;
+        ensure!(status.success(), "{}: {status}: {}", self.name, self.log());
+        Ok(true)
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }

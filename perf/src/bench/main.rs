@@ -14,10 +14,15 @@ mod latency;
 mod link;
 mod merge;
 mod mirror;
+#[cfg(feature = "netgauze")]
+mod netgauze;
 mod random;
+mod records;
 mod replay;
 mod report;
 mod scratch;
+mod send;
+mod soak;
 mod tables;
 
 use std::path::{Path, PathBuf};
@@ -68,8 +73,10 @@ enum Measurement {
     Drain,
     /// Deltas of flows merged into the flow cache
     Merge,
-    /// Flow records encoded, and sent over loopback
+    /// Flow records and samples encoded
     Encode,
+    /// Flow records encoded and sent, over UDP, TCP and TLS
+    Send,
     /// pathflow beside other exporters, from a veth pair to a collector
     #[command(name = "endtoend")]
     EndToEnd(endtoend::Options),
@@ -81,7 +88,9 @@ enum Measurement {
     File(file::Options),
     /// Time that pathflow adds to forwarding
     Latency(latency::Options),
-    /// All of these, briefly
+    /// Every format at once to real collectors, for ten minutes
+    Soak(soak::Options),
+    /// All of these but the last, briefly
     All {
         /// The program to measure; without it, `pathflow` beside this program
         #[arg(long)]
@@ -134,6 +143,10 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
             let _stay = stay()?;
             encode::run(common, report)
         }
+        Measurement::Send => {
+            let _stay = stay()?;
+            send::run(common, report)
+        }
         Measurement::EndToEnd(options) => endtoend::run(options, report),
         Measurement::Mirror(options) => mirror::run(options, report),
         Measurement::Replay(options) => replay::run(options, report),
@@ -142,6 +155,7 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
             file::run(options, common, report)
         }
         Measurement::Latency(options) => latency::run(options, report),
+        Measurement::Soak(options) => soak::run(options, report),
         Measurement::All { pathflow } => all(pathflow.as_deref(), common, report),
     }
 }
@@ -156,6 +170,7 @@ fn all(pathflow: Option<&Path>, common: &Common, report: &mut Report) -> Result<
         Measurement::Drain,
         Measurement::Merge,
         Measurement::Encode,
+        Measurement::Send,
         Measurement::EndToEnd(endtoend::Options {
             pathflow: pathflow.clone(),
             packets: 3_000_000,

@@ -126,8 +126,11 @@ impl Failover {
         let working = self.processes.iter().position(|process| process.is_ready() && !process.is_failing());
         let Some(first) = working.filter(|first| *first != self.active) else { return };
         self.with_active(|process| process.flush(now));
+        // What waits for a connection has somewhere better to go.
+        let waiting = self.processes.get_mut(self.active).map(ExportingProcess::take_pending);
         self.active = first;
         self.has_switched = true;
+        self.with_active(|process| process.export(now, &waiting.unwrap_or_default()));
     }
 
     fn with_active(&mut self, action: impl FnOnce(&mut ExportingProcess)) {

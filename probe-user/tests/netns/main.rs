@@ -43,6 +43,8 @@ mod mirror;
 #[cfg(test)]
 mod netflow_v5;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod path_mtu;
 #[cfg(test)]
 mod pin;

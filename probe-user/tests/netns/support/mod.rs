@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod routed;
 pub(crate) mod sflow;
+pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod temp_dir;
 pub(crate) mod tool;

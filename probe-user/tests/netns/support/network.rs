@@ -7,9 +7,13 @@
 //!                                   2001:db8::1             2001:db8::2
 //! ```
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use serde_json::Value;
+
 use super::namespace::Namespace;
+use super::temp_dir::TempDir;
 use super::tool::{output, tool};
 use super::wait_for;
 
@@ -34,6 +38,9 @@ pub(crate) const COLLECTOR_IPV6: SocketAddr =
 
 /// Where the collector of sFlow listens.
 pub(crate) const COLLECTOR_SFLOW: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 6343);
+
+/// Of the kernel's packet filter, at the collector.
+const TABLE: &str = "arrivals";
 
 /// Three namespaces in a row. Nothing but the test sends through the captured interface.
 #[derive(Debug)]
@@ -62,6 +69,11 @@ impl Network {
         }
 
         join((router, EXPORTING), (collector, COLLECTING));
+        // Datagrams that leave together are cut before the wire, as a network card does: a veth would hand them over in
+        // one piece, which no capture can read.
+        output(router.command("ethtool").args(["--offload", EXPORTING, "tx-udp-segmentation", "off"]));
+        // Nobody has an address yet, so nothing has been sent.
+        network.count_arrivals();
         for (namespace, interface, host) in [(router, EXPORTING, 1), (collector, COLLECTING, 2)] {
             namespace.sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6=0"));
             namespace.add_address(interface, Ipv4Addr::new(192, 0, 2, host).into(), 24);
@@ -76,20 +88,76 @@ impl Network {
         join((&self.sender, sending), (&self.router, captured));
     }
 
-    /// Datagrams that the router has sent.
-    pub(crate) fn datagrams_sent(&self) -> u64 {
-        self.router.udp_counters(&["OutDatagrams"])
+    /// Has the kernel count what comes to the collector; see [`arrived`](Self::arrived).
+    fn count_arrivals(&self) {
+        let rules = format!(
+            "table netdev {TABLE} {{
+                 counter frames {{ }}
+                 counter firewalled {{ }}
+                 counter datagrams {{ }}
+                 chain firewall {{ }}
+                 chain arrivals {{
+                     type filter hook ingress device {COLLECTING} priority 0;
+                     counter name frames
+                     jump firewall
+                     meta l4proto udp counter name datagrams
+                 }}
+             }}"
+        );
+        let directory = TempDir::new();
+        let file = directory.file("rules.nft");
+        fs::write(&file, rules).unwrap();
+        output(self.collector.command("nft").arg("-f").arg(file));
     }
 
-    /// Waits until whatever the router has sent is read by a program of the collector's, or counted as
+    /// A firewall before the collector that drops UDP to this port without a word, from now on.
+    pub(crate) fn firewall(&self, port: u16) {
+        let rule = ["add", "rule", "netdev", TABLE, "firewall", "udp", "dport"];
+        let mut command = self.collector.command("nft");
+        output(command.args(rule).args([&port.to_string(), "counter", "name", "firewalled", "drop"]));
+    }
+
+    /// The firewall lets everything pass again. Returns how many datagrams it has dropped.
+    pub(crate) fn open_firewall(&self) -> u64 {
+        self.wait_for_arrival();
+        output(self.collector.command("nft").args(["flush", "chain", "netdev", TABLE, "firewall"]));
+        self.arrived("firewalled")
+    }
+
+    /// Datagrams that the router has sent and no firewall has dropped.
+    pub(crate) fn datagrams_sent(&self) -> u64 {
+        self.wait_for_arrival();
+        self.arrived("datagrams")
+    }
+
+    /// Waits until nothing is on its way from the router.
+    fn wait_for_arrival(&self) {
+        let counted = || (self.arrived("frames"), self.router.sent(EXPORTING).0);
+        wait_for(
+            "frames arrive",
+            || format!("{:?}", counted()),
+            || {
+                let (arrived, sent) = counted();
+                (arrived >= sent).then_some(())
+            },
+        );
+    }
+
+    fn arrived(&self, counter: &str) -> u64 {
+        let mut command = self.collector.command("nft");
+        let text = output(command.args(["--json", "list", "counter", "netdev", TABLE, counter]));
+        let list: Value = serde_json::from_str(&text).unwrap();
+        let found =
+            list["nftables"].as_array().unwrap().iter().find_map(|item| item["counter"]["packets"].as_u64());
+        found.unwrap_or_else(|| panic!("{text}"))
+    }
+
+    /// Waits until whatever came through to the collector is read by a program of the collector's, or counted as
     /// refused or dropped there.
     pub(crate) fn wait_until_read(&self) {
-        let arrived = || self.collector.udp_counters(&["InDatagrams", "NoPorts", "InErrors"]);
-        wait_for(
-            "datagrams arrive",
-            || format!("{} of {}", arrived(), self.datagrams_sent()),
-            || (arrived() >= self.datagrams_sent()).then_some(()),
-        );
+        let sent = self.datagrams_sent();
+        let read = || self.collector.udp_counters(&["InDatagrams", "NoPorts", "InErrors"]);
+        wait_for("datagrams are read", || format!("{} of {sent}", read()), || (read() >= sent).then_some(()));
     }
 }
 
