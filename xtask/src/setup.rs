@@ -41,7 +41,7 @@ const LINKER: &[Package] = &[
     Package { name: "libzstd-dev", proof: Proof::File("/usr/include/zstd.h") },
 ];
 
-/// Collectors, exporters and network tools that the tests run against.
+/// Collectors, exporters, routers and network tools that the tests run against.
 const PEERS: &[Package] = &[
     Package { name: "nfdump", proof: Proof::Program("nfcapd") },
     Package { name: "nfdump-sflow", proof: Proof::Program("sfcapd") },
@@ -53,6 +53,10 @@ const PEERS: &[Package] = &[
     Package { name: "libfixbuf-tools", proof: Proof::Program("ipfixDump") },
     Package { name: "socat", proof: Proof::Program("socat") },
     Package { name: "softflowd", proof: Proof::Program("softflowd") },
+    Package { name: "bird2", proof: Proof::Program("bird") },
+    Package { name: "stayrtr", proof: Proof::Program("stayrtr") },
+    Package { name: "gobgpd", proof: Proof::Program("gobgpd") },
+    Package { name: "frr", proof: Proof::File("/usr/lib/frr/bgpd") },
     Package { name: "iproute2", proof: Proof::Program("ip") },
     Package { name: "ethtool", proof: Proof::Program("ethtool") },
     Package { name: "nftables", proof: Proof::Program("nft") },
@@ -60,6 +64,11 @@ const PEERS: &[Package] = &[
     Package { name: "bpftool", proof: Proof::Program("bpftool") },
     Package { name: "util-linux", proof: Proof::Program("nsenter") },
     Package { name: "procps", proof: Proof::Program("sysctl") },
+    Package { name: "bird2", proof: Proof::Program("birdc") },
+    Package { name: "frr", proof: Proof::File("/usr/lib/frr/bgpd") },
+    Package { name: "gobgpd", proof: Proof::Program("gobgpd") },
+    Package { name: "exabgp", proof: Proof::Program("exabgp") },
+    Package { name: "python3", proof: Proof::Program("python3") },
 ];
 
 /// Lints the kernel program with the compiler that builds it.

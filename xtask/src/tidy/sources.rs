@@ -13,7 +13,7 @@ const AYA_ALLOWED: [&str; 5] =
 const AYA_CRATES: [&str; 6] = ["aya", "aya_build", "aya_ebpf", "aya_log", "aya_log_ebpf", "aya_obj"];
 
 /// Where unsafe code may be. A new entry needs a reason that no safe interface exists.
-const UNSAFE_ALLOWED: [&str; 14] = [
+const UNSAFE_ALLOWED: [&str; 15] = [
     "probe-ebpf/src/main.rs",
     "probe-ebpf/src/frame.rs",
     "probe-ebpf/src/account.rs",
@@ -29,16 +29,13 @@ const UNSAFE_ALLOWED: [&str; 14] = [
     "probe-user/src/capture/xsk/",
     // No library has the request SIOCOUTQ.
     "probe-user/src/unacknowledged.rs",
+    // No library has the options TCP_MD5SIG_EXT, IP_MINTTL and IPV6_MINHOPCOUNT.
+    "bgp/src/md5.rs",
 ];
 
 /// Crates that have to forbid unsafe code altogether.
-const UNSAFE_FORBIDDEN: [&str; 5] = [
-    "bgp/src/lib.rs",
-    "exporter/src/lib.rs",
-    "perf/src/lib.rs",
-    "probe-common/src/lib.rs",
-    "xtask/src/main.rs",
-];
+const UNSAFE_FORBIDDEN: [&str; 4] =
+    ["exporter/src/lib.rs", "perf/src/lib.rs", "probe-common/src/lib.rs", "xtask/src/main.rs"];
 
 /// Macros that mark code as unfinished.
 const UNFINISHED: [&str; 3] = ["todo", "unimplemented", "dbg"];
@@ -136,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_crate_that_stops_forbidding_unsafe_code_is_found() {
-        assert_eq!(found("bgp/src/lib.rs", "#![forbid(unsafe_code)]\n"), []);
-        assert_eq!(found("bgp/src/lib.rs", "// #![forbid(unsafe_code)]\n").len(), 1);
+        assert_eq!(found("exporter/src/lib.rs", "#![forbid(unsafe_code)]\n"), []);
+        assert_eq!(found("exporter/src/lib.rs", "// #![forbid(unsafe_code)]\n").len(), 1);
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! The RIB against plain models.
+
+mod concurrent;
+mod million;
+mod model;
+mod sessions;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::*;
+use crate::{AsPath, Origin, Segment, SegmentKind};
+
+/// Attributes that tell `number`, with one of four next hops.
+fn attributes(number: u32) -> Attributes {
+    let segment = Segment { kind: SegmentKind::Sequence, as_numbers: Box::from([64_500, number]) };
+    Attributes {
+        origin: Origin::Igp,
+        as_path: AsPath { segments: Box::from([segment]) },
+        next_hop: Some(next_hop(number)),
+        ..Attributes::default()
+    }
+}
+
+fn next_hop(number: u32) -> IpAddr {
+    IpAddr::from([192, 0, 2, (number % 4) as u8])
+}
+
+fn number_of(attributes: &Attributes) -> u32 {
+    attributes.as_path.origin_as().unwrap()
+}
+
+fn peer(rib: &mut Rib, lookups: Option<LookupSource>) -> PeerId {
+    rib.add_peer(PeerIdentity { name: Box::from("a"), address: [127, 0, 0, 2].into() }, lookups)
+}
+
+fn unicast(prefix: &str) -> (Family, Nlri) {
+    let prefix: IpNet = prefix.parse().unwrap();
+    let family = if prefix.addr().is_ipv4() { Family::IPV4_UNICAST } else { Family::IPV6_UNICAST };
+    (family, Nlri { route_distinguisher: None, prefix, path_id: 0, label: None })
+}
+
+fn announce(rib: &mut Rib, peer: PeerId, number: u32, route: (Family, Nlri)) -> ApplyCounts {
+    rib.apply(peer, [], &number.to_be_bytes(), || attributes(number), [route])
+}
+
+fn withdraw(rib: &mut Rib, peer: PeerId, route: (Family, Nlri)) -> ApplyCounts {
+    rib.apply(peer, [route], &[], || unreachable!(), [])
+}
+
+/// Prefix length and number of what a reader finds.
+fn lookup(rib: &Rib, peer: PeerId, address: &str) -> Option<(u8, u32)> {
+    let mut reader = rib.reader();
+    let view = reader.enter();
+    let found = view.peer(peer)?.lookup(address.parse().unwrap())?;
+    Some((found.prefix_length(), number_of(&found.choose(None)?.attributes)))
+}
+
+#[test]
+fn the_longest_prefix_is_found_at_every_depth() {
+    let mut rib = Rib::new();
+    let id = peer(&mut rib, Some(LookupSource::Unicast));
+    let nested = [
+        (
+            "203.0.113.77",
+            ["0.0.0.0/0", "203.0.0.0/8", "203.0.113.0/24", "203.0.113.64/26", "203.0.113.77/32"],
+        ),
+        (
+            "2001:db8:1:2::3",
+            ["::/0", "2001::/16", "2001:db8::/29", "2001:db8:1:2::/64", "2001:db8:1:2::3/128"],
+        ),
+    ];
+    for (address, prefixes) in nested {
+        assert_eq!(lookup(&rib, id, address), None);
+        for (number, prefix) in prefixes.iter().enumerate() {
+            announce(&mut rib, id, number as u32 + 1, unicast(prefix));
+            let length = prefix.parse::<IpNet>().unwrap().prefix_len();
+            assert_eq!(lookup(&rib, id, address), Some((length, number as u32 + 1)));
+        }
+        // From the middle, so that covering routes have to be found over a gap.
+        for (gone, found) in [(3, Some(4)), (4, Some(2)), (1, Some(2)), (2, Some(0)), (0, None)] {
+            withdraw(&mut rib, id, unicast(prefixes[gone]));
+            assert_eq!(lookup(&rib, id, address).map(|(_, number)| number), found.map(|index| index + 1));
+        }
+    }
+    assert_eq!(rib.attribute_sets(), 0);
+    rib.work(1000);
+    assert_eq!(rib.retained(), Retained::default());
+}
+
+#[test]
+fn an_empty_path_is_a_route() {
+    let mut rib = Rib::new();
+    let id = peer(&mut rib, Some(LookupSource::Unicast));
+    rib.apply(id, [], b"empty", Attributes::default, [unicast("192.0.2.0/24")]);
+    let mut reader = rib.reader();
+    let view = reader.enter();
+    let table = view.peer(id).unwrap();
+    let found = table.lookup([192, 0, 2, 1].into()).unwrap();
+    assert!(found.choose(None).unwrap().attributes.as_path.is_empty());
+    assert!(table.lookup([198, 51, 100, 1].into()).is_none());
+}
+
+#[test]
+fn attributes_are_decoded_once_and_counted() {
+    let mut rib = Rib::new();
+    let id = peer(&mut rib, None);
+    let routes = || ["192.0.2.0/24", "2001:db8::/32"].map(unicast);
+    let counts = rib.apply(id, [], b"k", || attributes(1), routes());
+    assert_eq!(counts, ApplyCounts { added: 2, ..ApplyCounts::default() });
+    let counts = rib.apply(id, [], b"k", || unreachable!(), routes());
+    assert_eq!(counts, ApplyCounts { unchanged: 2, ..ApplyCounts::default() });
+    assert_eq!(rib.attribute_sets(), 1);
+    let counts = rib.apply(id, [routes()[0], unicast("10.0.0.0/8")], b"l", || attributes(2), [routes()[1]]);
+    assert_eq!(counts, ApplyCounts { replaced: 1, withdrawn: 1, unknown: 1, ..ApplyCounts::default() });
+    assert_eq!(rib.attribute_sets(), 1);
+    assert!(rib.reader().enter().peer(id).is_none());
+}

@@ -1,0 +1,95 @@
+//! UPDATEs and ROUTE-REFRESHes of an established session: from the wire into the RIB.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::error::ErrorHandling;
+use crate::speaker::{LogKind, Withdrawal};
+use crate::wire::{FamilySet, RouteRefresh, RouteRefreshSubtype, Update};
+use crate::{Family, Nlri};
+
+impl Session {
+    pub(super) fn update(&mut self, update: &Update<'_>) {
+        self.peer.count(|counters| counters.updates_received += 1);
+        if !update.errors().is_empty() {
+            self.malformed(update);
+        }
+        if self.shared.has_subscribers() {
+            self.log_update(update);
+        }
+        let id = self.peer.id;
+        let mut rib = self.shared.rib.borrow_mut();
+        let counts = rib.apply_update(id, update);
+        self.peer.count(|counters| counters.add(counts));
+        if let Some(family) = update.end_of_rib() {
+            tracing::info!(peer = %self.peer.name, "End-of-RIB of {family}");
+            rib.end_of_rib(id, family);
+        }
+    }
+
+    fn malformed(&mut self, update: &Update<'_>) {
+        let worst = update.handling();
+        self.peer.count(|counters| match worst {
+            Some(ErrorHandling::TreatAsWithdraw) => counters.treated_as_withdraw += 1,
+            _ => counters.attributes_discarded += (update.errors().len() + update.errors_omitted()) as u64,
+        });
+        let errors: Vec<String> = update.errors().iter().map(ToString::to_string).collect();
+        let text = format!("malformed UPDATE: {}", errors.join("; "));
+        if let Some(suppressed) = self.log_limit.admit(&text, self.shared.now()) {
+            tracing::warn!(peer = %self.peer.name, suppressed, "{text}");
+        }
+    }
+
+    fn log_update(&self, update: &Update<'_>) {
+        let mut withdrawn: Vec<_> = update.withdrawn().collect();
+        let treat_as_withdraw = update.handling() == Some(ErrorHandling::TreatAsWithdraw);
+        if treat_as_withdraw {
+            withdrawn.extend(update.announced());
+        }
+        if !withdrawn.is_empty() {
+            let withdrawn =
+                withdrawn.into_iter().map(|(family, nlri)| self.withdrawal(family, nlri)).collect();
+            self.shared.log(&self.peer, LogKind::Withdrawn(withdrawn));
+        }
+        if !treat_as_withdraw {
+            for announcement in update.announcements() {
+                let routes = announcement.nlri().map(|nlri| (announcement.family(), nlri)).collect();
+                let attributes = Arc::new(announcement.attributes());
+                self.shared.log(&self.peer, LogKind::Announced { routes, attributes });
+            }
+        }
+        if let Some(family) = update.end_of_rib() {
+            self.shared.log(&self.peer, LogKind::EndOfRib(family));
+        }
+    }
+
+    /// To be asked for before the RIB forgets the route.
+    fn withdrawal(&self, family: Family, nlri: Nlri) -> Withdrawal {
+        let mut attributes = None;
+        let rib = self.shared.rib.borrow();
+        rib.routes(self.peer.id, family, nlri.route_distinguisher, nlri.prefix, |route| {
+            if route.nlri.path_id == nlri.path_id {
+                attributes = Some(Arc::new(route.attributes.clone()));
+            }
+        });
+        Withdrawal { family, nlri, attributes }
+    }
+
+    /// RFC 7313, section 4. A request is answered by nothing: there is no route to send again.
+    pub(super) fn route_refresh(&mut self, refresh: RouteRefresh, refreshing: &mut FamilySet) {
+        self.peer.count(|counters| counters.route_refreshes_received += 1);
+        let Some(family) = refresh.family() else { return };
+        let mut rib = self.shared.rib.borrow_mut();
+        match refresh.subtype {
+            RouteRefreshSubtype::Begin => {
+                refreshing.insert(family);
+                rib.refresh_begin(self.peer.id, family);
+            }
+            RouteRefreshSubtype::End if refreshing.contains(family) => {
+                refreshing.remove(family);
+                rib.refresh_end(self.peer.id, family);
+            }
+            _ => {}
+        }
+    }
+}

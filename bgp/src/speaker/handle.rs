@@ -1,0 +1,227 @@
+//! What other threads can ask of the BGP thread. Calls wait for its answer: do not make them in an async task that
+//! other work depends on.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use ipnet::IpNet;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::{LogEvent, PeerStatus, Settings, SpeakerCounters, StartError};
+use crate::rib::{DumpPosition, PeerId, RibReader};
+use crate::{Attributes, Family, Nlri};
+
+/// Routes of one answer while a table is read out: less than a millisecond of the BGP thread's time.
+pub(super) const PIECE: usize = 1000;
+
+/// The BGP thread does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// It has ended.
+    #[error("the BGP speaker has stopped")]
+    Stopped,
+    /// Too many questions at once.
+    #[error("the BGP speaker has too many questions to answer")]
+    Busy,
+}
+
+/// A question and where its answer goes.
+pub(super) enum Request {
+    Peers(SyncSender<Vec<PeerStatus>>),
+    Counters(SyncSender<SpeakerCounters>),
+    Routes { peer: PeerId, position: DumpPosition, answer: SyncSender<RoutePiece> },
+    Covering { peer: PeerId, address: IpAddr, answer: SyncSender<Vec<RouteEntry>> },
+    Exact { peer: PeerId, prefix: IpNet, answer: SyncSender<Vec<RouteEntry>> },
+    Reload { settings: Settings, answer: SyncSender<Result<(), StartError>> },
+    Refresh { peer: PeerId, answer: SyncSender<bool> },
+    Reset { peer: PeerId, text: String, answer: SyncSender<bool> },
+    Subscribe { capacity: usize, answer: SyncSender<Receiver<LogEvent>> },
+    Stop { text: String },
+}
+
+/// Some routes of a table.
+pub(super) struct RoutePiece {
+    pub(super) routes: Vec<RouteEntry>,
+    pub(super) position: DumpPosition,
+    pub(super) more: bool,
+}
+
+/// One route of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteEntry {
+    /// Of which family.
+    pub family: Family,
+    /// Prefix, Route Distinguisher, Path Identifier and label.
+    pub nlri: Nlri,
+    /// What the peer says about it.
+    pub attributes: Arc<Attributes>,
+    /// True if the peer's session was lost and did not bring it back yet.
+    pub stale: bool,
+}
+
+/// The way to a speaker. Clones lead to the same one.
+#[derive(Clone)]
+pub struct SpeakerHandle {
+    pub(super) requests: Sender<Request>,
+    pub(super) reader: RibReader,
+    pub(super) addresses: Arc<[SocketAddr]>,
+    pub(super) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl std::fmt::Debug for SpeakerHandle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SpeakerHandle").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl SpeakerHandle {
+    /// A reader of the RIB, for one thread.
+    #[must_use]
+    pub fn reader(&self) -> RibReader {
+        self.reader.clone()
+    }
+
+    /// Addresses and ports listened on since the start; a port set as 0 is the one that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// How all peers stand, by address.
+    ///
+    /// # Errors
+    /// If the thread does not answer.
+    pub fn peers(&self) -> Result<Vec<PeerStatus>, Unavailable> {
+        self.ask(Request::Peers)
+    }
+
+    /// Events that belong to no peer.
+    ///
+    /// # Errors
+    /// If the thread does not answer.
+    pub fn counters(&self) -> Result<SpeakerCounters, Unavailable> {
+        self.ask(Request::Counters)
+    }
+
+    /// All routes of a peer, fetched in pieces: routes that come or go meanwhile may or may not be among them.
+    #[must_use]
+    pub fn routes(&self, peer: PeerId) -> Routes {
+        Routes {
+            handle: self.clone(),
+            peer,
+            position: DumpPosition::default(),
+            piece: VecDeque::new(),
+            more: true,
+        }
+    }
+
+    /// The unicast routes of a peer with the longest prefix that covers an address; several with ADD-PATH.
+    ///
+    /// # Errors
+    /// If the thread does not answer.
+    pub fn covering(&self, peer: PeerId, address: IpAddr) -> Result<Vec<RouteEntry>, Unavailable> {
+        self.ask(|answer| Request::Covering { peer, address, answer })
+    }
+
+    /// The unicast routes of a peer of exactly a prefix.
+    ///
+    /// # Errors
+    /// If the thread does not answer.
+    pub fn exact(&self, peer: PeerId, prefix: IpNet) -> Result<Vec<RouteEntry>, Unavailable> {
+        self.ask(|answer| Request::Exact { peer, prefix, answer })
+    }
+
+    /// Takes new settings. Only sessions end whose own settings changed. If there is an error, all stays as it was.
+    ///
+    /// # Errors
+    /// As at the start.
+    pub fn reload(&self, settings: Settings) -> Result<(), StartError> {
+        settings.check()?;
+        self.ask(|answer| Request::Reload { settings, answer })?
+    }
+
+    /// Asks a peer for all its routes again (RFC 2918). False if there is no such peer.
+    ///
+    /// # Errors
+    /// If the thread does not answer.
+    pub fn refresh(&self, peer: PeerId) -> Result<bool, Unavailable> {
+        self.ask(|answer| Request::Refresh { peer, answer })
+    }
+
+    /// Ends a peer's session with Cease, Administrative Reset and a text (RFC 9003), and starts it again. False if there
+    /// is no such peer.
+    ///
+    /// # Errors
+    /// If the thread does not answer.
+    pub fn reset(&self, peer: PeerId, text: &str) -> Result<bool, Unavailable> {
+        self.ask(|answer| Request::Reset { peer, text: text.to_owned(), answer })
+    }
+
+    /// What peers say from now on; `capacity` events are kept for a reader that is late, more are counted and lost
+    /// ([`SpeakerCounters::log_events_dropped`]). Drop the receiver to end it.
+    ///
+    /// # Errors
+    /// If the thread does not answer.
+    pub fn subscribe(&self, capacity: usize) -> Result<Receiver<LogEvent>, Unavailable> {
+        self.ask(|answer| Request::Subscribe { capacity, answer })
+    }
+
+    /// Ends all sessions with Cease, Administrative Shutdown and a text (RFC 9003), and the thread. Returns when it has
+    /// ended, after a few seconds at most.
+    pub fn stop(&self, text: &str) {
+        let mut request = Request::Stop { text: text.to_owned() };
+        // A full queue empties in no time.
+        while let Err(TrySendError::Full(again)) = self.requests.try_send(request) {
+            request = again;
+            std::thread::yield_now();
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the BGP thread panicked");
+        }
+    }
+
+    fn ask<A>(&self, request: impl FnOnce(SyncSender<A>) -> Request) -> Result<A, Unavailable> {
+        let (sender, answer) = sync_channel(1);
+        self.requests.try_send(request(sender)).map_err(|error| match error {
+            TrySendError::Full(_) => Unavailable::Busy,
+            TrySendError::Closed(_) => Unavailable::Stopped,
+        })?;
+        answer.recv().map_err(|_| Unavailable::Stopped)
+    }
+}
+
+/// All routes of a peer. Ends early if the speaker stops.
+#[derive(Debug)]
+pub struct Routes {
+    handle: SpeakerHandle,
+    peer: PeerId,
+    position: DumpPosition,
+    piece: VecDeque<RouteEntry>,
+    more: bool,
+}
+
+impl Iterator for Routes {
+    type Item = RouteEntry;
+
+    fn next(&mut self) -> Option<RouteEntry> {
+        while self.piece.is_empty() && self.more {
+            let position = self.position.clone();
+            let peer = self.peer;
+            match self.handle.ask(|answer| Request::Routes { peer, position, answer }) {
+                Ok(piece) => {
+                    self.piece = piece.routes.into();
+                    self.position = piece.position;
+                    self.more = piece.more;
+                }
+                Err(Unavailable::Busy) => std::thread::yield_now(),
+                Err(Unavailable::Stopped) => self.more = false,
+            }
+        }
+        self.piece.pop_front()
+    }
+}
