@@ -74,11 +74,13 @@ pub enum LimitReason {
     CountersOver32Bits = 3,
     /// The flow was in the future of the message or more than 49 days before it, and was moved.
     FlowTimeOutOfRange = 4,
+    /// With its communities and its label the record is larger than a message: they were left out.
+    FieldsOverMessageSize = 5,
 }
 
 impl LimitReason {
     /// Number of reasons.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 
     /// Every reason, in index order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -87,6 +89,7 @@ impl LimitReason {
         Self::SamplingIntervalOver14Bits,
         Self::CountersOver32Bits,
         Self::FlowTimeOutOfRange,
+        Self::FieldsOverMessageSize,
     ];
 
     /// Stable name for metrics.
@@ -98,6 +101,7 @@ impl LimitReason {
             Self::SamplingIntervalOver14Bits => "sampling_interval_over_14_bits",
             Self::CountersOver32Bits => "counters_over_32_bits",
             Self::FlowTimeOutOfRange => "flow_time_out_of_range",
+            Self::FieldsOverMessageSize => "fields_over_message_size",
         }
     }
 }

@@ -5,6 +5,9 @@
 //! and what an operator may want to know is kept as an [`ExportEvent`].
 
 mod admission;
+mod connection;
+mod run;
+mod settings;
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +16,7 @@ use std::time::Duration;
 
 use crate::account::{ExportAccount, ExportCounts, LimitReason, LossReason, SendErrorKind};
 use crate::encode::{Encoder, Format, Message, PreambleParts};
+use crate::flow_template::FieldGroups;
 use crate::observation::ObservationContext;
 use crate::record::{FlowRecord, Tally};
 use crate::statistics::{MeteringStatistics, Statistics};
@@ -20,11 +24,6 @@ use crate::template_schedule::{Due, TemplateSchedule};
 use crate::time::ExportTime;
 use crate::transport::{Report, SendOutcome, Transport};
 use admission::Unsent;
-
-mod connection;
-mod run;
-mod settings;
-
 use connection::InFlight;
 use run::Run;
 pub use settings::{ExportSettings, ExportSettingsError};
@@ -120,6 +119,7 @@ impl Preamble {
 pub struct ExportingProcess {
     format: Format,
     observation_domain_id: u32,
+    field_groups: FieldGroups,
     encoder: Encoder,
     transport: Transport,
     in_flight: InFlight,
@@ -180,10 +180,18 @@ impl ExportingProcess {
                 minimum: ExportSettings::MIN_MTU,
             });
         }
+        if !settings.format.carries(settings.field_groups) {
+            return Err(ExportSettingsError::FieldsNotInFormat { format: settings.format });
+        }
         let mut process = Self {
             format: settings.format,
             observation_domain_id: settings.observation_domain_id,
-            encoder: Encoder::new(settings.format, settings.observation_domain_id),
+            field_groups: settings.field_groups,
+            encoder: Encoder::with_groups(
+                settings.format,
+                settings.observation_domain_id,
+                settings.field_groups,
+            ),
             transport,
             in_flight: InFlight::default(),
             schedule: TemplateSchedule::new(settings.template_messages, settings.template_interval),

@@ -1,6 +1,10 @@
 //! The Information Elements this crate exports, from the IANA "IPFIX Entities" registry
-//! (<https://www.iana.org/assignments/ipfix/>, RFC 7012). NetFlow v9 field types 1 to 127 have the same
-//! numbers (RFC 7012, section 4).
+//! (<https://www.iana.org/assignments/ipfix/>, RFC 7012) and from the private ones of others. NetFlow v9 field types 1 to
+//! 127 have the same numbers (RFC 7012, section 4).
+
+mod table;
+
+pub use table::InformationElement;
 
 /// Abstract Data Types of RFC 7012, section 3.1, as far as exported elements use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub enum AbstractDataType {
     OctetArray,
     /// UTF-8 text whose length in octets the template says.
     String,
+    /// Values of one Information Element (RFC 6313, section 4.5.1).
+    BasicList,
 }
 
 impl AbstractDataType {
@@ -35,7 +41,7 @@ impl AbstractDataType {
             Self::Unsigned32 | Self::Ipv4Address => Some(4),
             Self::Unsigned64 | Self::DateTimeMilliseconds => Some(8),
             Self::Ipv6Address => Some(16),
-            Self::OctetArray | Self::String => None,
+            Self::OctetArray | Self::String | Self::BasicList => None,
         }
     }
 
@@ -45,26 +51,44 @@ impl AbstractDataType {
         matches!(self, Self::Unsigned16 | Self::Unsigned32 | Self::Unsigned64)
     }
 
-    /// Whether a template may give a field of this type `length` octets. Variable length
-    /// (RFC 7011, section 7) is not used.
+    /// Whether a template may give a field of this type `length` octets; 65535 stands for variable length (RFC 7011,
+    /// section 7).
     #[must_use]
     pub const fn allows(self, length: u16) -> bool {
         match self.length() {
             Some(full) => length == full || (self.is_reducible() && length > 0 && length < full),
-            None => length > 0 && length < u16::MAX,
+            None => length > 0,
         }
     }
 }
 
+/// Data Type Semantics of RFC 7012, section 3.2, as far as exported elements use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataTypeSemantics {
+    /// The element's description says it all.
+    Default,
+    /// A number that says how much.
+    Quantity,
+    /// A counter since the Metering or Exporting Process began.
+    TotalCounter,
+    /// A counter since the last report.
+    DeltaCounter,
+    /// A name that happens to be a number.
+    Identifier,
+    /// Bits.
+    Flags,
+    /// Several values (RFC 6313, section 3.2).
+    List,
+}
+
 macro_rules! information_elements {
-    ($($variant:ident = $id:literal, $name:literal, $type:ident;)*) => {
-        /// An Information Element by its registry name; all of the IANA number space (no enterprise number).
+    ($($variant:ident = $enterprise:literal, $id:literal, $name:literal, $type:ident, $semantics:ident;)*) => {
+        /// An Information Element by its registry name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u16)]
         pub enum InformationElement {
             $(
-                #[doc = concat!("`", $name, "` (", stringify!($id), ").")]
-                $variant = $id,
+                #[doc = concat!("`", $name, "` (", stringify!($id), " of enterprise ", stringify!($enterprise), ").")]
+                $variant,
             )*
         }
 
@@ -75,7 +99,17 @@ macro_rules! information_elements {
             /// Element ID in the registry.
             #[must_use]
             pub const fn id(self) -> u16 {
-                self as u16
+                match self {
+                    $(Self::$variant => $id,)*
+                }
+            }
+
+            /// Private Enterprise Number of the registry; 0 = IANA's own.
+            #[must_use]
+            pub const fn enterprise_number(self) -> u32 {
+                match self {
+                    $(Self::$variant => $enterprise,)*
+                }
             }
 
             /// Name in the registry.
@@ -88,65 +122,20 @@ macro_rules! information_elements {
 
             /// Abstract Data Type in the registry.
             #[must_use]
-            pub const fn abstract_data_type(self) -> AbstractDataType {
+            pub const fn abstract_data_type(self) -> $crate::information_element::AbstractDataType {
                 match self {
-                    $(Self::$variant => AbstractDataType::$type,)*
+                    $(Self::$variant => $crate::information_element::AbstractDataType::$type,)*
+                }
+            }
+
+            /// Data Type Semantics in the registry.
+            #[must_use]
+            pub const fn semantics(self) -> $crate::information_element::DataTypeSemantics {
+                match self {
+                    $(Self::$variant => $crate::information_element::DataTypeSemantics::$semantics,)*
                 }
             }
         }
     };
 }
-
-information_elements! {
-    OctetDeltaCount = 1, "octetDeltaCount", Unsigned64;
-    PacketDeltaCount = 2, "packetDeltaCount", Unsigned64;
-    ProtocolIdentifier = 4, "protocolIdentifier", Unsigned8;
-    IpClassOfService = 5, "ipClassOfService", Unsigned8;
-    TcpControlBits = 6, "tcpControlBits", Unsigned16;
-    SourceTransportPort = 7, "sourceTransportPort", Unsigned16;
-    SourceIpv4Address = 8, "sourceIPv4Address", Ipv4Address;
-    IngressInterface = 10, "ingressInterface", Unsigned32;
-    DestinationTransportPort = 11, "destinationTransportPort", Unsigned16;
-    DestinationIpv4Address = 12, "destinationIPv4Address", Ipv4Address;
-    EgressInterface = 14, "egressInterface", Unsigned32;
-    IpNextHopIpv4Address = 15, "ipNextHopIPv4Address", Ipv4Address;
-    BgpSourceAsNumber = 16, "bgpSourceAsNumber", Unsigned32;
-    BgpDestinationAsNumber = 17, "bgpDestinationAsNumber", Unsigned32;
-    SourceIpv6Address = 27, "sourceIPv6Address", Ipv6Address;
-    DestinationIpv6Address = 28, "destinationIPv6Address", Ipv6Address;
-    IcmpTypeCodeIpv4 = 32, "icmpTypeCodeIPv4", Unsigned16;
-    SamplingInterval = 34, "samplingInterval", Unsigned32;
-    ExportedOctetTotalCount = 40, "exportedOctetTotalCount", Unsigned64;
-    ExportedMessageTotalCount = 41, "exportedMessageTotalCount", Unsigned64;
-    ExportedFlowRecordTotalCount = 42, "exportedFlowRecordTotalCount", Unsigned64;
-    SamplerId = 48, "samplerId", Unsigned8;
-    SamplerMode = 49, "samplerMode", Unsigned8;
-    SamplerRandomInterval = 50, "samplerRandomInterval", Unsigned32;
-    VlanId = 58, "vlanId", Unsigned16;
-    IpVersion = 60, "ipVersion", Unsigned8;
-    FlowDirection = 61, "flowDirection", Unsigned8;
-    IpNextHopIpv6Address = 62, "ipNextHopIPv6Address", Ipv6Address;
-    MplsTopLabelStackSection = 70, "mplsTopLabelStackSection", OctetArray;
-    InterfaceName = 82, "interfaceName", String;
-    InterfaceDescription = 83, "interfaceDescription", String;
-    FlowEndReason = 136, "flowEndReason", Unsigned8;
-    ObservationPointId = 138, "observationPointId", Unsigned64;
-    IcmpTypeCodeIpv6 = 139, "icmpTypeCodeIPv6", Unsigned16;
-    ExportingProcessId = 144, "exportingProcessId", Unsigned32;
-    ObservationDomainId = 149, "observationDomainId", Unsigned32;
-    FlowStartMilliseconds = 152, "flowStartMilliseconds", DateTimeMilliseconds;
-    FlowEndMilliseconds = 153, "flowEndMilliseconds", DateTimeMilliseconds;
-    IgnoredPacketTotalCount = 164, "ignoredPacketTotalCount", Unsigned64;
-    IgnoredOctetTotalCount = 165, "ignoredOctetTotalCount", Unsigned64;
-    NotSentFlowTotalCount = 166, "notSentFlowTotalCount", Unsigned64;
-    NotSentPacketTotalCount = 167, "notSentPacketTotalCount", Unsigned64;
-    NotSentOctetTotalCount = 168, "notSentOctetTotalCount", Unsigned64;
-    Dot1qCustomerVlanId = 245, "dot1qCustomerVlanId", Unsigned16;
-    SelectorId = 302, "selectorId", Unsigned64;
-    SelectorAlgorithm = 304, "selectorAlgorithm", Unsigned16;
-    SamplingPacketInterval = 305, "samplingPacketInterval", Unsigned32;
-    SamplingPacketSpace = 306, "samplingPacketSpace", Unsigned32;
-    SamplingSize = 309, "samplingSize", Unsigned32;
-    SamplingPopulation = 310, "samplingPopulation", Unsigned32;
-    Layer2SegmentId = 351, "layer2SegmentId", Unsigned64;
-}
+use information_elements;

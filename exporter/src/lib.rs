@@ -26,8 +26,10 @@ pub mod sflow;
 pub mod template;
 pub mod transport;
 
+mod bgp_route;
 mod exporting_process;
 mod flow_printer;
+mod flow_template;
 mod interface_names;
 mod observation;
 mod record;
@@ -36,9 +38,13 @@ mod template_schedule;
 mod time;
 
 pub use account::{ExportAccount, ExportCounts, LimitReason, LossReason, SendErrorKind};
+pub use bgp_route::{
+    BgpAttributes, BgpOrigin, BgpPathSegment, BgpPathSegmentKind, BgpRoute, OriginValidation,
+};
 pub use encode::Format;
 pub use exporting_process::{ExportEvent, ExportSettings, ExportSettingsError, ExportingProcess};
 pub use flow_printer::{FlowPrinter, LineStyle};
+pub use flow_template::FieldGroups;
 pub use interface_names::InterfaceNames;
 pub use observation::{InterfaceInfo, ObservationContext, Selector, SelectorAlgorithm};
 pub use record::{FlowDirection, FlowEndReason, FlowRecord, Tally};

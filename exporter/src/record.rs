@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Add, AddAssign, Sub, SubAssign};
+use std::sync::Arc;
+
+use crate::bgp_route::{BgpRoute, OriginValidation};
 
 /// One expired Flow, ready for export (a Flow Record, RFC 7011, section 2).
 ///
@@ -57,8 +60,26 @@ pub struct FlowRecord {
     pub source_prefix_length: u8,
     /// Length of the route that covers the destination, in bits; 0 = unknown.
     pub destination_prefix_length: u8,
-    /// BGP next hop towards the destination, if known.
+    /// AS of the neighbour from which the route of the source comes, the first of its path; 0 = unknown.
+    pub bgp_prev_adjacent_as_number: u32,
+    /// AS of the neighbour towards the destination, the first of the path of its route; 0 = unknown.
+    pub bgp_next_adjacent_as_number: u32,
+    /// BGP next hop towards the destination, if known. It may be of another family than the addresses (RFC 8950).
     pub bgp_next_hop: Option<IpAddr>,
+    /// BGP route of the source; `None` = no route. A route of the own AS is one with an empty path.
+    pub source_route: Option<Arc<BgpRoute>>,
+    /// BGP route of the destination; `None` = no route.
+    pub destination_route: Option<Arc<BgpRoute>>,
+    /// Whether the route of the source comes from the AS that may announce it; `None` = not asked.
+    pub source_rpki: Option<OriginValidation>,
+    /// Whether the route of the destination comes from the AS that may announce it; `None` = not asked.
+    pub destination_rpki: Option<OriginValidation>,
+    /// Number that the operator gave to such flows (pmacct's `tag`); 0 = none.
+    pub tag: u64,
+    /// Second such number (pmacct's `tag2`); 0 = none.
+    pub tag2: u64,
+    /// Text that the operator gave to such flows (pmacct's `label`).
+    pub label: Option<Arc<str>>,
     /// Next hop of the route by which the packets left, if known. Binary formats carry it only if it is of the
     /// family of the addresses.
     pub ip_next_hop: Option<IpAddr>,
@@ -161,7 +182,16 @@ impl FlowRecord {
             bgp_destination_as_number: 0,
             source_prefix_length: 0,
             destination_prefix_length: 0,
+            bgp_prev_adjacent_as_number: 0,
+            bgp_next_adjacent_as_number: 0,
             bgp_next_hop: None,
+            source_route: None,
+            destination_route: None,
+            source_rpki: None,
+            destination_rpki: None,
+            tag: 0,
+            tag2: 0,
+            label: None,
             ip_next_hop: None,
             mpls_top_label: None,
             layer2_segment_id: 0,
@@ -270,5 +300,16 @@ impl Sub for Tally {
 impl SubAssign for Tally {
     fn sub_assign(&mut self, other: Self) {
         *self = *self - other;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FlowRecord;
+
+    /// Records are copied for each export and wait by the thousand.
+    #[test]
+    fn a_record_is_small() {
+        assert!(size_of::<FlowRecord>() <= 224, "{} octets", size_of::<FlowRecord>());
     }
 }

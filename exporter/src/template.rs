@@ -1,10 +1,9 @@
-//! Template Records, and the macro that makes a template and its record writer from one list of fields.
+//! Template Records, and the macro that makes a template of options data and its record writer from one list of fields.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::encode::{Framing, Full, Message};
 use crate::information_element::InformationElement;
-use crate::record::FlowRecord;
 
 /// Template ID (RFC 7011, section 3.4.1): always 256 or more, since lower Set IDs are reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +20,11 @@ impl TemplateId {
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
+    }
+
+    /// The one with this [`index`](Self::index), below 65280.
+    pub(crate) const fn at(index: u16) -> Self {
+        Self(index.saturating_add(256))
     }
 
     /// Counted from 0.
@@ -45,31 +49,41 @@ pub enum ScopeFieldType {
 pub struct FieldSpecifier {
     id: u16,
     length: u16,
+    /// 0 = none.
+    enterprise_number: u32,
 }
 
 impl FieldSpecifier {
-    /// Octets of a Field Specifier on the wire (no Enterprise Number).
-    pub const ENCODED_LENGTH: usize = 4;
+    /// The length that stands for variable length (RFC 7011, section 7).
+    pub const VARIABLE_LENGTH: u16 = u16::MAX;
 
     /// `length` in octets: the element's own, or less where reduced-size encoding is allowed
-    /// (RFC 7011, section 6.2); else `None`.
+    /// (RFC 7011, section 6.2), or [`VARIABLE_LENGTH`](Self::VARIABLE_LENGTH) if the element has no length of its own;
+    /// else `None`.
     #[must_use]
     pub const fn new(information_element: InformationElement, length: u16) -> Option<Self> {
         if information_element.abstract_data_type().allows(length) {
-            Some(Self { id: information_element.id(), length })
+            Some(Self {
+                id: information_element.id(),
+                length,
+                enterprise_number: information_element.enterprise_number(),
+            })
         } else {
             None
         }
     }
 
-    /// A field of the length that NetFlow v9 exporters give it, which may differ from the registry's.
+    /// A field of the length that NetFlow v9 exporters give it, which may differ from the registry's. There is no variable
+    /// length, and there are no Enterprise Numbers.
     #[must_use]
     pub const fn netflow_v9(information_element: InformationElement, length: u16) -> Option<Self> {
+        let is_ipfix_only = length == Self::VARIABLE_LENGTH || information_element.enterprise_number() != 0;
         match information_element {
             // One octet in RFC 3954, section 8; exporters with more samplers have long used two or four.
             InformationElement::SamplerId if length == 2 => {
-                Some(Self { id: information_element.id(), length })
+                Some(Self { id: information_element.id(), length, enterprise_number: 0 })
             }
+            _ if is_ipfix_only => None,
             _ => Self::new(information_element, length),
         }
     }
@@ -77,7 +91,7 @@ impl FieldSpecifier {
     /// A scope field of NetFlow v9. Its length is free (RFC 3954, section 6.1); `None` only if it is 0.
     #[must_use]
     pub const fn scope(scope: ScopeFieldType, length: u16) -> Option<Self> {
-        if length > 0 { Some(Self { id: scope as u16, length }) } else { None }
+        if length > 0 { Some(Self { id: scope as u16, length, enterprise_number: 0 }) } else { None }
     }
 
     /// Number of the Information Element or, in a scope of NetFlow v9, of the [`ScopeFieldType`].
@@ -86,47 +100,66 @@ impl FieldSpecifier {
         self.id
     }
 
-    /// Octets of the field in a Data Record.
+    /// Octets of the field in a Data Record, or [`VARIABLE_LENGTH`](Self::VARIABLE_LENGTH).
     #[must_use]
     pub const fn length(self) -> u16 {
         self.length
+    }
+
+    /// Private Enterprise Number; `None` for the elements of IANA's registry.
+    #[must_use]
+    pub const fn enterprise_number(self) -> Option<u32> {
+        if self.enterprise_number == 0 { None } else { Some(self.enterprise_number) }
+    }
+
+    /// Octets of the Field Specifier itself on the wire.
+    #[must_use]
+    pub const fn encoded_length(self) -> usize {
+        if self.enterprise_number == 0 { 4 } else { 8 }
     }
 }
 
 /// Template Record or Options Template Record (RFC 7011, sections 3.4.1 and 3.4.2): which fields a Data Record has,
 /// in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TemplateRecord {
+pub struct TemplateRecord<'fields> {
     /// The Set ID of Data Sets this template describes.
     pub template_id: TemplateId,
     /// How many of the fields, the first ones, are the scope; 0 if this is no Options Template.
     pub scope_field_count: usize,
-    /// Fields in wire order.
-    pub field_specifiers: &'static [FieldSpecifier],
+    /// Fields in wire order, in groups that mean nothing on the wire.
+    pub field_specifiers: &'fields [&'static [FieldSpecifier]],
 }
 
-impl TemplateRecord {
+impl TemplateRecord<'_> {
     /// Whether this is an Options Template Record.
     #[must_use]
     pub const fn is_options_template(&self) -> bool {
         self.scope_field_count > 0
     }
 
+    /// Fields, those of the scope included.
+    #[must_use]
+    pub fn field_count(&self) -> usize {
+        self.field_specifiers.iter().map(|group| group.len()).sum()
+    }
+
     /// Octets of the Template Record itself on the wire.
     #[must_use]
-    pub const fn encoded_length(&self) -> usize {
+    pub fn encoded_length(&self) -> usize {
         let header = if self.is_options_template() { 6 } else { 4 };
-        header + self.field_specifiers.len() * FieldSpecifier::ENCODED_LENGTH
+        let fields = self.field_specifiers.iter().copied().flatten();
+        header + fields.map(|field| field.encoded_length()).sum::<usize>()
     }
 }
 
-/// A template with the writer of its Data Records. Implemented by [`template!`] only.
+/// A template of options data with the writer of its Data Records. Implemented by [`template!`] only.
 pub(crate) trait RecordTemplate {
     /// What one Data Record is made of.
     type Record;
     /// What else its fields need.
     type Context;
-    const TEMPLATE_RECORD: TemplateRecord;
+    const TEMPLATE_RECORD: TemplateRecord<'static>;
 
     /// Appends one Data Record, or leaves `message` as it is if there is no room.
     fn append(
@@ -137,18 +170,12 @@ pub(crate) trait RecordTemplate {
     ) -> Result<(), Full>;
 }
 
-/// The templates of Flow Records and the choice between them. Implemented by [`flow_templates!`] only.
-pub(crate) trait FlowTemplates {
-    const TEMPLATE_RECORDS: &'static [TemplateRecord];
-
-    /// Appends one Data Record, or leaves `message` as it is if there is no room.
-    fn append(message: &mut Message, framing: Framing, record: &FlowRecord) -> Result<(), Full>;
-}
-
 /// What differs between the IPv4 and the IPv6 template.
 pub(crate) trait AddressFamily {
     const SOURCE_ADDRESS: InformationElement;
     const DESTINATION_ADDRESS: InformationElement;
+    const SOURCE_PREFIX_LENGTH: InformationElement;
+    const DESTINATION_PREFIX_LENGTH: InformationElement;
     const IP_NEXT_HOP: InformationElement;
     const ICMP_TYPE_CODE: InformationElement;
     const IP_VERSION: u8;
@@ -160,6 +187,8 @@ pub(crate) trait AddressFamily {
 impl AddressFamily for Ipv4Addr {
     const SOURCE_ADDRESS: InformationElement = InformationElement::SourceIpv4Address;
     const DESTINATION_ADDRESS: InformationElement = InformationElement::DestinationIpv4Address;
+    const SOURCE_PREFIX_LENGTH: InformationElement = InformationElement::SourceIpv4PrefixLength;
+    const DESTINATION_PREFIX_LENGTH: InformationElement = InformationElement::DestinationIpv4PrefixLength;
     const IP_NEXT_HOP: InformationElement = InformationElement::IpNextHopIpv4Address;
     const ICMP_TYPE_CODE: InformationElement = InformationElement::IcmpTypeCodeIpv4;
     const IP_VERSION: u8 = 4;
@@ -175,6 +204,8 @@ impl AddressFamily for Ipv4Addr {
 impl AddressFamily for Ipv6Addr {
     const SOURCE_ADDRESS: InformationElement = InformationElement::SourceIpv6Address;
     const DESTINATION_ADDRESS: InformationElement = InformationElement::DestinationIpv6Address;
+    const SOURCE_PREFIX_LENGTH: InformationElement = InformationElement::SourceIpv6PrefixLength;
+    const DESTINATION_PREFIX_LENGTH: InformationElement = InformationElement::DestinationIpv6PrefixLength;
     const IP_NEXT_HOP: InformationElement = InformationElement::IpNextHopIpv6Address;
     const ICMP_TYPE_CODE: InformationElement = InformationElement::IcmpTypeCodeIpv6;
     const IP_VERSION: u8 = 6;
@@ -267,13 +298,13 @@ macro_rules! template {
             impl RecordTemplate for $name {
                 type Record = $record_type;
                 type Context = $context_type;
-                const TEMPLATE_RECORD: TemplateRecord = TemplateRecord {
+                const TEMPLATE_RECORD: TemplateRecord<'static> = TemplateRecord {
                     template_id: match TemplateId::new($id) {
                         Some(id) => id,
                         None => panic!("Template ID below 256"),
                     },
                     scope_field_count: SCOPE.len(),
-                    field_specifiers: FIELDS,
+                    field_specifiers: &[FIELDS],
                 };
 
                 #[inline]
@@ -283,9 +314,7 @@ macro_rules! template {
                     $record: &Self::Record,
                     $context: Self::Context,
                 ) -> Result<(), $crate::encode::Full> {
-                    let octets: &mut [u8; LENGTH] =
-                        message.data_record(&Self::TEMPLATE_RECORD, framing)?;
-                    let rest = octets.as_mut_slice();
+                    let rest = message.data_record_in_new_set(&Self::TEMPLATE_RECORD, framing, LENGTH)?;
                     $(
                         let Some((field, rest)) = rest.split_first_chunk_mut::<{ size_of::<$scope_type>() }>()
                         else {
@@ -308,131 +337,6 @@ macro_rules! template {
     };
 }
 pub(crate) use template;
-
-/// Defines [`FlowTemplates`]: for each address family a template with the fields of `every` record, and others with
-/// those of `mpls`, `overlay` and `sampled` beside them, one for each combination, so that no record has fields for
-/// what it does not have: to collectors the mere presence of some of them means something.
-///
-/// In the lists, `Address` is the address type of the family.
-macro_rules! flow_templates {
-    ($name:ident, $specifier:path, $arguments:tt;
-     every { $($every:tt)+ }
-     mpls { $($mpls:tt)+ }
-     overlay { $($overlay:tt)+ }
-     sampled { $($sampled:tt)+ }) => {
-        pub(crate) struct $name;
-
-        const _: () = {
-            use $crate::record::{AddressPair, FlowRecord};
-            use $crate::template::{FlowTemplates, RecordTemplate, TemplateRecord, flow_templates, template};
-
-            struct Plain<Address>(Address);
-            struct Mpls<Address>(Address);
-            struct Overlay<Address>(Address);
-            struct OverlayMpls<Address>(Address);
-            struct Sampled<Address>(Address);
-            struct SampledMpls<Address>(Address);
-            struct SampledOverlay<Address>(Address);
-            struct SampledOverlayMpls<Address>(Address);
-
-            flow_templates!(@pair Plain, 256, 257, $specifier, $arguments,
-                { $($every)+ });
-            flow_templates!(@pair Mpls, 258, 259, $specifier, $arguments,
-                { $($every)+ $($mpls)+ });
-            flow_templates!(@pair Overlay, 260, 261, $specifier, $arguments,
-                { $($every)+ $($overlay)+ });
-            flow_templates!(@pair OverlayMpls, 262, 263, $specifier, $arguments,
-                { $($every)+ $($mpls)+ $($overlay)+ });
-            flow_templates!(@pair Sampled, 264, 265, $specifier, $arguments,
-                { $($every)+ $($sampled)+ });
-            flow_templates!(@pair SampledMpls, 266, 267, $specifier, $arguments,
-                { $($every)+ $($mpls)+ $($sampled)+ });
-            flow_templates!(@pair SampledOverlay, 268, 269, $specifier, $arguments,
-                { $($every)+ $($overlay)+ $($sampled)+ });
-            flow_templates!(@pair SampledOverlayMpls, 270, 271, $specifier, $arguments,
-                { $($every)+ $($mpls)+ $($overlay)+ $($sampled)+ });
-
-            impl FlowTemplates for $name {
-                const TEMPLATE_RECORDS: &'static [TemplateRecord] = &[
-                    Plain::<Ipv4Addr>::TEMPLATE_RECORD,
-                    Plain::<Ipv6Addr>::TEMPLATE_RECORD,
-                    Mpls::<Ipv4Addr>::TEMPLATE_RECORD,
-                    Mpls::<Ipv6Addr>::TEMPLATE_RECORD,
-                    Overlay::<Ipv4Addr>::TEMPLATE_RECORD,
-                    Overlay::<Ipv6Addr>::TEMPLATE_RECORD,
-                    OverlayMpls::<Ipv4Addr>::TEMPLATE_RECORD,
-                    OverlayMpls::<Ipv6Addr>::TEMPLATE_RECORD,
-                    Sampled::<Ipv4Addr>::TEMPLATE_RECORD,
-                    Sampled::<Ipv6Addr>::TEMPLATE_RECORD,
-                    SampledMpls::<Ipv4Addr>::TEMPLATE_RECORD,
-                    SampledMpls::<Ipv6Addr>::TEMPLATE_RECORD,
-                    SampledOverlay::<Ipv4Addr>::TEMPLATE_RECORD,
-                    SampledOverlay::<Ipv6Addr>::TEMPLATE_RECORD,
-                    SampledOverlayMpls::<Ipv4Addr>::TEMPLATE_RECORD,
-                    SampledOverlayMpls::<Ipv6Addr>::TEMPLATE_RECORD,
-                ];
-
-                #[inline]
-                fn append(
-                    message: &mut $crate::encode::Message,
-                    framing: $crate::encode::Framing,
-                    record: &FlowRecord,
-                ) -> Result<(), $crate::encode::Full> {
-                    match record.address_pair() {
-                        AddressPair::V4(pair) => append(message, framing, record, pair),
-                        AddressPair::V6(pair) => append(message, framing, record, pair),
-                    }
-                }
-            }
-
-            #[inline]
-            fn append<Address>(
-                message: &mut $crate::encode::Message,
-                framing: $crate::encode::Framing,
-                record: &FlowRecord,
-                pair: (Address, Address),
-            ) -> Result<(), $crate::encode::Full>
-            where
-                Plain<Address>: RecordTemplate<Record = FlowRecord, Context = (Address, Address)>,
-                Mpls<Address>: RecordTemplate<Record = FlowRecord, Context = (Address, Address)>,
-                Overlay<Address>: RecordTemplate<Record = FlowRecord, Context = (Address, Address)>,
-                OverlayMpls<Address>: RecordTemplate<Record = FlowRecord, Context = (Address, Address)>,
-                Sampled<Address>: RecordTemplate<Record = FlowRecord, Context = (Address, Address)>,
-                SampledMpls<Address>: RecordTemplate<Record = FlowRecord, Context = (Address, Address)>,
-                SampledOverlay<Address>: RecordTemplate<Record = FlowRecord, Context = (Address, Address)>,
-                SampledOverlayMpls<Address>: RecordTemplate<Record = FlowRecord, Context = (Address, Address)>,
-            {
-                match (record.is_sampled(), record.is_in_overlay(), record.is_labelled()) {
-                    (false, false, false) => Plain::<Address>::append(message, framing, record, pair),
-                    (false, false, true) => Mpls::<Address>::append(message, framing, record, pair),
-                    (false, true, false) => Overlay::<Address>::append(message, framing, record, pair),
-                    (false, true, true) => OverlayMpls::<Address>::append(message, framing, record, pair),
-                    (true, false, false) => Sampled::<Address>::append(message, framing, record, pair),
-                    (true, false, true) => SampledMpls::<Address>::append(message, framing, record, pair),
-                    (true, true, false) => SampledOverlay::<Address>::append(message, framing, record, pair),
-                    (true, true, true) => SampledOverlayMpls::<Address>::append(message, framing, record, pair),
-                }
-            }
-        };
-    };
-    (@pair $pair:ident, $ipv4:literal, $ipv6:literal, $specifier:path, $arguments:tt, $fields:tt) => {
-        flow_templates!(@one $pair, $ipv4, Ipv4Addr, $specifier, $arguments, $fields);
-        flow_templates!(@one $pair, $ipv6, Ipv6Addr, $specifier, $arguments, $fields);
-    };
-    (@one $pair:ident, $id:literal, $address:ty, $specifier:path,
-     ($record:ident, $source:ident, $destination:ident), $fields:tt) => {
-        const _: () = {
-            type Address = $address;
-
-            template! {
-                $pair<$address> = $id with ($record, ($source, $destination)): (FlowRecord, (Address, Address));
-                scope $specifier, {}
-                fields $specifier, $fields
-            }
-        };
-    };
-}
-pub(crate) use flow_templates;
 
 #[cfg(test)]
 mod tests {

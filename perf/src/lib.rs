@@ -7,6 +7,7 @@
 
 pub mod cpu;
 pub mod frames;
+pub mod full_table;
 pub mod generator;
 pub mod headers;
 pub mod interface;
@@ -14,4 +15,5 @@ pub mod machine;
 pub mod netns;
 mod object;
 pub mod pass;
+pub mod random;
 pub mod vary;

@@ -1,5 +1,6 @@
 //! The command line, as typed.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,12 +33,40 @@ pub enum Command {
     },
     /// Say whether `run` would work here, and what would make it work or work better
     Doctor(Doctor),
+    /// Show the routes of the running daemon to an address
+    Route {
+        /// The address
+        address: IpAddr,
+        /// Only those of the peer with this address or name
+        #[arg(long, value_name = "PEER")]
+        peer: Option<String>,
+        /// Which daemon, and how to write its answer.
+        #[command(flatten)]
+        control: Control,
+    },
+    /// Show the BGP peers of the running daemon
+    Peers {
+        /// Which daemon, and how to write its answer.
+        #[command(flatten)]
+        control: Control,
+    },
     /// End the counting that goes on in the kernel without pathflow, after a crash or with `capture.pin`
     Detach {
         /// Interfaces to detach from [default: all]
         #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
         interface: Vec<String>,
     },
+}
+
+/// Flags of what asks a running daemon.
+#[derive(Args, Debug)]
+pub struct Control {
+    /// Its configuration file, which may name another socket
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `pathflow run`.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use pathflow_exporter::sflow::AgentSettingsError;
 use pathflow_exporter::{ExportSettingsError, TlsError, UdpError};
@@ -60,6 +61,28 @@ pub enum RunError {
     Listen {
         /// As configured.
         address: SocketAddr,
+        /// From the system.
+        error: io::Error,
+    },
+    /// The BGP speaker cannot start.
+    #[error("bgp: {0}")]
+    Bgp(String),
+    /// The address of the BMP station cannot be had.
+    #[error("bmp.listen: {address}: {error}")]
+    Bmp {
+        /// As configured.
+        address: SocketAddr,
+        /// From the system.
+        error: io::Error,
+    },
+    /// A file with validated ROA payloads cannot be used.
+    #[error("rpki.file: {0}")]
+    Rpki(String),
+    /// The socket for questions cannot be had.
+    #[error("control.socket: {}: {error}", path.display())]
+    Control {
+        /// As configured.
+        path: PathBuf,
         /// From the system.
         error: io::Error,
     },

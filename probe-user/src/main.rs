@@ -12,9 +12,10 @@ use clap::error::ErrorKind;
 use crossbeam_channel::bounded;
 use mimalloc::MiMalloc;
 use pathflow::capture::pin;
-use pathflow::cli::{Cli, Command, Doctor, Replay};
+use pathflow::cli::{Cli, Command, Control, Doctor, Replay};
 use pathflow::config::raw::Raw;
 use pathflow::config::{self, Config, Overrides};
+use pathflow::control::{self, Request};
 use pathflow::doctor::{self, Plan};
 use pathflow::host::System;
 use pathflow::interfaces::interfaces;
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
         }
         Command::Check { file } => check(&file),
         Command::Doctor(flags) => doctor(flags),
+        Command::Route { address, peer, control } => ask(&Request::Route { address, peer }, control),
+        Command::Peers { control } => ask(&Request::Peers, control),
         Command::Detach { interface } => detach(&interface),
     };
     result.unwrap_or_else(|error| {
@@ -91,6 +94,19 @@ fn doctor(flags: Doctor) -> anyhow::Result<ExitCode> {
     // If nobody reads it, the exit status still says so.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(if findings.is_fit() { ExitCode::SUCCESS } else { ExitCode::from(CANNOT_START) })
+}
+
+/// Asks the running daemon; the exit status is 1 if it has no answer.
+fn ask(request: &Request, flags: Control) -> anyhow::Result<ExitCode> {
+    let Control { config, json } = flags;
+    let raw = config.as_deref().map_or_else(|| Ok(Raw::default()), config::read)?;
+    let socket = Path::new(&raw.control.socket);
+    let response = control::ask(socket, request)
+        .with_context(|| format!("{}: no answer of a daemon with BGP peers", socket.display()))?;
+    let text = if json { serde_json::to_string(&response)? + "\n" } else { response.text() };
+    // If nobody reads it, the exit status still says so.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(if response.is_answer() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Ends what goes on in the kernel, and says what it was.

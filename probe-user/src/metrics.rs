@@ -3,6 +3,8 @@
 //! Numbers come from one copy of the [`Books`], so the identities of the ledger hold exactly within a
 //! scrape. No label has unbounded values.
 
+mod bgp;
+mod bgp_output;
 mod sflow;
 
 use std::fmt;
@@ -10,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use pathflow_bgp::rpki::rtr::client::Statistics;
+use pathflow_bgp::speaker::SpeakerHandle;
 use pathflow_common::DropReason;
 use pathflow_exporter::{LimitReason, LossReason, SendErrorKind, Tally};
 use prometheus_client::collector::Collector;
@@ -17,6 +21,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::bgp_output::OutputCounts;
 use crate::capture::FlowTables;
 use crate::capture::pin::CrashLoss;
 use crate::ledger::{Amount, Books, Ledger, PointAccounts};
@@ -134,6 +139,12 @@ pub struct Observed {
     pub samples: SamplePool,
     /// What was sent by sFlow.
     pub sflow: SflowBooks,
+    /// The BGP speaker, if there is one.
+    pub bgp: Option<SpeakerHandle>,
+    /// What the client of the RPKI cache did, if there is one.
+    pub rpki: Option<Arc<Statistics>>,
+    /// Files of what BGP peers have sent.
+    pub bgp_output: OutputCounts,
 }
 
 impl Observed {
@@ -150,6 +161,9 @@ impl Observed {
             points: self.points.table(),
             samples: self.samples.totals(),
             sflow: self.sflow.collectors(),
+            bgp: self.bgp.as_ref().and_then(bgp::Bgp::of),
+            rpki: self.rpki.clone(),
+            bgp_output: self.bgp_output.clone(),
         }));
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry)?;
@@ -165,6 +179,9 @@ struct Scrape {
     points: Arc<PointTable>,
     samples: Vec<(u16, SampleTotals)>,
     sflow: Vec<CollectorBooks>,
+    bgp: Option<bgp::Bgp>,
+    rpki: Option<Arc<Statistics>>,
+    bgp_output: OutputCounts,
 }
 
 /// Rows of a family: label values in the order of its label names, and the value.
@@ -556,6 +573,9 @@ impl Collector for Scrape {
         self.packets(&mut encoder)?;
         self.header_samples(&mut encoder)?;
         sflow::encode(&mut encoder, &self.sflow)?;
+        bgp::encode(&mut encoder, self.bgp.as_ref(), self.rpki.as_deref())?;
+        let lost = self.bgp.as_ref().map_or(0, bgp::Bgp::lost_events);
+        bgp_output::encode(&mut encoder, &self.bgp_output, lost)?;
         self.flows(&mut encoder)?;
         self.sinks(&mut encoder)?;
         self.durations(&mut encoder)

@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use pathflow_bgp::RouteTable;
 use pathflow_exporter::{
     ExportingProcess, FlowPrinter, InterfaceNames, LineStyle, Session, Stdout, TcpSettings, TlsSettings,
     Transport, Udp, UdpSettings,
@@ -20,10 +19,11 @@ use crate::captures::Shared;
 use crate::clock::Clock;
 use crate::config::raw::{Distribution, StdoutStyle};
 use crate::config::{Config, ExportProcess, ExportTransport};
-use crate::enrich::Enricher;
+use crate::enrich::RouteSource;
 use crate::error::RunError;
 use crate::export::{
-    Failover, Output, Pacer, RecordSelection, Share, SharedContext, Sink, SinkParts, SinkQueue,
+    Failover, Output, Pacer, RecordSampling, RecordSelection, Share, SharedContext, Sink, SinkParts,
+    SinkQueue,
 };
 use crate::ledger::{Books, Ledger};
 use crate::metering::FlowCache;
@@ -77,7 +77,13 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`RunError`] if an output cannot be opened or a thread not be started.
-    pub fn start(config: &Config, shared: &Shared, pace: Pace, stop: &Stop) -> Result<Self, RunError> {
+    pub fn start(
+        config: &Config,
+        shared: &Shared,
+        pace: Pace,
+        routing: &RouteSource,
+        stop: &Stop,
+    ) -> Result<Self, RunError> {
         let outputs = outputs(config)?;
         let ledger =
             Arc::new(Ledger::new(outputs.iter().map(|opened| (opened.format, opened.destination()))));
@@ -87,7 +93,6 @@ impl Pipeline {
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
         let (emptied, pool) = bounded(count * SHARD_QUEUE);
-        let enricher = Arc::new(Enricher::new(RouteTable::new()));
         let (mut shards, mut shard_threads) = (Vec::new(), Vec::new());
         for number in 0..count {
             let (sender, messages) = bounded(SHARD_QUEUE);
@@ -98,7 +103,8 @@ impl Pipeline {
                 ledger: Arc::clone(&ledger),
                 points: Arc::clone(&shared.points),
                 names: shared.names.clone(),
-                enricher: Arc::clone(&enricher),
+                enricher: routing.enricher(),
+                hold: routing.hold.clone(),
                 sinks: sinks.clone(),
                 pace,
                 latencies: Arc::clone(&latencies),
@@ -128,6 +134,7 @@ struct Opened {
     /// The collector, or each of those that stand in for each other.
     destinations: Vec<String>,
     selection: RecordSelection,
+    sampling: Option<RecordSampling>,
     output: Output,
     queue_records: usize,
     /// Records in a second.
@@ -164,6 +171,7 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
             format,
             destinations: vec!["stdout".to_owned()],
             selection: RecordSelection::default(),
+            sampling: None,
             output: Output::Lines(Box::new(printer)),
             queue_records: config.queue_records,
             pace: None,
@@ -183,6 +191,7 @@ fn open_process(process: &ExportProcess, outputs: &mut Vec<Opened>) -> Result<()
             format: process.settings.format.as_str(),
             destinations: destinations.iter().map(ToString::to_string).collect(),
             selection: RecordSelection::new(process.conditions.clone(), share),
+            sampling: RecordSampling::new(process.sampling_interval),
             output,
             queue_records: process.queue_records,
             pace: process.pace,
@@ -242,6 +251,7 @@ fn start_sinks(
             number,
             destinations: opened.destinations,
             selection: opened.selection,
+            sampling: opened.sampling,
             output: opened.output,
             ledger: Arc::clone(ledger),
             clock,

@@ -17,6 +17,7 @@ use crate::capture::pcap::{FilePacket, PacketFile, PcapFileError};
 use crate::captures::Shared;
 use crate::clock::Reading;
 use crate::config::Config;
+use crate::enrich::{CurrentSettings, RouteSource};
 use crate::error::RunError;
 use crate::export::SharedContext;
 use crate::interfaces::NameTable;
@@ -47,7 +48,9 @@ pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunErr
         Err(_) if stop.is_pulled() => None,
         Err(error) => return Err(error.into()),
     };
-    let pipeline = Pipeline::start(config, &shared(file), Pace::WaitForSinks, stop)?;
+    let routes =
+        RouteSource { settings: CurrentSettings::new(config.enrich.clone()), ..RouteSource::default() };
+    let pipeline = Pipeline::start(config, &shared(file), Pace::WaitForSinks, &routes, stop)?;
     let mut replay = Replay::new(config, &pipeline);
     let mut fault = None;
     // Once the stop is pulled the file is at its end, after what has been read of it already.

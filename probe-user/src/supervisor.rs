@@ -34,6 +34,7 @@ use crate::metering::samples::{SamplePool, SampleTotals};
 use crate::metering::shard::Pace;
 use crate::metrics::Observed;
 use crate::pipeline::{CLOSE_TIME, Ended, Pipeline, join, spawn};
+use crate::routing::Routing;
 use crate::sflow::{SampleReader, Sflow, SflowEnded};
 use crate::stop::Stop;
 
@@ -119,7 +120,8 @@ fn capture(
         names: NameTable::default(),
         context: SharedContext::default(),
     };
-    let pipeline = Pipeline::start(config, &shared, Pace::NeverWait, stop)?;
+    let routing = Routing::start(config)?;
+    let pipeline = Pipeline::start(config, &shared, Pace::NeverWait, &routing.source, stop)?;
 
     let sflow = config.sflow.as_ref().map(|settings| Sflow::start(settings, &shared, clock)).transpose()?;
     let reader = SampleReader::start(ring, samples.clone(), sflow.as_ref().map(Sflow::queue))?;
@@ -169,13 +171,16 @@ fn capture(
             points: Arc::clone(&shared.points),
             samples: samples.clone(),
             sflow: sflow.as_ref().map(Sflow::books).unwrap_or_default(),
+            bgp: routing.speaker.clone(),
+            rpki: routing.cache.clone(),
+            bgp_output: routing.output_counts(),
         };
         let stalled_after = config.drain_interval * STALLED_INTERVALS + Duration::from_secs(1);
         // Serves until the process ends, so nobody waits for it.
         spawn("http".to_owned(), move || server.run(observed, stalled_after))?;
     }
 
-    follow(&mut captures, config, &monitor, first, events);
+    follow(&mut captures, (config, &routing), &monitor, first, events);
     if config.pin {
         info!("stopping: exporting what is held; what is pinned stays attached");
     } else {
@@ -187,6 +192,8 @@ fn capture(
     reader.finish();
     let sflow = finish_sflow(sflow, &samples);
     let ended = Ended { sflow, ..pipeline.finish(stop.has_failed()) };
+    // The last records had their routes.
+    routing.finish();
     if let Some(pins) = pins.as_ref().filter(|_| config.pin) {
         pins.ended();
         info!("the kernel goes on counting until the next start; `pathflow detach` ends that");
@@ -197,7 +204,7 @@ fn capture(
 /// Follows interfaces and settings until the end is heard, or everybody is gone who could say it.
 fn follow(
     captures: &mut Captures,
-    config: &Config,
+    (config, routing): (&Config, &Routing),
     monitor: &Monitor,
     mut snapshot: Snapshot,
     events: &Events,
@@ -217,10 +224,14 @@ fn follow(
             },
             recv(reloaded) -> settings => match settings {
                 Ok(settings) => {
-                    if settings.is_more_than_interfaces(config) {
-                        warn!("of the new settings, only those of interfaces hold; the others need a restart");
+                    if settings.needs_restart(config) {
+                        warn!(
+                            "of the new settings, only those of interfaces, routes and BGP peers hold; \
+                             the others need a restart"
+                        );
                     }
                     info!("interfaces are captured by the new settings");
+                    routing.reload(&settings);
                     captures.set_rules(settings.interfaces);
                     captures.follow(&snapshot);
                 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod codegen;
 mod ebpf;
 mod goflow2;
 mod process;
@@ -57,6 +58,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Make the sources that are made from tables
+    Codegen,
     /// Check the rules that neither rustfmt nor clippy knows
     Tidy,
 }
@@ -76,6 +79,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Run { arguments } => build::run(&arguments)?,
         Command::Test { filter } => return test::run(filter.as_deref()),
         Command::Bench { arguments } => build::bench(&arguments)?,
+        Command::Codegen => codegen::run()?,
         Command::Tidy => tidy::run()?,
     }
     Ok(ExitCode::SUCCESS)

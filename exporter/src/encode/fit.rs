@@ -12,11 +12,12 @@ pub struct Fit {
     parts: u32,
     /// First and last packet, in milliseconds since the Unix epoch, if they have to differ from the record's.
     times: Option<[u64; 2]>,
+    leaves_out: bool,
 }
 
 impl Fit {
     /// The format carries all that it has fields for.
-    pub(super) const WHOLE: Self = Self { limits: 0, parts: 1, times: None };
+    pub(super) const WHOLE: Self = Self { limits: 0, parts: 1, times: None, leaves_out: false };
 
     /// In how many records the format carries it.
     #[must_use]
@@ -45,6 +46,9 @@ impl Fit {
             part.flow_start_milliseconds = start;
             part.flow_end_milliseconds = end;
         }
+        if self.leaves_out {
+            (part.source_route, part.destination_route, part.label) = (None, None, None);
+        }
         if self.parts > 1 {
             part.packet_delta_count = self.share(record.packet_delta_count, index);
             part.octet_delta_count = self.share(record.octet_delta_count, index);
@@ -59,6 +63,11 @@ impl Fit {
     pub(super) const fn split(&mut self, parts: u32) {
         self.parts = parts;
         self.limit(LimitReason::CountersOver32Bits);
+    }
+
+    pub(super) const fn leave_out(&mut self) {
+        self.leaves_out = true;
+        self.limit(LimitReason::FieldsOverMessageSize);
     }
 
     pub(super) const fn set_times(&mut self, times: [u64; 2]) {

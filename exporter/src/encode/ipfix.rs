@@ -2,12 +2,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::variable_length::CommunitiesAndTags;
 use super::{Framing, Full, Message, MessageFormat, Stream};
+use crate::flow_template::{FieldGroups, flow_templates};
 use crate::information_element::InformationElement as Ie;
 use crate::observation::{InterfaceInfo, Selector, SelectorAlgorithm, fixed_length};
 use crate::sequence::SequenceRule;
 use crate::statistics::Statistics;
-use crate::template::{AddressFamily, RecordTemplate as _, TemplateRecord, flow_templates, template};
+use crate::template::{AddressFamily, FieldSpecifier, RecordTemplate as _, TemplateRecord, template};
 use crate::time::ExportTime;
 
 const VERSION: u16 = 10;
@@ -20,13 +22,13 @@ pub struct Ipfix {
 }
 
 impl Ipfix {
-    pub(super) const fn new(observation_domain_id: u32) -> Self {
-        Self { observation_domain_id, stream: Stream::new(SequenceRule::DataRecords) }
+    pub(super) const fn new(observation_domain_id: u32, groups: FieldGroups) -> Self {
+        Self { observation_domain_id, stream: Stream::new(SequenceRule::DataRecords, groups) }
     }
 }
 
 flow_templates! {
-    Flows, FieldSpecifier::new, (record, source, destination);
+    Flows, FieldSpecifier::new, CommunitiesAndTags, (record, source, destination);
     every {
         Ie::FlowStartMilliseconds, u64 = record.flow_start_milliseconds;
         Ie::FlowEndMilliseconds, u64 = record.flow_end_milliseconds;
@@ -65,6 +67,18 @@ flow_templates! {
         // nfcapd takes the rate from the options data of this Selector. Records without a Selector must not have
         // the field: to nfacctd a 0 means the Selector that it heard of last.
         Ie::SelectorId, u16 = record.selector_id;
+    }
+    route {
+        Address::SOURCE_PREFIX_LENGTH, u8 = record.source_prefix_length;
+        Address::DESTINATION_PREFIX_LENGTH, u8 = record.destination_prefix_length;
+        Ie::BgpNextAdjacentAsNumber, u32 = record.bgp_next_adjacent_as_number;
+        Ie::BgpPrevAdjacentAsNumber, u32 = record.bgp_prev_adjacent_as_number;
+    }
+    bgp_next_hop_ipv4 {
+        Ie::BgpNextHopIpv4Address, Ipv4Addr = Ipv4Addr::or_unspecified(record.bgp_next_hop);
+    }
+    bgp_next_hop_ipv6 {
+        Ie::BgpNextHopIpv6Address, Ipv6Addr = Ipv6Addr::or_unspecified(record.bgp_next_hop);
     }
 }
 
@@ -178,12 +192,12 @@ template! {
 impl MessageFormat for Ipfix {
     type Flows = Flows;
 
-    const STATISTICS_TEMPLATES: &[TemplateRecord] = &[
+    const STATISTICS_TEMPLATES: &[TemplateRecord<'static>] = &[
         MeteringProcessStatistics::TEMPLATE_RECORD,
         MeteringProcessReliability::TEMPLATE_RECORD,
         ExportingProcessReliability::TEMPLATE_RECORD,
     ];
-    const OPTIONS_TEMPLATES: &[TemplateRecord] =
+    const OPTIONS_TEMPLATES: &[TemplateRecord<'static>] =
         &[SystematicSampling::TEMPLATE_RECORD, RandomSampling::TEMPLATE_RECORD, Interfaces::TEMPLATE_RECORD];
     const HEADER_LENGTH: usize = 16;
     const FRAMING: Framing = Framing {
@@ -194,8 +208,8 @@ impl MessageFormat for Ipfix {
     };
 
     /// Options Template Record Header (RFC 7011, section 3.4.2.2).
-    fn options_template_counts(template: &TemplateRecord) -> [u16; 2] {
-        [template.field_specifiers.len() as u16, template.scope_field_count as u16]
+    fn options_template_counts(template: &TemplateRecord<'_>) -> [u16; 2] {
+        [template.field_count() as u16, template.scope_field_count as u16]
     }
 
     fn append_statistics(

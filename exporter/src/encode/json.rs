@@ -2,12 +2,14 @@
 //!
 //! Keys are the field names of [`FlowRecord`]. Numbers are JSON numbers, addresses are strings (RFC 5952),
 //! times are RFC 3339 strings in UTC, direction and end reason are words. Left out when unknown or absent: AS numbers,
-//! prefix lengths, next hops, interface names, MPLS label, layer 2 segment and Selector.
+//! prefix lengths, next hops, routes and their validation, tags, label, interface names, MPLS label, layer 2 segment and
+//! Selector. A route is an object, see [`BgpRoute::json`](crate::BgpRoute::json).
 
 use std::io::Write as _;
 use std::net::IpAddr;
 
 use super::time;
+use crate::bgp_route::{BgpRoute, OriginValidation};
 use crate::interface_names::InterfaceNames;
 use crate::record::FlowRecord;
 
@@ -38,9 +40,18 @@ pub fn append(out: &mut Vec<u8>, record: &FlowRecord, interface_names: &Interfac
     object.number_unless_zero("bgp_destination_as_number", record.bgp_destination_as_number);
     object.number_unless_zero("source_prefix_length", record.source_prefix_length);
     object.number_unless_zero("destination_prefix_length", record.destination_prefix_length);
+    object.number_unless_zero("bgp_prev_adjacent_as_number", record.bgp_prev_adjacent_as_number);
+    object.number_unless_zero("bgp_next_adjacent_as_number", record.bgp_next_adjacent_as_number);
     if let Some(next_hop) = record.bgp_next_hop {
         object.address("bgp_next_hop", next_hop);
     }
+    object.route("source_route", record.source_route.as_deref());
+    object.route("destination_route", record.destination_route.as_deref());
+    object.optional_text("source_rpki", record.source_rpki.map(OriginValidation::as_str));
+    object.optional_text("destination_rpki", record.destination_rpki.map(OriginValidation::as_str));
+    object.number_unless_zero("tag", record.tag);
+    object.number_unless_zero("tag2", record.tag2);
+    object.optional_text("label", record.label.as_deref());
     if let Some(next_hop) = record.ip_next_hop {
         object.address("ip_next_hop", next_hop);
     }
@@ -88,6 +99,13 @@ impl Object<'_> {
         self.out.push(b'"');
         append_address(self.out, address);
         self.out.push(b'"');
+    }
+
+    fn route(&mut self, key: &str, route: Option<&BgpRoute>) {
+        if let Some(route) = route {
+            self.key(key);
+            self.out.extend_from_slice(route.json().as_bytes());
+        }
     }
 
     fn optional_text(&mut self, key: &str, text: Option<&str>) {

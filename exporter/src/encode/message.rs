@@ -1,6 +1,7 @@
 //! The octets of one message.
 
 use super::Full;
+use crate::flow_template::Content;
 use crate::template::{FieldSpecifier, TemplateId, TemplateRecord};
 
 /// How a format writes sets.
@@ -14,24 +15,36 @@ pub(crate) struct Framing {
     pub(super) alignment: usize,
 }
 
-/// Templates by [`TemplateId::index`]; those of options data are not among them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TemplateIds(u16);
+/// Templates of Flow Records by [`TemplateId::index`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TemplateIds([u64; Self::COUNT / 64]);
+
+impl Default for TemplateIds {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
 
 impl TemplateIds {
-    pub(super) const NONE: Self = Self(0);
+    /// Indexes below this can be in it.
+    const COUNT: usize = Content::COUNT;
 
-    pub(super) fn contains(self, id: TemplateId) -> bool {
-        self.0 & Self::bit(id) != 0
+    pub(super) const NONE: Self = Self([0; Self::COUNT / 64]);
+
+    pub(super) fn contains(&self, id: TemplateId) -> bool {
+        let (word, bit) = Self::place(id);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
     }
 
     pub(super) fn insert(&mut self, id: TemplateId) {
-        self.0 |= Self::bit(id);
+        let (word, bit) = Self::place(id);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
     }
 
-    /// 0 for a template of options data.
-    fn bit(id: TemplateId) -> u16 {
-        1_u16.checked_shl(id.index().into()).unwrap_or(0)
+    fn place(id: TemplateId) -> (usize, u64) {
+        (usize::from(id.index() / 64), 1 << (id.index() % 64))
     }
 }
 
@@ -59,7 +72,10 @@ struct OpenSet {
 }
 
 /// Set ID and length, two octets each (RFC 7011, section 3.3.2; RFC 3954, sections 5.2 and 5.3).
-const SET_HEADER_LENGTH: usize = 4;
+pub(super) const SET_HEADER_LENGTH: usize = 4;
+
+/// Says that a Private Enterprise Number follows the Field Length (RFC 7011, section 3.2).
+const ENTERPRISE_BIT: u16 = 1 << 15;
 
 /// The Length of a message or set has two octets.
 const MAX_LENGTH: usize = u16::MAX as usize;
@@ -162,41 +178,41 @@ impl Message {
         self.storage.get_mut(start..end).and_then(|octets| octets.as_mut_array()).ok_or(Full)
     }
 
-    /// Room for one Data Record, in the open set or, if that belongs to another template, in a new one; with its
-    /// template before it if the collector has not been told.
-    ///
-    /// Records of options data have a set each, because of several in one set nfcapd 1.7.1 reads the first only, or
-    /// all as if they were shorter.
+    /// Room of `length` octets for one Flow Record in the open set; `None` if that belongs to another template, or there
+    /// is none.
     #[inline]
-    pub(crate) fn data_record<const LENGTH: usize>(
+    pub(crate) fn flow_record_in_open_set(
         &mut self,
-        template: &TemplateRecord,
+        template_id: TemplateId,
         framing: Framing,
-    ) -> Result<&mut [u8; LENGTH], Full> {
-        let id = template.template_id.get();
-        let is_options = template.is_options_template();
-        let continues = !is_options && matches!(self.open_set, Some(set) if set.id == id);
-        if !continues {
-            return self.data_record_in_new_set(template, framing);
+        length: usize,
+    ) -> Option<Result<&mut [u8], Full>> {
+        if !matches!(self.open_set, Some(set) if set.id == template_id.get()) {
+            return None;
         }
         let start = self.length;
-        let end = start + LENGTH;
+        let end = start + length;
         // Padding of the set belongs to the budget too, although it is written only when the set closes.
         if end.next_multiple_of(framing.alignment) > self.budget {
-            return Err(Full);
+            return Some(Err(Full));
         }
         self.length = end;
         self.flow_records += 1;
-        self.storage.get_mut(start..end).and_then(|octets| octets.as_mut_array()).ok_or(Full)
+        Some(self.storage.get_mut(start..end).ok_or(Full))
     }
 
-    /// Apart, so that the usual path stays short.
+    /// Room of `length` octets for one Data Record in a new set; with its template before it if it is a Flow Record and
+    /// the collector has not been told.
+    ///
+    /// Records of options data have a set each, because of several in one set nfcapd 1.7.1 reads the first only, or
+    /// all as if they were shorter.
     #[inline(never)]
-    fn data_record_in_new_set<const LENGTH: usize>(
+    pub(crate) fn data_record_in_new_set(
         &mut self,
-        template: &TemplateRecord,
+        template: &TemplateRecord<'_>,
         framing: Framing,
-    ) -> Result<&mut [u8; LENGTH], Full> {
+        length: usize,
+    ) -> Result<&mut [u8], Full> {
         let is_options = template.is_options_template();
         let is_new = !is_options && !self.announced.contains(template.template_id);
         let mut start = self.next_set(framing) + SET_HEADER_LENGTH;
@@ -204,13 +220,13 @@ impl Message {
             // Templates are a multiple of the alignment.
             start += template.encoded_length() + SET_HEADER_LENGTH;
         }
-        let end = start + LENGTH;
+        let end = start + length;
         if end.next_multiple_of(framing.alignment) > self.budget {
             return Err(Full);
         }
         if is_new {
             self.close_set(framing);
-            self.template(framing, &[template.field_specifiers.len() as u16], template)?;
+            self.template(framing, &[template.field_count() as u16], template)?;
         }
         self.close_set(framing);
         self.open_set(template.template_id.get());
@@ -220,7 +236,7 @@ impl Message {
         } else {
             self.flow_records += 1;
         }
-        self.storage.get_mut(start..end).and_then(|octets| octets.as_mut_array()).ok_or(Full)
+        self.storage.get_mut(start..end).ok_or(Full)
     }
 
     /// Appends a Template Record or Options Template Record, whose header ends with `counts`.
@@ -230,7 +246,7 @@ impl Message {
         &mut self,
         framing: Framing,
         counts: &[u16],
-        template: &TemplateRecord,
+        template: &TemplateRecord<'_>,
     ) -> Result<(), Full> {
         let is_options = template.is_options_template();
         let set_id = if is_options { framing.options_template_set_id } else { framing.template_set_id };
@@ -248,11 +264,13 @@ impl Message {
         for count in counts {
             self.append_u16(*count);
         }
-        for specifier in template.field_specifiers {
+        for specifier in template.field_specifiers.iter().copied().flatten() {
             self.append_field_specifier(*specifier);
         }
         self.template_records += 1;
-        self.announced.insert(template.template_id);
+        if !is_options {
+            self.announced.insert(template.template_id);
+        }
         Ok(())
     }
 
@@ -262,8 +280,12 @@ impl Message {
     }
 
     fn append_field_specifier(&mut self, specifier: FieldSpecifier) {
-        self.append_u16(specifier.id());
+        let enterprise = specifier.enterprise_number();
+        self.append_u16(specifier.id() | if enterprise.is_some() { ENTERPRISE_BIT } else { 0 });
         self.append_u16(specifier.length());
+        if let Some(number) = enterprise {
+            self.append(&number.to_be_bytes());
+        }
     }
 
     fn open_set(&mut self, id: u16) {

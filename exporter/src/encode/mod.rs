@@ -11,6 +11,7 @@ mod message;
 mod netflow_v5;
 mod netflow_v9;
 mod time;
+mod variable_length;
 
 pub mod json;
 pub mod text;
@@ -18,16 +19,18 @@ pub mod text;
 use std::ops::Range;
 
 use crate::account::LossReason;
+use crate::flow_template::{Content, FieldGroups, FlowTemplates, template_record};
 use crate::observation::{InterfaceInfo, ObservationContext, Selector};
 use crate::record::FlowRecord;
 use crate::sequence::{SequenceNumber, SequenceRule};
 use crate::statistics::Statistics;
-use crate::template::{FlowTemplates, TemplateRecord};
+use crate::template::TemplateRecord;
 use crate::time::ExportTime;
 
 pub use fit::Fit;
 pub use ipfix::Ipfix;
 pub use message::Message;
+use message::SET_HEADER_LENGTH;
 pub(crate) use message::{Framing, TemplateIds};
 pub use netflow_v5::NetflowV5;
 pub use netflow_v9::NetflowV9;
@@ -56,6 +59,18 @@ impl Format {
     }
 }
 
+impl Format {
+    /// Whether the format has all of `groups`. (Prefix lengths are among the fields of every NetFlow v5 record.)
+    #[must_use]
+    pub const fn carries(self, groups: FieldGroups) -> bool {
+        match self {
+            Self::Ipfix => true,
+            Self::NetflowV9 => FieldGroups::BGP.contains(groups),
+            Self::NetflowV5 => FieldGroups::NONE.contains(groups),
+        }
+    }
+}
+
 /// The message has no room for this within its budget; it was left as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no room in the message")]
@@ -65,6 +80,8 @@ pub struct Full;
 #[derive(Debug)]
 struct Stream {
     sequence: SequenceNumber,
+    /// What its Flow Records have beside the standard fields.
+    groups: FieldGroups,
     /// Templates of Flow Records that the collector has been told of.
     announced: TemplateIds,
     /// What the collector is told of the Exporting Process, if it is to be.
@@ -72,8 +89,8 @@ struct Stream {
 }
 
 impl Stream {
-    const fn new(rule: SequenceRule) -> Self {
-        Self { sequence: SequenceNumber::first(rule), announced: TemplateIds::NONE, statistics: None }
+    const fn new(rule: SequenceRule, groups: FieldGroups) -> Self {
+        Self { sequence: SequenceNumber::first(rule), groups, announced: TemplateIds::NONE, statistics: None }
     }
 
     fn commit(&mut self, message: &Message) {
@@ -82,23 +99,19 @@ impl Stream {
     }
 }
 
-/// The templates of records that are neither labelled, nor in an overlay, nor sampled, come first and are announced
-/// always; others when they are first needed, and from then on.
-const UNCONDITIONAL_TEMPLATES: usize = 2;
-
 /// What a message format with templates defines; the rest is the same for all of them.
 trait MessageFormat {
     type Flows: FlowTemplates;
 
     /// Of the statistics, each with one record.
-    const STATISTICS_TEMPLATES: &[TemplateRecord];
+    const STATISTICS_TEMPLATES: &[TemplateRecord<'static>];
     /// Of the context.
-    const OPTIONS_TEMPLATES: &[TemplateRecord];
+    const OPTIONS_TEMPLATES: &[TemplateRecord<'static>];
     const HEADER_LENGTH: usize;
     const FRAMING: Framing;
 
     /// The two counts in the header of an Options Template Record.
-    fn options_template_counts(template: &TemplateRecord) -> [u16; 2];
+    fn options_template_counts(template: &TemplateRecord<'_>) -> [u16; 2];
     /// The record of the statistics template with this index.
     fn append_statistics(
         &self,
@@ -116,7 +129,7 @@ trait MessageFormat {
     }
 
     fn preamble(&self, context: &ObservationContext) -> PreambleParts {
-        let templates = Self::Flows::TEMPLATE_RECORDS.len();
+        let templates = Content::count(self.stream().groups);
         // A template and a record each.
         let statistics = self.stream().statistics.map_or(0, |_| 2 * Self::STATISTICS_TEMPLATES.len());
         let options = if context.is_empty() {
@@ -129,14 +142,12 @@ trait MessageFormat {
 
     /// Part `index` of the preamble; `false` if there is none or it does not fit.
     fn push_preamble_part(&self, message: &mut Message, context: &ObservationContext, index: usize) -> bool {
-        let templates = Self::Flows::TEMPLATE_RECORDS;
-        if let Some(template) = templates.get(index) {
-            let is_needed =
-                index < UNCONDITIONAL_TEMPLATES || self.stream().announced.contains(template.template_id);
-            let counts = [template.field_specifiers.len() as u16];
-            return !is_needed || message.template(Self::FRAMING, &counts, template).is_ok();
+        let groups = self.stream().groups;
+        let templates = Content::count(groups);
+        if index < templates {
+            return self.push_flow_template(message, Content::at(index, groups));
         }
-        let mut index = index - templates.len();
+        let mut index = index - templates;
         if let Some(statistics) = &self.stream().statistics {
             let templates = Self::STATISTICS_TEMPLATES;
             if let Some(template) = templates.get(index / 2) {
@@ -165,14 +176,36 @@ trait MessageFormat {
             .is_some_and(|interface| self.append_interface(message, interface).is_ok())
     }
 
-    fn push_options_template(message: &mut Message, template: &TemplateRecord) -> bool {
+    /// `false` if it is needed and does not fit.
+    fn push_flow_template(&self, message: &mut Message, content: Option<Content>) -> bool {
+        let announced = |content: &Content| self.stream().announced.contains(content.template_id());
+        let Some(content) = content.filter(|content| content.is_plain() || announced(content)) else {
+            return true;
+        };
+        let specifiers = Self::Flows::specifiers(content);
+        let template = template_record(content, &specifiers);
+        message.template(Self::FRAMING, &[template.field_count() as u16], &template).is_ok()
+    }
+
+    fn push_options_template(message: &mut Message, template: &TemplateRecord<'_>) -> bool {
         let counts = Self::options_template_counts(template);
         message.template(Self::FRAMING, &counts, template).is_ok()
     }
 
     #[inline]
-    fn push(message: &mut Message, record: &FlowRecord) -> Result<(), Full> {
-        Self::Flows::append(message, Self::FRAMING, record)
+    fn push(&self, message: &mut Message, record: &FlowRecord) -> Result<(), Full> {
+        Self::Flows::append(message, Self::FRAMING, record, self.stream().groups)
+    }
+
+    /// Leaves out of `record` what it cannot be sent with, in a message of `budget` octets with its template.
+    fn fit_length(&self, fit: &mut Fit, record: &FlowRecord, budget: usize) {
+        let groups = self.stream().groups;
+        if groups.contains(FieldGroups::COMMUNITIES) || groups.contains(FieldGroups::TAGS) {
+            let (record, template) = Self::Flows::lengths(record, groups);
+            if Self::HEADER_LENGTH + SET_HEADER_LENGTH + template + SET_HEADER_LENGTH + record > budget {
+                fit.leave_out();
+            }
+        }
     }
 
     fn finish(&self, message: &mut Message, export_time: ExportTime) {
@@ -209,9 +242,15 @@ impl Encoder {
     /// NetFlow v9; its low 16 bits are `engine_type` and `engine_id` of NetFlow v5.
     #[must_use]
     pub const fn new(format: Format, observation_domain_id: u32) -> Self {
+        Self::with_groups(format, observation_domain_id, FieldGroups::NONE)
+    }
+
+    /// As [`new`](Self::new), with `groups` of fields beside the standard ones, as far as the format has them.
+    #[must_use]
+    pub const fn with_groups(format: Format, observation_domain_id: u32, groups: FieldGroups) -> Self {
         match format {
-            Format::Ipfix => Self::Ipfix(Ipfix::new(observation_domain_id)),
-            Format::NetflowV9 => Self::NetflowV9(NetflowV9::new(observation_domain_id)),
+            Format::Ipfix => Self::Ipfix(Ipfix::new(observation_domain_id, groups)),
+            Format::NetflowV9 => Self::NetflowV9(NetflowV9::new(observation_domain_id, groups)),
             Format::NetflowV5 => Self::NetflowV5(NetflowV5::new(observation_domain_id)),
         }
     }
@@ -284,6 +323,16 @@ impl Encoder {
         }
     }
 
+    /// What has to be left out of `record` so that it fits a message of `budget` octets, is noted in `fit`.
+    #[inline]
+    pub fn fit_length(&self, fit: &mut Fit, record: &FlowRecord, budget: usize) {
+        match self {
+            Self::Ipfix(format) => format.fit_length(fit, record, budget),
+            // All of their fields have a fixed length.
+            Self::NetflowV9(_) | Self::NetflowV5(_) => {}
+        }
+    }
+
     /// Appends one Flow Record, as [`fit`](Self::fit) made it. A record that needs another template closes the set and opens another; a template that
     /// is needed for the first time goes before it.
     ///
@@ -293,8 +342,8 @@ impl Encoder {
     #[inline]
     pub fn push(&self, message: &mut Message, record: &FlowRecord) -> Result<(), Full> {
         match self {
-            Self::Ipfix(_) => Ipfix::push(message, record),
-            Self::NetflowV9(_) => NetflowV9::push(message, record),
+            Self::Ipfix(format) => MessageFormat::push(format, message, record),
+            Self::NetflowV9(format) => MessageFormat::push(format, message, record),
             Self::NetflowV5(format) => format.push(message, record),
         }
     }

@@ -224,7 +224,7 @@ fn interface(index: u32) -> u16 {
 
 /// The nearest first and last time that can be told at `now`. The duration stays as it is if it is not the duration that
 /// is too long.
-fn times_to_tell([start, end]: [u64; 2], now: u64) -> [u64; 2] {
+pub(super) fn times_to_tell([start, end]: [u64; 2], now: u64) -> [u64; 2] {
     let duration = end.saturating_sub(start).min(MAX_AGE);
     // `now` comes last: a clock that shows less than 49 days has flows of the future only.
     let end = end.max(now.saturating_sub(MAX_AGE - duration)).min(now);

@@ -2,18 +2,30 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::message::SET_HEADER_LENGTH;
+use super::netflow_v5::times_to_tell;
 use super::{Framing, Full, Message, MessageFormat, Stream};
+use crate::flow_template::{Content, FieldGroups, FlowTemplates as _, NoVariableFields, flow_templates};
 use crate::information_element::InformationElement as Ie;
 use crate::observation::{InterfaceInfo, Selector, SelectorAlgorithm, fixed_length};
 use crate::sequence::SequenceRule;
 use crate::statistics::Statistics;
 use crate::template::{
-    AddressFamily, FieldSpecifier, RecordTemplate as _, ScopeFieldType, TemplateRecord, flow_templates,
-    template,
+    AddressFamily, FieldSpecifier, RecordTemplate as _, ScopeFieldType, TemplateRecord, template,
 };
 use crate::time::ExportTime;
 
 const VERSION: u16 = 9;
+const HEADER_LENGTH: usize = 20;
+
+/// Octets of a field's type and length in a template.
+const FIELD_LENGTH: usize = 4;
+
+/// Where in a Flow Record the times are: absolute ones, and those by the uptime.
+const START: usize = 0;
+const END: usize = 8;
+const FIRST_SWITCHED: usize = 16;
+const LAST_SWITCHED: usize = 20;
 
 type SourceId = u32;
 
@@ -25,18 +37,21 @@ pub struct NetflowV9 {
 }
 
 impl NetflowV9 {
-    pub(super) const fn new(source_id: u32) -> Self {
-        Self { source_id, stream: Stream::new(SequenceRule::ExportPackets) }
+    pub(super) const fn new(source_id: u32, groups: FieldGroups) -> Self {
+        Self { source_id, stream: Stream::new(SequenceRule::ExportPackets, groups) }
     }
 }
 
 flow_templates! {
-    Flows, FieldSpecifier::netflow_v9, (record, source, destination);
+    Flows, FieldSpecifier::netflow_v9, NoVariableFields, (record, source, destination);
     every {
-        // Absolute milliseconds instead of FIRST_SWITCHED and LAST_SWITCHED (22, 21): those are relative to a
-        // 32-bit uptime that wraps every 49 days. nfdump, pmacct and Wireshark read these in NetFlow v9.
+        // nfdump, pmacct and Wireshark read these in NetFlow v9.
         Ie::FlowStartMilliseconds, u64 = record.flow_start_milliseconds;
         Ie::FlowEndMilliseconds, u64 = record.flow_end_milliseconds;
+        // FIRST_SWITCHED and LAST_SWITCHED of RFC 3954, section 8, for collectors such as goflow2 that read no others.
+        // `write_header` fills them in, since they count from where the header says.
+        Ie::FlowStartSysUpTime, u32 = 0;
+        Ie::FlowEndSysUpTime, u32 = 0;
         Ie::OctetDeltaCount, u64 = record.octet_delta_count;
         Ie::PacketDeltaCount, u64 = record.packet_delta_count;
         Ie::IpVersion, u8 = Address::IP_VERSION;
@@ -70,6 +85,18 @@ flow_templates! {
         // nfcapd and nfacctd take the rate from the options data of this sampler. Records without one must not have
         // the field: to nfacctd a 0 means the sampler that it heard of last.
         Ie::SamplerId, u16 = record.selector_id;
+    }
+    route {
+        Address::SOURCE_PREFIX_LENGTH, u8 = record.source_prefix_length;
+        Address::DESTINATION_PREFIX_LENGTH, u8 = record.destination_prefix_length;
+        Ie::BgpNextAdjacentAsNumber, u32 = record.bgp_next_adjacent_as_number;
+        Ie::BgpPrevAdjacentAsNumber, u32 = record.bgp_prev_adjacent_as_number;
+    }
+    bgp_next_hop_ipv4 {
+        Ie::BgpNextHopIpv4Address, Ipv4Addr = Ipv4Addr::or_unspecified(record.bgp_next_hop);
+    }
+    bgp_next_hop_ipv6 {
+        Ie::BgpNextHopIpv6Address, Ipv6Addr = Ipv6Addr::or_unspecified(record.bgp_next_hop);
     }
 }
 
@@ -142,9 +169,10 @@ const fn sampler_mode(algorithm: SelectorAlgorithm) -> u8 {
 impl MessageFormat for NetflowV9 {
     type Flows = Flows;
 
-    const STATISTICS_TEMPLATES: &[TemplateRecord] = &[ExporterStatistics::TEMPLATE_RECORD];
-    const OPTIONS_TEMPLATES: &[TemplateRecord] = &[Samplers::TEMPLATE_RECORD, Interfaces::TEMPLATE_RECORD];
-    const HEADER_LENGTH: usize = 20;
+    const STATISTICS_TEMPLATES: &[TemplateRecord<'static>] = &[ExporterStatistics::TEMPLATE_RECORD];
+    const OPTIONS_TEMPLATES: &[TemplateRecord<'static>] =
+        &[Samplers::TEMPLATE_RECORD, Interfaces::TEMPLATE_RECORD];
+    const HEADER_LENGTH: usize = HEADER_LENGTH;
     const FRAMING: Framing = Framing {
         template_set_id: 0,
         options_template_set_id: 1,
@@ -153,10 +181,10 @@ impl MessageFormat for NetflowV9 {
     };
 
     /// Option Scope Length and Option Length, in octets (RFC 3954, section 6.1).
-    fn options_template_counts(template: &TemplateRecord) -> [u16; 2] {
+    fn options_template_counts(template: &TemplateRecord<'_>) -> [u16; 2] {
         let scope = template.scope_field_count;
-        let options = template.field_specifiers.len() - scope;
-        [scope, options].map(|fields| (fields * FieldSpecifier::ENCODED_LENGTH) as u16)
+        let options = template.field_count() - scope;
+        [scope, options].map(|fields| (fields * FIELD_LENGTH) as u16)
     }
 
     fn append_statistics(
@@ -183,11 +211,44 @@ impl MessageFormat for NetflowV9 {
     /// Packet Header (RFC 3954, section 5.1). Its Count is of records, templates included, not of octets.
     fn write_header(&self, message: &mut Message, export_time: ExportTime) {
         let count = (message.data_records() + message.template_records()) as u16;
+        // To the next full second, so that the two times fit each other, and no flow ends after them: goflow2 takes that
+        // for 49 days later.
+        let ahead = (1000 - export_time.unix_milliseconds % 1000) % 1000;
+        let seconds = export_time.unix_seconds().wrapping_add(u32::from(ahead > 0));
+        let uptime = export_time.uptime_milliseconds().wrapping_add(ahead as u32);
         message.write_at(0, &VERSION.to_be_bytes());
         message.write_at(2, &count.to_be_bytes());
-        message.write_at(4, &export_time.uptime_milliseconds().to_be_bytes());
-        message.write_at(8, &export_time.unix_seconds().to_be_bytes());
+        message.write_at(4, &uptime.to_be_bytes());
+        message.write_at(8, &seconds.to_be_bytes());
         message.write_at(12, &self.stream.sequence.next().to_be_bytes());
         message.write_at(16, &self.source_id.to_be_bytes());
+        write_times(message, export_time);
+    }
+}
+
+/// Writes `FIRST_SWITCHED` and `LAST_SWITCHED` of every Flow Record: the uptime at the time of the flow, modulo 2^32 ms.
+fn write_times(message: &mut Message, export_time: ExportTime) {
+    let now = export_time.unix_milliseconds;
+    // Where the uptime was 0, modulo 2^32 as well.
+    let zero = (now as u32).wrapping_sub(export_time.uptime_milliseconds());
+    let end_of_message = message.octets().len();
+    let mut set = HEADER_LENGTH;
+    while set < end_of_message {
+        let [id, length] = [set, set + 2].map(|offset| u16::from_be_bytes(message.read_at(offset)));
+        let end_of_set = set + usize::from(length).max(SET_HEADER_LENGTH);
+        if let Some(content) = Content::of_template(id) {
+            let fields = Flows::specifiers(content);
+            let fields = fields.iter().copied().flatten();
+            let record_length: usize = fields.map(|field| usize::from(field.length())).sum();
+            let mut record = set + SET_HEADER_LENGTH;
+            while record + record_length <= end_of_set {
+                let times = [START, END].map(|offset| u64::from_be_bytes(message.read_at(record + offset)));
+                let [first, last] = times_to_tell(times, now).map(|time| (time as u32).wrapping_sub(zero));
+                message.write_at(record + FIRST_SWITCHED, &first.to_be_bytes());
+                message.write_at(record + LAST_SWITCHED, &last.to_be_bytes());
+                record += record_length;
+            }
+        }
+        set = end_of_set;
     }
 }

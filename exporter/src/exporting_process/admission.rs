@@ -27,10 +27,11 @@ impl Unsent {
 impl ExportingProcess {
     /// Puts an accepted record into messages, as far as the format can carry it, and sends those that are full.
     pub(super) fn admit(&mut self, now: ExportTime, record: &FlowRecord) {
-        let fit = match self.encoder.fit(record, now) {
+        let mut fit = match self.encoder.fit(record, now) {
             Ok(fit) => fit,
             Err(reason) => return self.cannot_carry(record, reason),
         };
+        self.encoder.fit_length(&mut fit, record, self.budget);
         if fit.is_limited() {
             self.count_limits(fit);
         }

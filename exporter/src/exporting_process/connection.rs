@@ -136,7 +136,7 @@ impl ExportingProcess {
     /// The collector knows nothing: templates and options data go before any record.
     fn begin_session(&mut self, now: ExportTime) {
         self.forget_messages();
-        self.encoder = Encoder::new(self.format, self.observation_domain_id);
+        self.encoder = Encoder::with_groups(self.format, self.observation_domain_id, self.field_groups);
         self.schedule = TemplateSchedule::once();
         self.connect_failure = None;
         if self.unsent.is_empty()

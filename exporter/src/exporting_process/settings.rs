@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::encode::Format;
+use crate::flow_template::FieldGroups;
 
 /// How to export.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct ExportSettings {
     /// Observation Domain ID of IPFIX, Source ID of NetFlow v9; in NetFlow v5 its low 16 bits are `engine_type` and
     /// `engine_id`.
     pub observation_domain_id: u32,
+    /// Fields beside the standard ones.
+    pub field_groups: FieldGroups,
     /// Templates and options data are sent every so many messages; 0 and 1 both mean with every message.
     pub template_messages: u32,
     /// Longest time between messages with templates and options data.
@@ -30,6 +33,7 @@ impl Default for ExportSettings {
         Self {
             format: Format::Ipfix,
             observation_domain_id: 0,
+            field_groups: FieldGroups::NONE,
             template_messages: 1000,
             template_interval: Duration::from_mins(1),
             mtu: 1500,
@@ -47,5 +51,11 @@ pub enum ExportSettingsError {
         mtu: u16,
         /// [`ExportSettings::MIN_MTU`].
         minimum: u16,
+    },
+    /// The format has no such fields.
+    #[error("{} has no fields for some of the field groups", format.as_str())]
+    FieldsNotInFormat {
+        /// As configured.
+        format: Format,
     },
 }

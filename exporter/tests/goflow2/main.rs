@@ -82,11 +82,8 @@ mod tests {
         is("tcp_flags", record.tcp_control_bits.into());
         is("src_as", record.bgp_source_as_number.into());
         is("dst_as", record.bgp_destination_as_number.into());
-        // Of NetFlow v9 it reads FIRST_SWITCHED and LAST_SWITCHED only, and takes the time of export in their place.
-        if format != Format::NetflowV9 {
-            is("time_flow_start_ns", (record.flow_start_milliseconds * 1_000_000).into());
-            is("time_flow_end_ns", (record.flow_end_milliseconds * 1_000_000).into());
-        }
+        is("time_flow_start_ns", (record.flow_start_milliseconds * 1_000_000).into());
+        is("time_flow_end_ns", (record.flow_end_milliseconds * 1_000_000).into());
         if format != Format::NetflowV5 {
             is("src_vlan", record.vlan_id.into());
         }

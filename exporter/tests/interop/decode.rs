@@ -2,21 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use netflow_parser::variable_versions::{ipfix, v9};
 use netflow_parser::{FieldValue, NetflowPacket, NetflowParser};
 use pathflow_exporter::encode::{Encoder, Message};
-use pathflow_exporter::{ExportTime, FlowDirection, FlowEndReason, FlowRecord, Format, ObservationContext};
+use pathflow_exporter::{
+    BgpAttributes, BgpRoute, ExportTime, FieldGroups, FlowDirection, FlowEndReason, FlowRecord, Format,
+    LimitReason, ObservationContext,
+};
 use proptest::prelude::*;
 
+use super::expected::{expected_communities, expected_with};
+use super::netflow_v5::told_times;
 use super::support::{NOW, context, flows};
 
 const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// Element ID to value.
-pub(crate) type Fields = BTreeMap<u16, u128>;
+/// Enterprise Number (0 = none) and Element ID.
+pub(crate) type Id = (u32, u16);
+
+/// Octets of each field, without zeros at the beginning.
+pub(crate) type Fields = BTreeMap<Id, Vec<u8>>;
 
 /// A message as the independent decoder sees it.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +37,9 @@ pub(crate) struct Decoded {
     pub(crate) count: Option<u16>,
     pub(crate) template_records: usize,
     pub(crate) records: Vec<Fields>,
+    /// In NetFlow v9: `FIRST_SWITCHED` and `LAST_SWITCHED` of each record (they are not among its fields), as the
+    /// header tells them, in milliseconds since the Unix epoch modulo 2^32.
+    pub(crate) switched: Vec<[u32; 2]>,
     /// Records of options data.
     pub(crate) options: Vec<OptionsFields>,
 }
@@ -39,7 +51,7 @@ pub(crate) type OptionsFields = Vec<(u16, Vec<u8>)>;
 #[derive(Default)]
 pub(crate) struct Decoder {
     parser: NetflowParser,
-    templates: HashMap<u16, Vec<u16>>,
+    templates: HashMap<u16, Vec<Id>>,
 }
 
 impl Decoder {
@@ -63,6 +75,7 @@ impl Decoder {
             count: None,
             template_records: 0,
             records: Vec::new(),
+            switched: Vec::new(),
             options: Vec::new(),
         };
         for set in message.flowsets {
@@ -90,7 +103,7 @@ impl Decoder {
                     for record in &data.fields {
                         assert_eq!(record.len(), ids.len());
                         let values = record.iter().map(|(_, value)| octets(value));
-                        decoded.options.push(ids.iter().copied().zip(values).collect());
+                        decoded.options.push(ids.iter().map(|(_, id)| *id).zip(values).collect());
                     }
                 }
                 other => panic!("unexpected {other:?}"),
@@ -101,7 +114,9 @@ impl Decoder {
 
     fn ipfix_template(&mut self, decoded: &mut Decoded, id: u16, fields: &[ipfix::TemplateField]) {
         decoded.template_records += 1;
-        self.templates.insert(id, fields.iter().map(|field| field.field_type_number).collect());
+        let id_of =
+            |field: &ipfix::TemplateField| (field.enterprise_number.unwrap_or(0), field.field_type_number);
+        self.templates.insert(id, fields.iter().map(id_of).collect());
     }
 
     fn netflow_v9(&mut self, packet: v9::V9) -> Decoded {
@@ -112,29 +127,35 @@ impl Decoder {
             count: Some(packet.header.count),
             template_records: 0,
             records: Vec::new(),
+            switched: Vec::new(),
             options: Vec::new(),
         };
+        let started = packet.header.unix_secs.wrapping_mul(1000).wrapping_sub(packet.header.sys_up_time);
         for set in packet.flowsets {
             assert_eq!(set.header.length % 4, 0, "RFC 3954, section 5.3: padded to four octets");
             match set.body {
                 v9::FlowSetBody::Template(templates) => {
                     decoded.template_records += templates.templates.len();
                     for template in templates.templates {
-                        let ids = template.fields.iter().map(|field| field.field_type_number);
+                        let ids = template.fields.iter().map(|field| (0, field.field_type_number));
                         self.templates.insert(template.template_id, ids.collect());
                     }
                 }
                 v9::FlowSetBody::Data(data) => {
                     assert!(data.padding.iter().all(|octet| *octet == 0));
                     let ids = &self.templates[&set.header.flowset_id];
-                    decoded.records.extend(
-                        data.fields.iter().map(|record| fields(ids, record.iter().map(|(_, value)| value))),
-                    );
+                    for record in &data.fields {
+                        let mut fields = fields(ids, record.iter().map(|(_, value)| value));
+                        let switched =
+                            [22, 21].map(|id| number_of(&fields.remove(&(0, id)).expect("switched")));
+                        decoded.switched.push(switched.map(|uptime| started.wrapping_add(uptime as u32)));
+                        decoded.records.push(fields);
+                    }
                 }
                 v9::FlowSetBody::OptionsTemplate(templates) => {
                     decoded.template_records += templates.templates.len();
                     for template in templates.templates {
-                        let ids = template.option_fields.iter().map(|field| field.field_type_number);
+                        let ids = template.option_fields.iter().map(|field| (0, field.field_type_number));
                         self.templates.insert(template.template_id, ids.collect());
                     }
                 }
@@ -148,7 +169,9 @@ impl Decoder {
                         });
                         assert_eq!(record.options_fields.len(), ids.len());
                         let values = record.options_fields.iter().map(|(_, value)| octets(value));
-                        decoded.options.push(scope.chain(ids.iter().copied().zip(values)).collect());
+                        decoded
+                            .options
+                            .push(scope.chain(ids.iter().map(|(_, id)| *id).zip(values)).collect());
                     }
                 }
                 other => panic!("unexpected {other:?}"),
@@ -164,83 +187,18 @@ fn octets(value: &FieldValue) -> Vec<u8> {
     octets
 }
 
-fn fields<'a>(ids: &[u16], values: impl ExactSizeIterator<Item = &'a FieldValue>) -> Fields {
+fn fields<'a>(ids: &[Id], values: impl ExactSizeIterator<Item = &'a FieldValue>) -> Fields {
     assert_eq!(ids.len(), values.len());
-    ids.iter()
-        .zip(values)
-        .map(|(id, value)| {
-            let number = octets(value).iter().fold(0, |number, octet| number << 8 | u128::from(*octet));
-            (*id, number)
-        })
-        .collect()
+    ids.iter().zip(values).map(|(id, value)| (*id, without_zeros(&octets(value)))).collect()
 }
 
-/// What the registry says a record's fields are, written down a second time.
-pub(crate) fn expected(record: &FlowRecord, format: Format) -> Fields {
-    let (source, destination, version) = match (record.source_address, record.destination_address) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            ((8, u128::from(source.to_bits())), (12, u128::from(destination.to_bits())), 4)
-        }
-        (source, destination) => {
-            let bits = |address| match address {
-                IpAddr::V4(v4) => 0xffff_0000_0000 | u128::from(v4.to_bits()),
-                IpAddr::V6(v6) => v6.to_bits(),
-            };
-            ((27, bits(source)), (28, bits(destination)), 6)
-        }
-    };
-    let icmp = if version == 6 && format == Format::Ipfix { 139 } else { 32 };
-    let mut fields = Fields::from([
-        (1, record.octet_delta_count.into()),
-        (2, record.packet_delta_count.into()),
-        (4, record.protocol_identifier.into()),
-        (5, record.ip_class_of_service.into()),
-        (6, (record.tcp_control_bits & 0xff).into()),
-        (7, record.source_port.into()),
-        source,
-        (10, record.ingress_interface.into()),
-        (11, record.destination_port.into()),
-        destination,
-        (14, record.egress_interface.into()),
-        (16, record.bgp_source_as_number.into()),
-        (17, record.bgp_destination_as_number.into()),
-        (icmp, record.icmp_type_code.into()),
-        (58, record.vlan_id.into()),
-        (60, version),
-        (61, (record.flow_direction == FlowDirection::Egress).into()),
-        (
-            136,
-            match record.flow_end_reason {
-                FlowEndReason::IdleTimeout => 1,
-                FlowEndReason::ActiveTimeout => 2,
-                FlowEndReason::EndOfFlow => 3,
-                FlowEndReason::ForcedEnd => 4,
-                FlowEndReason::LackOfResources => 5,
-            },
-        ),
-        (152, record.flow_start_milliseconds.into()),
-        (153, record.flow_end_milliseconds.into()),
-    ]);
-    let next_hop = match (version, record.ip_next_hop) {
-        (4, Some(IpAddr::V4(address))) => u128::from(address.to_bits()),
-        (6, Some(IpAddr::V6(address))) => address.to_bits(),
-        _ => 0,
-    };
-    fields.insert(if version == 4 { 15 } else { 62 }, next_hop);
-    fields.insert(34, record.sampling_interval.max(1).into());
-    if let Some(label) = record.mpls_top_label {
-        fields.insert(70, u128::from(label) * 16);
-    }
-    if record.layer2_segment_id != 0 {
-        fields.insert(351, 0x0100_0000_0000_0000 + u128::from(record.layer2_segment_id));
-    }
-    if record.selector_id != 0 {
-        fields.insert(if format == Format::Ipfix { 302 } else { 48 }, record.selector_id.into());
-    }
-    if format == Format::Ipfix {
-        fields.insert(245, record.dot1q_customer_vlan_id.into());
-    }
-    fields
+pub(crate) fn without_zeros(octets: &[u8]) -> Vec<u8> {
+    let first = octets.iter().position(|octet| *octet != 0).unwrap_or(octets.len());
+    octets[first..].to_vec()
+}
+
+pub(crate) fn number_of(octets: &[u8]) -> u64 {
+    octets.iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
 }
 
 fn addresses() -> impl Strategy<Value = (IpAddr, IpAddr)> {
@@ -271,8 +229,6 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
         .prop_map(
             |(addresses, shorts, octets, words, (counts, start, end), (direction, reason), more)| {
                 FlowRecord {
-                    source_address: addresses.0,
-                    destination_address: addresses.1,
                     source_port: shorts[0],
                     destination_port: shorts[1],
                     protocol_identifier: octets[0],
@@ -293,12 +249,12 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
                     bgp_destination_as_number: words[3],
                     source_prefix_length: octets[2],
                     destination_prefix_length: octets[3],
-                    bgp_next_hop: None,
                     ip_next_hop: more.0,
                     mpls_top_label: more.1,
                     layer2_segment_id: more.2,
                     sampling_interval: more.3,
                     selector_id: more.4,
+                    ..FlowRecord::between(addresses.0, addresses.1)
                 }
             },
         )
@@ -314,6 +270,63 @@ fn link_and_sampling() -> impl Strategy<Value = LinkAndSampling> {
         any::<u32>(),
         prop_oneof![Just(0), any::<u16>()],
     )
+}
+
+fn route() -> impl Strategy<Value = Option<Arc<BgpRoute>>> {
+    let attributes = (
+        prop::collection::vec(any::<u32>(), 0..80),
+        prop::collection::vec(any::<[u8; 8]>(), 0..4),
+        prop::collection::vec(any::<[u32; 3]>(), 0..3),
+    );
+    prop::option::of(attributes.prop_map(|(communities, extended, large)| {
+        Arc::new(BgpRoute::new(BgpAttributes {
+            communities: communities.into(),
+            extended_communities: extended.into(),
+            large_communities: large.into(),
+            ..BgpAttributes::default()
+        }))
+    }))
+}
+
+/// A record with everything that enrichment can add.
+fn enriched_record() -> impl Strategy<Value = FlowRecord> {
+    let next_hop = prop::option::of(addresses().prop_map(|(address, _)| address));
+    let number = || prop_oneof![Just(0), any::<u64>()];
+    let label = prop::option::of(prop_oneof!["[a-z]{1,20}", "\\PC{0,400}"]);
+    let neighbours = prop_oneof![Just([0, 0]), any::<[u32; 2]>()];
+    let few = prop_oneof![Just(0), any::<u8>()];
+    (record(), [route(), route()], next_hop, [number(), number()], label, neighbours, few).prop_map(
+        |(
+            record,
+            [source_route, destination_route],
+            bgp_next_hop,
+            [tag, tag2],
+            label,
+            neighbours,
+            length,
+        )| {
+            FlowRecord {
+                source_prefix_length: record.source_prefix_length & length,
+                destination_prefix_length: record.destination_prefix_length & length,
+                source_route,
+                destination_route,
+                bgp_next_hop,
+                tag,
+                tag2,
+                label: label.map(Arc::from),
+                bgp_prev_adjacent_as_number: neighbours[0],
+                bgp_next_adjacent_as_number: neighbours[1],
+                ..record
+            }
+        },
+    )
+}
+
+fn groups() -> impl Strategy<Value = FieldGroups> {
+    any::<[bool; 3]>().prop_map(|chosen| {
+        let groups = FieldGroups::NAMES.iter().zip(chosen).filter(|(_, chosen)| *chosen);
+        groups.fold(FieldGroups::NONE, |groups, ((_, group), _)| groups.with(*group))
+    })
 }
 
 /// Encodes the preamble and all records into as few messages as the budget allows.
@@ -415,32 +428,52 @@ proptest! {
 
     #[test]
     fn decoded_records_equal_exported_records(
-        records in prop::collection::vec(record(), 0..80),
-        budget in 272_usize..9000,
+        records in prop::collection::vec(enriched_record(), 0..80),
+        groups in groups(),
+        budget in 400_usize..9000,
         domain in any::<u32>(),
-        seconds in any::<u32>(),
+        // After the first 49 days.
+        seconds in 5_000_000..u32::MAX,
     ) {
         for format in [Format::Ipfix, Format::NetflowV9] {
             let now = ExportTime {
                 unix_milliseconds: u64::from(seconds) * 1000 + 999,
                 monotonic: Duration::from_millis(u64::from(seconds)),
             };
-            let messages = encode(&mut Encoder::new(format, domain), budget, now, &records);
+            let groups = if format.carries(groups) { groups } else { FieldGroups::BGP };
+            let mut encoder = Encoder::with_groups(format, domain, groups);
+            let records: Vec<FlowRecord> = records
+                .iter()
+                .map(|record| {
+                    let mut fit = encoder.fit(record, now).expect("fit");
+                    encoder.fit_length(&mut fit, record, budget);
+                    let left_out = fit.limits().any(|reason| reason == LimitReason::FieldsOverMessageSize);
+                    // Template and record with all that can be large take no more than this.
+                    let large = record.label.as_ref().map_or(0, |label| label.len())
+                        + expected_communities(record).map(|(_, list)| list.len()).sum::<usize>();
+                    assert!(!left_out || large + 500 > budget, "left out of {budget}: {large}");
+                    fit.part(record, 0)
+                })
+                .collect();
+            let messages = encode(&mut encoder, budget, now, &records);
             let mut decoder = Decoder::default();
             let mut seen = Vec::new();
+            let mut switched = Vec::new();
             let mut options = Vec::new();
             let mut templates = 0;
             for (index, octets) in messages.iter().enumerate() {
                 prop_assert!(octets.len() <= budget);
                 let decoded = decoder.decode(octets);
-                prop_assert_eq!(decoded.export_seconds, seconds);
                 prop_assert_eq!(decoded.domain, domain);
                 match format {
                     Format::Ipfix => {
                         prop_assert_eq!(decoded.sequence_number as usize, seen.len() + options.len());
+                        prop_assert_eq!(decoded.export_seconds, seconds);
                     }
                     Format::NetflowV9 => {
                         prop_assert_eq!(decoded.sequence_number as usize, index);
+                        // The next full second.
+                        prop_assert_eq!(decoded.export_seconds, seconds + 1);
                         let data_records = decoded.records.len() + decoded.options.len();
                         let count = decoded.template_records + data_records;
                         prop_assert_eq!(decoded.count.map(usize::from), Some(count));
@@ -450,18 +483,23 @@ proptest! {
                 }
                 templates += decoded.template_records;
                 seen.extend(decoded.records);
+                switched.extend(decoded.switched);
                 options.extend(decoded.options);
             }
-            let kinds: BTreeSet<Vec<u16>> =
-                records.iter().map(|record| expected(record, format).into_keys().collect()).collect();
-            let plain = [FlowRecord::between(IPV4, IPV4), FlowRecord::between(IPV6, IPV6)]
-                .map(|record| expected(&record, format).into_keys().collect());
-            let kinds = kinds.into_iter().chain(plain).collect::<BTreeSet<_>>();
+            let keys = |record: &FlowRecord| expected_with(record, format, groups).into_keys().collect();
+            let kinds: BTreeSet<Vec<Id>> = records.iter().map(keys).collect();
+            let plain = [FlowRecord::between(IPV4, IPV4), FlowRecord::between(IPV6, IPV6)];
+            let kinds = kinds.into_iter().chain(plain.iter().map(keys)).collect::<BTreeSet<_>>();
             let options_templates = if format == Format::Ipfix { 3 } else { 2 };
             prop_assert_eq!(templates, kinds.len() + options_templates, "each template once");
             prop_assert_eq!(options, expected_options(format, domain));
-            let expected: Vec<Fields> = records.iter().map(|record| expected(record, format)).collect();
+            let expected: Vec<Fields> =
+                records.iter().map(|record| expected_with(record, format, groups)).collect();
             prop_assert_eq!(seen, expected);
+            if format == Format::NetflowV9 {
+                let told = |record| told_times(record, now.unix_milliseconds).map(|time| time as u32);
+                prop_assert_eq!(switched, records.iter().map(told).collect::<Vec<_>>());
+            }
         }
     }
 
@@ -470,7 +508,7 @@ proptest! {
     #[test]
     fn begun_again_with_a_smaller_budget(
         records in prop::collection::vec(record(), 1..40),
-        small in 272_usize..1000,
+        small in 320_usize..1000,
     ) {
         for format in [Format::Ipfix, Format::NetflowV9] {
             let mut encoder = Encoder::new(format, 1);

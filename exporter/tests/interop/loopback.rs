@@ -11,7 +11,8 @@ use pathflow_exporter::{
 };
 use rustix::net::{AddressFamily, RecvFlags, SocketType, eth, recv, socket};
 
-use super::decode::{Decoder, Fields, expected};
+use super::decode::{Decoder, Fields};
+use super::expected::expected;
 use super::support::{NOW, address, flows, output, program, receive_all, udp_process};
 
 fn later(milliseconds: u64) -> ExportTime {

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod decode;
 #[cfg(test)]
+mod expected;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod lines;
@@ -19,6 +21,8 @@ mod netflow_v5;
 mod nfacctd;
 #[cfg(test)]
 mod nfdump;
+#[cfg(test)]
+mod registry;
 #[cfg(test)]
 mod session;
 #[cfg(test)]

@@ -85,7 +85,7 @@ fn expected(record: &FlowRecord, now: ExportTime) -> Option<Row> {
 
 /// First and last time: those of the record if they are of the last 49 days, else moved, at the same distance if that is
 /// possible.
-fn told_times(record: &FlowRecord, now: u64) -> [u64; 2] {
+pub(crate) fn told_times(record: &FlowRecord, now: u64) -> [u64; 2] {
     let [mut start, mut end] = [record.flow_start_milliseconds, record.flow_end_milliseconds];
     if end < start {
         start = end;
@@ -265,6 +265,8 @@ fn limits(record: &FlowRecord, now: ExportTime) -> [bool; LimitReason::COUNT] {
         record.sampling_interval > 16_383,
         record.packet_delta_count > MAX_COUNT || record.octet_delta_count > MAX_COUNT,
         told_times(record, now.unix_milliseconds) != [start, end],
+        // It has no fields of variable length.
+        false,
     ]
 }
 

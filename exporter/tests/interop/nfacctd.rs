@@ -7,11 +7,25 @@ use pathflow_exporter::{ExportSettings, FlowDirection, FlowRecord, Format};
 use serde_json::Value;
 
 use super::support::{
-    Collector, NOW, TempDir, as_in_netflow_v5, context, flows, free_port, program, udp_process,
+    Collector, NOW, TempDir, all_groups, as_in_netflow_v5, context, enriched_flows, flows, free_port,
+    program, udp_process,
 };
 
 /// What nfacctd prints until it has printed `packets`, with lines of `settings` in its configuration.
 fn collect(name: &str, format: Format, settings: &str, records: &[FlowRecord], packets: u64) -> Vec<Value> {
+    let aggregate = "src_host,dst_host,src_port,dst_port,proto,tos,tcpflags,vlan,in_iface,out_iface,\
+                     src_as,dst_as,timestamp_start,timestamp_end,export_proto_version,sampling_rate,mpls_label_top";
+    collect_by(aggregate, name, format, settings, records, packets)
+}
+
+fn collect_by(
+    aggregate: &str,
+    name: &str,
+    format: Format,
+    settings: &str,
+    records: &[FlowRecord],
+    packets: u64,
+) -> Vec<Value> {
     let directory = TempDir::new(&format!("nfacctd-{name}-{}", format.as_str()));
     let port = free_port();
     let printed = directory.file("flows.json");
@@ -29,8 +43,7 @@ fn collect(name: &str, format: Format, settings: &str, records: &[FlowRecord], p
              print_refresh_time[test]: 1\n\
              print_output_file[test]: {}\n\
              print_output_file_append[test]: true\n\
-             aggregate[test]: src_host,dst_host,src_port,dst_port,proto,tos,tcpflags,vlan,in_iface,out_iface,\
-             src_as,dst_as,timestamp_start,timestamp_end,export_proto_version,sampling_rate,mpls_label_top\n\
+             aggregate[test]: {aggregate}\n\
              {settings}",
             printed.display()
         ),
@@ -46,8 +59,7 @@ fn collect(name: &str, format: Format, settings: &str, records: &[FlowRecord], p
         std::thread::sleep(Duration::from_millis(20));
     }
     let deadline = Instant::now() + Duration::from_secs(20);
-    let mut process =
-        udp_process(&ExportSettings { format, ..ExportSettings::default() }, collector.address());
+    let mut process = udp_process(&settings_of(format), collector.address());
     process.set_context(Arc::new(context()));
     process.export(NOW, records);
     process.close(NOW);
@@ -65,6 +77,53 @@ fn collect(name: &str, format: Format, settings: &str, records: &[FlowRecord], p
     }
 }
 
+fn settings_of(format: Format) -> ExportSettings {
+    ExportSettings { format, field_groups: all_groups(format), ..ExportSettings::default() }
+}
+
+/// Prefix lengths, neighbours, next hops, and pmacct's own elements.
+fn nfacctd_prints_what_is_known_of_routes(format: Format) {
+    let records = enriched_flows();
+    let packets = records.iter().map(|record| record.packet_delta_count).sum();
+    let aggregate = "src_host,dst_host,src_mask,dst_mask,peer_src_as,peer_dst_as,peer_dst_ip,tag,tag2,label,\
+                     std_comm,src_std_comm";
+    let settings = "nfacctd_net: netflow\n";
+    let printed = collect_by(aggregate, "routes", format, settings, &records, packets);
+    assert_eq!(printed.len(), records.len());
+    for record in &records {
+        let is_of_record = |flow: &&Value| {
+            flow["ip_src"] == record.source_address.to_string()
+                && flow["peer_as_src"] == record.bgp_prev_adjacent_as_number
+        };
+        let flow = printed.iter().find(is_of_record).unwrap_or_else(|| panic!("no {record:?}: {printed:#?}"));
+        let is = |key: &str, value: Value| assert_eq!(flow[key], value, "{key} of {flow:#}");
+        is("mask_src", record.source_prefix_length.into());
+        is("mask_dst", record.destination_prefix_length.into());
+        is("peer_as_dst", record.bgp_next_adjacent_as_number.into());
+        // It looks for a next hop of the family of the flow.
+        let next_hop = record.bgp_next_hop.filter(|hop| hop.is_ipv6() == record.source_address.is_ipv6());
+        is("peer_ip_dst", next_hop.map_or_else(String::new, |address| address.to_string()).into());
+        // It takes communities from BGP sessions only.
+        is("comms", "".into());
+        let [tag, tag2] = if format == Format::Ipfix { [record.tag, record.tag2] } else { [0, 0] };
+        // It prints them as signed numbers.
+        is("tag", tag.cast_signed().into());
+        is("tag2", tag2.cast_signed().into());
+        let label = record.label.as_deref().filter(|_| format == Format::Ipfix);
+        is("label", label.unwrap_or_default().into());
+    }
+}
+
+#[test]
+fn ipfix_routes() {
+    nfacctd_prints_what_is_known_of_routes(Format::Ipfix);
+}
+
+#[test]
+fn netflow_v9_routes() {
+    nfacctd_prints_what_is_known_of_routes(Format::NetflowV9);
+}
+
 fn assert_flow(flow: &Value, record: &FlowRecord, format: Format) {
     let is = |key: &str, value: Value| assert_eq!(flow[key], value, "{key} of {flow:#}");
     let is_time = |key: &str, milliseconds: u64| {
@@ -73,6 +132,9 @@ fn assert_flow(flow: &Value, record: &FlowRecord, format: Format) {
             // It leaves out the milliseconds of the header and of the flow's age.
             let seconds: f64 = printed.parse().unwrap();
             assert!((seconds - milliseconds as f64 / 1000.0).abs() < 1.0, "{key} of {flow:#}");
+        } else if format == Format::NetflowV9 {
+            // It takes FIRST_SWITCHED and LAST_SWITCHED before all others, and leaves out the milliseconds of the age.
+            assert_eq!(printed, format!("{}.000000", milliseconds.div_ceil(1000)));
         } else {
             assert_eq!(printed, format!("{}.{:03}000", milliseconds / 1000, milliseconds % 1000));
         }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::{
-    ExportSettings, ExportTime, FlowRecord, Format, LossReason, ObservationContext, Tally,
+    ExportSettings, ExportTime, FlowDirection, FlowRecord, Format, LossReason, ObservationContext, Selector,
+    SelectorAlgorithm, Tally,
 };
 use serde_json::Value;
 
 use super::support::{
-    Collector, NOW, TempDir, as_in_netflow_v5, context, flows, free_port, output, program, tcp_flow,
-    udp_process,
+    Collector, NOW, TempDir, all_groups, as_in_netflow_v5, context, enriched_flows, flows, free_port, output,
+    program, tcp_flow, udp_process,
 };
 
 /// What became of one run of a collector.
@@ -50,6 +51,7 @@ fn collect_at(
     let settings = ExportSettings {
         format,
         observation_domain_id: 7,
+        field_groups: all_groups(format),
         template_messages: 5,
         ..ExportSettings::default()
     };
@@ -176,6 +178,77 @@ pub(crate) fn sequence_errors(log: &str) -> u64 {
     let (errors, rest) = rest.split_once(", ").expect("statistics");
     assert!(rest.starts_with("Bad Packets: 0"), "{log}");
     errors.parse().expect("number")
+}
+
+/// Sampling of an export, which is of no interface, after and without sampling at an Observation Point.
+fn nfdump_multiplies_by_the_sampling_of_an_export(format: Format) {
+    let sampled = |flow: FlowRecord, selector_id, sampling_interval| FlowRecord {
+        sampling_interval,
+        selector_id,
+        ..flow
+    };
+    let selector = |id, interface, interval, algorithm| Selector {
+        id,
+        interface,
+        direction: FlowDirection::Ingress,
+        algorithm,
+        interval,
+    };
+    let selectors = vec![
+        selector(7, 7, 500, SelectorAlgorithm::Random),
+        selector(u16::MAX, 0, 50, SelectorAlgorithm::Systematic),
+    ];
+    let records = [sampled(tcp_flow(), 7, 500), sampled(tcp_flow(), u16::MAX, 50)];
+    let context = ObservationContext { interfaces: Vec::new(), selectors };
+    let collected = collect(&format!("{}-thinned", format.as_str()), format, context, &records);
+    assert_eq!(collected.flows.len(), records.len());
+    for (flow, record) in collected.flows.iter().zip(&records) {
+        assert_flow(flow, record);
+    }
+}
+
+#[test]
+fn ipfix_sampled_by_the_export() {
+    nfdump_multiplies_by_the_sampling_of_an_export(Format::Ipfix);
+}
+
+#[test]
+fn netflow_v9_sampled_by_the_export() {
+    nfdump_multiplies_by_the_sampling_of_an_export(Format::NetflowV9);
+}
+
+fn nfdump_shows_what_is_known_of_routes(format: Format) {
+    let records = enriched_flows();
+    let collected =
+        collect(&format!("{}-routes", format.as_str()), format, ObservationContext::default(), &records);
+    assert_eq!(collected.flows.len(), records.len());
+    for (flow, record) in collected.flows.iter().zip(&records) {
+        assert_flow(flow, record);
+        let is = |key: &str, value: Value| assert_eq!(flow[key], value, "{key} of {flow:#}");
+        is("src_mask", record.source_prefix_length.into());
+        is("dst_mask", record.destination_prefix_length.into());
+        // nfcapd 1.7.1 does not know 128 and 129 in IPFIX.
+        if format == Format::NetflowV9 {
+            is("next_as", record.bgp_next_adjacent_as_number.into());
+            is("prev_as", record.bgp_prev_adjacent_as_number.into());
+        }
+        let next_hop = |wanted: bool| {
+            let address = record.bgp_next_hop.filter(|address| address.is_ipv6() == wanted);
+            address.map_or(Value::Null, |address| address.to_string().into())
+        };
+        is("bgp4_next_hop", next_hop(false));
+        is("bgp6_next_hop", next_hop(true));
+    }
+}
+
+#[test]
+fn ipfix_routes() {
+    nfdump_shows_what_is_known_of_routes(Format::Ipfix);
+}
+
+#[test]
+fn netflow_v9_routes() {
+    nfdump_shows_what_is_known_of_routes(Format::NetflowV9);
 }
 
 #[test]

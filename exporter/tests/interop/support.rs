@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::{
-    ExportSettings, ExportTime, ExportingProcess, FlowDirection, FlowEndReason, FlowRecord, InterfaceInfo,
-    ObservationContext, Selector, SelectorAlgorithm, Transport, Udp, UdpSettings,
+    BgpAttributes, BgpRoute, ExportSettings, ExportTime, ExportingProcess, FieldGroups, FlowDirection,
+    FlowEndReason, FlowRecord, Format, InterfaceInfo, ObservationContext, Selector, SelectorAlgorithm,
+    Transport, Udp, UdpSettings,
 };
 
 /// 2026-11-21T07:40:00.123Z, an hour after start-up.
@@ -23,8 +25,6 @@ pub(crate) fn address(text: &str) -> IpAddr {
 /// A TCP flow over IPv4; every value differs from every other, so that swapped fields show.
 pub(crate) fn tcp_flow() -> FlowRecord {
     FlowRecord {
-        source_address: address("192.0.2.1"),
-        destination_address: address("198.51.100.2"),
         source_port: 49_152,
         destination_port: 443,
         protocol_identifier: 6,
@@ -47,10 +47,7 @@ pub(crate) fn tcp_flow() -> FlowRecord {
         destination_prefix_length: 22,
         bgp_next_hop: Some(address("203.0.113.1")),
         ip_next_hop: Some(address("198.51.100.254")),
-        mpls_top_label: None,
-        layer2_segment_id: 0,
-        sampling_interval: 1,
-        selector_id: 0,
+        ..FlowRecord::between(address("192.0.2.1"), address("198.51.100.2"))
     }
 }
 
@@ -175,6 +172,69 @@ pub(crate) fn flows() -> Vec<FlowRecord> {
         sampled6,
         in_a_tunnel6,
     ]
+}
+
+/// Flows with what is known of routes and what an operator says of them, each different in one way from the ones before.
+pub(crate) fn enriched_flows() -> Vec<FlowRecord> {
+    let route = |communities: &[u32]| {
+        Arc::new(BgpRoute::new(BgpAttributes { communities: communities.into(), ..BgpAttributes::default() }))
+    };
+    let [tcp, udp6] = [0, 1].map(|index| flows().swap_remove(index));
+    let routed = FlowRecord {
+        bgp_prev_adjacent_as_number: 64_511,
+        bgp_next_adjacent_as_number: 4_200_000_777,
+        source_route: Some(route(&[0xfbf0_0064, 0xfbf0_0065])),
+        destination_route: Some(route(&[0xffff_ff01])),
+        ..tcp.clone()
+    };
+    let extended = [0, 2, 0xfb, 0xf0, 0, 0, 0, 100];
+    let destination_route = Arc::new(BgpRoute::new(BgpAttributes {
+        communities: (0..70).map(|number| 0xfbf0_0000 + number).collect(),
+        extended_communities: [extended].into(),
+        large_communities: [[4_200_000_000, 1, 2]].into(),
+        ..BgpAttributes::default()
+    }));
+    let by_ipv6 = FlowRecord {
+        source_address: address("192.0.2.63"),
+        bgp_next_hop: Some(address("2001:db8::63")),
+        source_route: None,
+        destination_route: Some(destination_route),
+        ..routed.clone()
+    };
+    let tagged = FlowRecord {
+        source_address: address("192.0.2.99"),
+        tag: 100,
+        tag2: 0xff00_0000_0000_0001,
+        label: Some("customer-a".into()),
+        ..tcp.clone()
+    };
+    let routed6 = FlowRecord {
+        source_prefix_length: 32,
+        destination_prefix_length: 48,
+        bgp_next_hop: Some(address("2001:db8::3")),
+        bgp_prev_adjacent_as_number: 64_510,
+        bgp_next_adjacent_as_number: 64_509,
+        ..udp6.clone()
+    };
+    let of_the_own_as = FlowRecord {
+        source_address: address("2001:db8::18"),
+        source_prefix_length: 0,
+        destination_prefix_length: 0,
+        bgp_next_hop: None,
+        source_route: Some(route(&[])),
+        tag: 7,
+        ..udp6
+    };
+    vec![tcp, routed, by_ipv6, tagged, routed6, of_the_own_as]
+}
+
+/// All groups of fields that `format` has.
+pub(crate) fn all_groups(format: Format) -> FieldGroups {
+    match format {
+        Format::Ipfix => FieldGroups::BGP.with(FieldGroups::COMMUNITIES).with(FieldGroups::TAGS),
+        Format::NetflowV9 => FieldGroups::BGP,
+        Format::NetflowV5 => FieldGroups::NONE,
+    }
 }
 
 /// What of a flow with a counter below 2^32 NetFlow v5 can say; `None` if it is not IPv4.

@@ -10,7 +10,9 @@ use pathflow_exporter::{
     Tally,
 };
 
-use super::support::{NOW, TempDir, context, flows, output, program, receive_all, udp_process};
+use super::support::{
+    NOW, TempDir, all_groups, context, enriched_flows, flows, output, program, receive_all, udp_process,
+};
 
 /// The port in the capture file; the one on loopback is any free one.
 pub(crate) const PORT: u16 = 4739;
@@ -49,7 +51,7 @@ fn exported(
     batch: usize,
 ) -> Vec<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let settings = ExportSettings { format, ..ExportSettings::default() };
+    let settings = ExportSettings { format, field_groups: all_groups(format), ..ExportSettings::default() };
     let mut process = udp_process(&settings, socket.local_addr().unwrap());
     process.set_context(Arc::new(context));
     process.tick(NOW);
@@ -112,6 +114,15 @@ fn expected(record: &FlowRecord, format: Format) -> Vec<(&'static str, String)> 
         }
         _ => fields.push(("cflow.icmp_type_code_ipv4", format!("0x{:04x}", record.icmp_type_code))),
     }
+    if format == Format::NetflowV9 {
+        // FIRST_SWITCHED and LAST_SWITCHED: time since start-up, an hour before the export.
+        let since = |milliseconds: u64| {
+            let uptime = milliseconds - (NOW.unix_milliseconds - 3_600_000);
+            format!("{}.{:03}000000", uptime / 1000, uptime % 1000)
+        };
+        fields.push(("cflow.timestart", since(record.flow_start_milliseconds)));
+        fields.push(("cflow.timeend", since(record.flow_end_milliseconds)));
+    }
     if format == Format::Ipfix {
         fields.push(("cflow.dot1q_customer_vlan_id", record.dot1q_customer_vlan_id.to_string()));
     }
@@ -144,6 +155,78 @@ fn reads_every_field() {
         for (index, record) in flows().iter().enumerate() {
             let (names, values): (Vec<&str>, Vec<String>) = expected(record, format).into_iter().unzip();
             // The first packet has the templates.
+            assert_eq!(tshark(&capture, &names)[index + 1], values, "{format:?} flow {index}: {names:?}");
+        }
+    }
+}
+
+/// What is known of routes, and pmacct's elements, which it prints as numbers and octets.
+fn expected_of_routes(record: &FlowRecord) -> Vec<(&'static str, String)> {
+    let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat();
+    let unless_absent = |is_there: bool, value: String| if is_there { value } else { String::new() };
+    let is_ipv6 = record.source_address.is_ipv6();
+    let has_route = record.source_prefix_length > 0 || record.source_route.is_some();
+    let next_hop = |wanted: bool| {
+        record
+            .bgp_next_hop
+            .filter(|address| address.is_ipv6() == wanted)
+            .map_or_else(String::new, |a| a.to_string())
+    };
+    let attributes = [&record.source_route, &record.destination_route]
+        .map(|route| route.as_ref().map(|route| route.attributes().clone()).unwrap_or_default());
+    // allOf (3), Element ID, length of each, then all of them.
+    let list = |head: &str, octets: Vec<u8>| format!("03{head}{}", hex(&octets));
+    let has_standard = attributes.iter().any(|route| !route.communities.is_empty());
+    let has_other = attributes.iter().any(|route| !route.large_communities.is_empty());
+    let [source, destination] = attributes.map(|route| {
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+        [
+            unless_absent(has_standard, list("01e30004", words(&route.communities))),
+            unless_absent(has_other, list("01e60008", route.extended_communities.concat())),
+            unless_absent(has_other, list("01e9000c", words(route.large_communities.as_flattened()))),
+        ]
+    });
+    let [source_standard, source_extended, source_large] = source;
+    let [destination_standard, destination_extended, destination_large] = destination;
+    // tag, tag2, and label with a zero octet at the end; unknown to tshark.
+    let has_tags = record.tag != 0;
+    let label = [record.label.as_deref().unwrap_or_default().as_bytes(), &[0]].concat();
+    let tags = [hex(&record.tag.to_be_bytes()), hex(&record.tag2.to_be_bytes()), hex(&label)].join(",");
+    let length =
+        |of_ipv6: bool, length: u8| unless_absent(has_route && is_ipv6 == of_ipv6, length.to_string());
+    vec![
+        ("cflow.srcmask", length(false, record.source_prefix_length)),
+        ("cflow.dstmask", length(false, record.destination_prefix_length)),
+        ("cflow.srcmaskv6", length(true, record.source_prefix_length)),
+        ("cflow.dstmaskv6", length(true, record.destination_prefix_length)),
+        ("cflow.peer_srcas", unless_absent(has_route, record.bgp_prev_adjacent_as_number.to_string())),
+        ("cflow.peer_dstas", unless_absent(has_route, record.bgp_next_adjacent_as_number.to_string())),
+        ("cflow.bgpnexthop", next_hop(false)),
+        ("cflow.bgpnexthopv6", next_hop(true)),
+        ("cflow.bgp_source_community", source_standard),
+        ("cflow.bgp_destination_community", destination_standard),
+        ("cflow.bgp_source_extended_community", source_extended),
+        ("cflow.bgp_destination_extended_community", destination_extended),
+        ("cflow.bgp_source_large_community", source_large),
+        ("cflow.bgp_source_destination_community", destination_large),
+        ("cflow.enterprise_private_entry", unless_absent(has_tags, tags)),
+    ]
+}
+
+#[test]
+fn reads_what_is_known_of_routes() {
+    let directory = TempDir::new("tshark-routes");
+    for format in [Format::Ipfix, Format::NetflowV9] {
+        let capture = directory.file("routes.pcap");
+        let records = enriched_flows();
+        std::fs::write(&capture, pcap(&exported(format, ObservationContext::default(), &records, 1), PORT))
+            .unwrap();
+        for (index, record) in records.iter().enumerate() {
+            let mut expected = expected_of_routes(record);
+            if format == Format::NetflowV9 {
+                expected.retain(|(name, _)| !name.contains("community") && !name.contains("enterprise"));
+            }
+            let (names, values): (Vec<&str>, Vec<String>) = expected.into_iter().unzip();
             assert_eq!(tshark(&capture, &names)[index + 1], values, "{format:?} flow {index}: {names:?}");
         }
     }

@@ -16,7 +16,6 @@ mod merge;
 mod mirror;
 #[cfg(feature = "netgauze")]
 mod netgauze;
-mod random;
 mod records;
 mod replay;
 mod report;

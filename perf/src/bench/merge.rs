@@ -15,8 +15,8 @@ use pathflow_common::flow::{Encapsulation, Ipv4Key, KeyFields};
 use serde::Serialize;
 
 use crate::Common;
-use crate::random::Random;
 use crate::report::{Report, Spread, met};
+use pathflow_perf::random::Random;
 
 /// Flows in the cache: first-level cache, last-level cache, memory.
 const FLOWS: [u32; 3] = [1024, 65_536, 1_048_576];

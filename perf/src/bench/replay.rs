@@ -17,9 +17,9 @@ use crate::collector::Collector;
 use crate::exporter::{self, Exporter, Running};
 use crate::final_report::FinalReport;
 use crate::link::{FAR, Link, NEAR, SENDING_CPU};
-use crate::random::Random;
 use crate::report::{Report, Spread, met};
 use crate::scratch::Scratch;
+use pathflow_perf::random::Random;
 
 #[derive(Args, Clone)]
 pub(crate) struct Options {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+use crate::enrich::NetworksError;
 use crate::interfaces::InterfacesMapError;
 
 /// What is wrong with the configuration.
@@ -32,6 +33,9 @@ pub enum ConfigError {
     /// The file with the operator's interface numbers cannot be used.
     #[error("capture.interfaces_map: {0}")]
     InterfacesMap(#[from] InterfacesMapError),
+    /// The file with the operator's networks cannot be used.
+    #[error("enrich.networks_file: {0}")]
+    Networks(#[from] NetworksError),
     /// A value cannot be used.
     #[error("{place}: {value:?} cannot be used: {reason}")]
     Value {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use pathflow_exporter::{ExportSettings, FlowDirection, Format, UdpSettings};
+use pathflow_exporter::{ExportSettings, FieldGroups, FlowDirection, Format, UdpSettings};
 
-use super::raw::{self, Distribution, FormatName, TransportName};
+use super::raw::{self, Distribution, FieldsName, FormatName, TransportName};
 use super::transport::{ExportTransport, transport};
 use super::{ConfigError, address, between, invalid};
 use crate::export::{Conditions, IpVersion};
@@ -23,6 +23,8 @@ pub struct ExportProcess {
     pub distribution: Distribution,
     /// Records that are exported.
     pub conditions: Conditions,
+    /// One in this many packets of each record is exported.
+    pub sampling_interval: NonZeroU32,
     /// How messages travel.
     pub transport: ExportTransport,
     /// Format, templates and so on.
@@ -101,6 +103,9 @@ fn process(
     if export.pace != 0 && export.pace < 1000 {
         return Err(invalid(key("pace"), &export.pace, "it must be 1000 or more, or 0"));
     }
+    let Some(sampling_interval) = NonZeroU32::new(export.sampling_interval) else {
+        return Err(invalid(key("sampling_interval"), &export.sampling_interval, "it must be 1 or more"));
+    };
     let mut collectors = Vec::new();
     for collector in &export.collectors {
         let address = address(&key("collectors"), collector, look_up)?;
@@ -122,10 +127,12 @@ fn process(
         collectors,
         distribution: export.distribution,
         conditions,
+        sampling_interval,
         transport: transport(table, export)?,
         settings: ExportSettings {
             format: export.format.into(),
             observation_domain_id: export.observation_domain_id,
+            field_groups: field_groups(table, export)?,
             template_messages: export.template_messages,
             template_interval: export.template_interval,
             mtu: export.mtu,
@@ -136,6 +143,32 @@ fn process(
         queue_records: export.queue_records as usize,
         pace: (export.pace > 0).then_some(export.pace),
     })
+}
+
+/// Those that `export` names; every one of them has to be in its format.
+fn field_groups(table: &str, export: &raw::Export) -> Result<FieldGroups, ConfigError> {
+    let mut groups = FieldGroups::NONE;
+    for name in &export.fields {
+        let group = FieldGroups::from(*name);
+        let format = Format::from(export.format);
+        if !format.carries(group) {
+            let group = group.name().unwrap_or_default();
+            let reason = format!("{} has no such fields", format.as_str());
+            return Err(invalid(format!("{table}.fields"), &group, reason));
+        }
+        groups = groups.with(group);
+    }
+    Ok(groups)
+}
+
+impl From<FieldsName> for FieldGroups {
+    fn from(name: FieldsName) -> Self {
+        match name {
+            FieldsName::Bgp => Self::BGP,
+            FieldsName::Communities => Self::COMMUNITIES,
+            FieldsName::Tags => Self::TAGS,
+        }
+    }
 }
 
 impl From<FormatName> for Format {
@@ -188,14 +221,19 @@ impl raw::ExportProcess {
             None if transport == TransportName::Tls => common.to_owned(),
             None => String::new(),
         };
+        let format = self.format.unwrap_or(export.format);
+        // Nor is what only other formats have.
+        let common = export.fields.iter().filter(|name| Format::from(format).carries((**name).into()));
         raw::Export {
             transport,
+            fields: self.fields.clone().unwrap_or_else(|| common.copied().collect()),
+            sampling_interval: self.sampling_interval.unwrap_or(export.sampling_interval),
             ca_file: for_tls(&self.ca_file, &export.ca_file),
             certificate_file: for_tls(&self.certificate_file, &export.certificate_file),
             key_file: for_tls(&self.key_file, &export.key_file),
             server_name: for_tls(&self.server_name, &export.server_name),
             collectors: self.collectors.clone(),
-            format: self.format.unwrap_or(export.format),
+            format,
             distribution: self.distribution.unwrap_or(export.distribution),
             observation_domain_id: self.observation_domain_id.unwrap_or(export.observation_domain_id),
             source_address: self.source_address.clone().unwrap_or_else(|| export.source_address.clone()),

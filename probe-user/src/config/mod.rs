@@ -3,8 +3,10 @@
 //! The file's shape is in [`raw`]; every key has a default, and `pathflow.example.toml` shows them all.
 //! [`Config`] is what the daemon uses: checked, with flags applied over the file.
 
+mod bgp;
 mod capture;
 mod duration;
+mod enrich;
 mod error;
 mod export;
 pub mod raw;
@@ -13,15 +15,18 @@ mod transport;
 
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use bgp::{BmpSettings, RpkiSettings};
 pub use error::ConfigError;
 pub use export::ExportProcess;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
 pub use transport::ExportTransport;
 
+use crate::bgp_output::OutputSettings;
 use crate::capture::{Filter, TableSizes};
+use crate::enrich::EnrichSettings;
 use crate::interfaces::{Direction, Hook, InterfaceRules, InterfaceSettings};
 use crate::metering::Timeouts;
 use crate::metering::packets::TunnelSettings;
@@ -60,6 +65,18 @@ pub struct Config {
     pub stdout: StdoutStyle,
     /// Where header samples and interface counters go; `None` = nowhere.
     pub sflow: Option<SflowSettings>,
+    /// Sessions with routers; `None` = none.
+    pub bgp: Option<pathflow_bgp::speaker::Settings>,
+    /// Files of what peers have sent.
+    pub bgp_output: OutputSettings,
+    /// Routers that tell of their peers by BMP; `None` = none.
+    pub bmp: Option<BmpSettings>,
+    /// Where validated ROA payloads come from; `None` = nowhere.
+    pub rpki: Option<RpkiSettings>,
+    /// Socket for questions to the daemon, if there is something to ask; `None` = none.
+    pub control: Option<PathBuf>,
+    /// What records say beyond what packets carry.
+    pub enrich: EnrichSettings,
     /// Address of the metrics page; `None` = no page.
     pub listen: Option<SocketAddr>,
     /// Least level of messages that are logged.
@@ -122,10 +139,17 @@ fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
 }
 
 impl Config {
-    /// Whether anything but the interfaces differs from `other`.
+    /// Whether anything differs from `other` that cannot be changed while packets are counted.
     #[must_use]
-    pub fn is_more_than_interfaces(&self, other: &Self) -> bool {
-        Self { interfaces: other.interfaces.clone(), ..self.clone() } != *other
+    pub fn needs_restart(&self, other: &Self) -> bool {
+        let bgp = if self.bgp.is_some() && other.bgp.is_some() { &other.bgp } else { &self.bgp };
+        let changed = Self {
+            interfaces: other.interfaces.clone(),
+            enrich: other.enrich.clone(),
+            bgp: bgp.clone(),
+            ..self.clone()
+        };
+        changed != *other
     }
 
     /// Checks the settings of a file that was [`read`] (or the defaults), with the command line over them.
@@ -171,7 +195,7 @@ impl Config {
 }
 
 fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Config, ConfigError> {
-    let Raw { capture, flow, export, sflow, http, log } = raw;
+    let Raw { capture, flow, export, sflow, bgp, bmp, enrich, rpki, control, http, log } = raw;
     let interfaces = capture::interface_rules(&capture)?;
     capture::check_vxlan_ports(&capture.vxlan_ports)?;
     between(
@@ -215,6 +239,11 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     }
     let processes = export::processes(&export, &look_up)?;
     let sflow = sflow::settings(&sflow, &interfaces, &look_up)?;
+    let rpki = bgp::rpki(&rpki)?;
+    let bmp = bgp::bmp(&bmp)?;
+    let bgp_output = bgp::output(&bgp)?;
+    let bgp = bgp::settings(&bgp)?;
+    let enrich = enrich::settings(&enrich)?;
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),
@@ -249,6 +278,12 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         queue_records: export.queue_records as usize,
         stdout: export.stdout,
         sflow,
+        bgp,
+        bgp_output,
+        bmp,
+        rpki,
+        control: (!control.socket.is_empty()).then(|| PathBuf::from(&control.socket)),
+        enrich,
         listen,
         log: log.level,
     })

@@ -1,11 +1,17 @@
 //! The configuration file as it is written (TOML). Every key is optional.
 
+mod bgp;
+mod enrich;
+
 use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+pub use bgp::{Bgp, Bmp, Control, FamilyName, MessageLog, Peer, RoleName, Rpki, TableDump};
+pub use enrich::{Agent, Enrich, PeerSource};
+
 use crate::interfaces::{Direction, EgressPackets, Hook, Mode, SamplingMethod};
 
 /// The whole file.
@@ -20,6 +26,16 @@ pub struct Raw {
     pub export: Export,
     /// `[sflow]`
     pub sflow: Sflow,
+    /// `[bgp]`
+    pub bgp: Bgp,
+    /// `[bmp]`
+    pub bmp: Bmp,
+    /// `[enrich]`
+    pub enrich: Enrich,
+    /// `[rpki]`
+    pub rpki: Rpki,
+    /// `[control]`
+    pub control: Control,
     /// `[http]`
     pub http: Http,
     /// `[log]`
@@ -205,6 +221,10 @@ pub struct Export {
     pub server_name: String,
     /// Observation Domain ID (IPFIX) or Source ID (NetFlow v9); its low 16 bits are engine type and id (NetFlow v5).
     pub observation_domain_id: u32,
+    /// Fields of records beside the standard ones.
+    pub fields: Vec<FieldsName>,
+    /// One in this many packets of each record is exported; 1 = all.
+    pub sampling_interval: u32,
     /// Source address of messages; empty = the system chooses.
     pub source_address: String,
     /// Differentiated Services Codepoint of messages.
@@ -251,6 +271,10 @@ pub struct ExportProcess {
     pub server_name: Option<String>,
     /// Observation Domain ID (IPFIX) or Source ID (NetFlow v9).
     pub observation_domain_id: Option<u32>,
+    /// Fields of records beside the standard ones.
+    pub fields: Option<Vec<FieldsName>>,
+    /// One in this many packets of each record is exported.
+    pub sampling_interval: Option<u32>,
     /// Source address of messages.
     pub source_address: Option<String>,
     /// Differentiated Services Codepoint of messages.
@@ -304,6 +328,8 @@ impl Default for Export {
             key_file: String::new(),
             server_name: String::new(),
             observation_domain_id: 0,
+            fields: Vec::new(),
+            sampling_interval: 1,
             source_address: String::new(),
             dscp: 0,
             ttl: 0,
@@ -328,6 +354,18 @@ pub enum FormatName {
     NetflowV9,
     /// NetFlow version 5 (IPv4 only)
     NetflowV5,
+}
+
+/// Groups of fields that records have if there is something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FieldsName {
+    /// Prefix lengths, adjacent AS numbers and BGP next hop.
+    Bgp,
+    /// BGP communities of both routes.
+    Communities,
+    /// pmacct's `tag`, `tag2` and `label`.
+    Tags,
 }
 
 /// How messages travel.

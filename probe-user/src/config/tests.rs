@@ -26,6 +26,7 @@ fn error(text: &str) -> String {
 
 mod export;
 mod interfaces;
+mod routing;
 
 #[test]
 fn the_example_is_complete_and_equal_to_the_defaults() {

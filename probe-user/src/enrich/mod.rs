@@ -2,42 +2,231 @@
 //!
 //! The only place that knows both flows and routes.
 
+mod cache;
+pub mod communities;
+mod hold;
+mod method;
+mod networks;
+mod route;
+mod rules;
+mod settings;
+
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use pathflow_bgp::RouteTable;
-use pathflow_exporter::FlowRecord;
+use hashbrown::HashSet;
+use ipnet::IpNet;
+use pathflow_bgp::rib::{AttributesId, LookupTable, RibReader, RibView};
+use pathflow_bgp::rpki::{RoaStore, RoaTable, ValidationState};
+use pathflow_exporter::{FlowRecord, OriginValidation};
 
-/// Fills the fields of records that packets do not carry.
-#[derive(Clone, Debug, Default)]
+use crate::interfaces::InterfaceNames;
+use cache::{AttributesKey, RouteCache};
+pub use communities::Pattern;
+pub use hold::Hold;
+pub use method::{Method, Methods, Origin, resolve};
+pub use networks::{Network, Networks, NetworksError};
+pub use route::{PreparedRoute, RouteSettings};
+pub use rules::{AgentRule, InterfaceSets, PeerReference, PeerSourceRule};
+pub use settings::{CurrentSettings, EnrichSettings, RouteSource};
+
+/// Fills the fields of records that packets do not carry. One for each thread that makes records.
+#[derive(Debug)]
 pub struct Enricher {
-    routes: RouteTable,
+    current: CurrentSettings,
+    settings: Arc<EnrichSettings>,
+    reader: Option<RibReader>,
+    roas: Option<Arc<RoaStore>>,
+    work: Work,
+}
+
+/// What changes from record to record.
+#[derive(Debug, Default)]
+struct Work {
+    cache: RouteCache,
+    agent_interfaces: InterfaceSets,
+    peer_source_interfaces: InterfaceSets,
+}
+
+/// What BGP says of one address.
+#[derive(Clone, Debug)]
+struct Found {
+    prefix_length: u8,
+    prepared: PreparedRoute,
 }
 
 impl Enricher {
-    /// An enricher that takes AS numbers, prefix lengths and next hops from `routes`.
+    /// An enricher that follows `current` settings and finds routes by `reader`, if there is BGP, and whether they may
+    /// be what they are by `roas`, if there is RPKI.
     #[must_use]
-    pub fn new(routes: RouteTable) -> Self {
-        Self { routes }
+    pub fn new(current: CurrentSettings, reader: Option<RibReader>, roas: Option<Arc<RoaStore>>) -> Self {
+        let settings = current.load();
+        let work = Work::new(&settings);
+        Self { current, settings, reader, roas, work }
     }
 
-    /// Fills `record`. A field stays 0 or `None` where no route covers the address.
-    pub fn enrich(&self, record: &mut FlowRecord) {
-        if self.routes.is_empty() {
+    /// Fills `records`, which have interface numbers by `names`. A field stays 0 or `None` where nothing is known.
+    pub fn enrich(&mut self, records: &mut [FlowRecord], names: &Arc<InterfaceNames>) {
+        let settings = self.current.load();
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            self.work = Work::new(&settings);
+            self.settings = settings;
+        }
+        let Self { settings, reader, roas, work, .. } = self;
+        if reader.is_none() && settings.networks.is_empty() && settings.peer_sources.is_empty() {
             return;
         }
-        let (source_as, source_prefix, _) = self.route(record.source_address);
-        let (destination_as, destination_prefix, next_hop) = self.route(record.destination_address);
-        record.bgp_source_as_number = source_as;
-        record.source_prefix_length = source_prefix;
-        record.bgp_destination_as_number = destination_as;
-        record.destination_prefix_length = destination_prefix;
-        record.bgp_next_hop = next_hop;
-    }
-
-    fn route(&self, address: IpAddr) -> (u32, u8, Option<IpAddr>) {
-        match self.routes.lookup(address) {
-            Some((prefix, route)) => (route.origin_as().unwrap_or(0), prefix.prefix_len(), route.next_hop),
-            None => (0, 0, None),
+        work.set_names(names, settings);
+        let view = reader.as_mut().map(RibReader::enter);
+        let tables = Tables::new(view.as_ref(), settings);
+        let roas = roas.as_ref().map(|store| store.table());
+        for record in records {
+            work.enrich(record, &tables, settings, roas.as_deref());
         }
     }
 }
+
+/// The tables of a batch.
+struct Tables<'v> {
+    /// In the order in which they are asked, if there is no rule.
+    all: Vec<LookupTable<'v>>,
+    /// Of each rule.
+    by_rule: Vec<Option<LookupTable<'v>>>,
+}
+
+impl<'v> Tables<'v> {
+    fn new(view: Option<&'v RibView<'_>>, settings: &EnrichSettings) -> Self {
+        let Some(view) = view else { return Self { all: Vec::new(), by_rule: Vec::new() } };
+        if settings.agents.is_empty() {
+            let all = view.peers().filter_map(|(peer, _)| view.peer(peer)).collect();
+            return Self { all, by_rule: Vec::new() };
+        }
+        let table = |peer: &PeerReference| match peer {
+            PeerReference::Address(address) => view.peers_at(*address).find_map(|peer| view.peer(peer)),
+            PeerReference::Name(name) => view.peer_named(name).and_then(|peer| view.peer(peer)),
+        };
+        let by_rule = settings.agents.iter().map(|rule| table(&rule.peer)).collect();
+        Self { all: Vec::new(), by_rule }
+    }
+
+    /// Those in which the addresses of a record are looked up; the first with a route counts.
+    fn of<'t>(
+        &'t self,
+        record: &FlowRecord,
+        settings: &EnrichSettings,
+        interfaces: &InterfaceSets,
+    ) -> &'t [LookupTable<'v>] {
+        if settings.agents.is_empty() {
+            return &self.all;
+        }
+        let mut rules = settings.agents.iter().zip(interfaces.iter()).zip(&self.by_rule);
+        match rules.find(|((rule, numbers), _)| rule.is_for(record, numbers)) {
+            Some((_, table)) => table.as_slice(),
+            None => &[],
+        }
+    }
+}
+
+impl Work {
+    fn new(settings: &EnrichSettings) -> Self {
+        Self {
+            cache: RouteCache::default(),
+            agent_interfaces: InterfaceSets::new(settings.agents.len()),
+            peer_source_interfaces: InterfaceSets::new(settings.peer_sources.len()),
+        }
+    }
+
+    fn set_names(&mut self, names: &Arc<InterfaceNames>, settings: &EnrichSettings) {
+        let agents = settings.agents.iter().map(|rule| rule.interfaces.as_slice());
+        self.agent_interfaces.set_names(names, agents);
+        let peer_sources = settings.peer_sources.iter().map(|rule| rule.interfaces.as_slice());
+        self.peer_source_interfaces.set_names(names, peer_sources);
+    }
+
+    fn enrich(
+        &mut self,
+        record: &mut FlowRecord,
+        tables: &Tables<'_>,
+        settings: &EnrichSettings,
+        roas: Option<&RoaTable>,
+    ) {
+        let tables = tables.of(record, settings, &self.agent_interfaces);
+        let (source, destination) = (record.source_address, record.destination_address);
+        // Of several paths, traffic takes that of the kernel's next hop; by which it came nobody knows.
+        let to = self.find(tables, destination, record.ip_next_hop, settings);
+        let from = self.find(tables, source, None, settings);
+
+        let origin = |address, found: Option<&Found>| {
+            let bgp = found.map(|found| Origin {
+                prefix_length: found.prefix_length,
+                as_number: found.prepared.origin_as,
+                peer_as_number: found.prepared.peer_as,
+                next_hop: found.prepared.next_hop,
+            });
+            resolve(settings.methods, bgp.as_ref(), settings.networks.find(address))
+        };
+        let (of_source, of_destination) = (origin(source, from.as_ref()), origin(destination, to.as_ref()));
+        record.bgp_source_as_number = of_source.as_number;
+        record.source_prefix_length = of_source.prefix_length;
+        record.bgp_destination_as_number = of_destination.as_number;
+        record.destination_prefix_length = of_destination.prefix_length;
+        record.bgp_next_hop = of_destination.next_hop;
+        record.bgp_next_adjacent_as_number = of_destination.peer_as_number;
+        record.bgp_prev_adjacent_as_number = self.peer_source(record, of_source, settings);
+        if let Some(roas) = roas {
+            let local_as = settings.routes.local_as;
+            record.source_rpki = from.as_ref().and_then(|found| found.validate(source, local_as, roas));
+            record.destination_rpki =
+                to.as_ref().and_then(|found| found.validate(destination, local_as, roas));
+        }
+        record.source_route = from.map(|found| found.prepared.route);
+        record.destination_route = to.map(|found| found.prepared.route);
+    }
+
+    fn find(
+        &mut self,
+        tables: &[LookupTable<'_>],
+        address: IpAddr,
+        via: Option<IpAddr>,
+        settings: &EnrichSettings,
+    ) -> Option<Found> {
+        let found = tables.iter().find_map(|table| table.lookup(address))?;
+        let key = |id: AttributesId| AttributesKey { id: id.index, generation: id.generation };
+        let prepared = if let Some(id) = found.attributes_id() {
+            let prepare = || Some(settings.routes.prepare(&found.choose(None)?.attributes));
+            self.cache.get(key(id), prepare)?
+        } else {
+            let path = found.choose(via)?;
+            self.cache.get(key(path.attributes_id), || Some(settings.routes.prepare(&path.attributes)))?
+        };
+        Some(Found { prefix_length: found.prefix_length(), prepared: prepared.clone() })
+    }
+
+    /// The AS from which a flow comes in; what the route to its source says if no rule knows better.
+    fn peer_source(&self, record: &FlowRecord, source: Origin, settings: &EnrichSettings) -> u32 {
+        let is_for = |(rule, numbers): &(&PeerSourceRule, &HashSet<u32>)| {
+            rule.is_for(record, source.next_hop, numbers)
+        };
+        let mut rules = settings.peer_sources.iter().zip(self.peer_source_interfaces.iter());
+        rules.find(is_for).and_then(|(rule, _)| rule.as_number).unwrap_or(source.peer_as_number)
+    }
+}
+
+impl Found {
+    /// Whether the route comes from an AS that may announce it (RFC 6811); `None` if that is not known.
+    fn validate(&self, address: IpAddr, local_as: u32, roas: &RoaTable) -> Option<OriginValidation> {
+        let prefix = IpNet::new(address, self.prefix_length).ok()?.trunc();
+        let own = (local_as != 0 && self.prepared.has_empty_path).then_some(local_as);
+        if self.prepared.has_empty_path && own.is_none() {
+            return None;
+        }
+        Some(match roas.validate(prefix, self.prepared.announced_by.or(own)) {
+            ValidationState::NotFound => OriginValidation::NotFound,
+            ValidationState::Valid => OriginValidation::Valid,
+            ValidationState::Invalid => OriginValidation::Invalid,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 mod failover;
 mod pacer;
+mod sampling;
 mod selection;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use crate::stop::Stop;
 
 pub use failover::Failover;
 pub use pacer::Pacer;
+pub use sampling::RecordSampling;
 pub use selection::{Conditions, IpVersion, RecordSelection, Share};
 
 /// How often a sink that has nothing to do resends templates, asks for errors and so on.
@@ -237,6 +239,8 @@ pub struct SinkParts {
     pub destinations: Vec<String>,
     /// Which records it is for.
     pub selection: RecordSelection,
+    /// Which of their packets.
+    pub sampling: Option<RecordSampling>,
     /// Where records go.
     pub output: Output,
     /// Accounts.
@@ -320,7 +324,10 @@ impl Sink {
         let context = self.parts.context.load();
         if !Arc::ptr_eq(&context, &self.context) {
             self.parts.selection.set_context(&context);
-            self.parts.output.set_context(&context);
+            match &self.parts.sampling {
+                Some(sampling) => self.parts.output.set_context(&sampling.context(&context)),
+                None => self.parts.output.set_context(&context),
+            }
             self.context = context;
         }
     }
@@ -431,16 +438,17 @@ impl Sink {
     fn with_selected(&mut self, records: &[FlowRecord], action: impl FnOnce(&mut Output, &[FlowRecord])) {
         self.sending(Tally::of(records));
         let mut not_selected = Tally::ZERO;
-        if self.parts.selection.is_everything() {
+        if self.parts.selection.is_everything() && self.parts.sampling.is_none() {
             action(&mut self.parts.output, records);
         } else {
             self.selected.clear();
             for record in records {
-                if self.parts.selection.selects(record) {
-                    self.selected.push(record.clone());
-                } else {
-                    not_selected += Tally::from(record);
+                let mut selected = self.parts.selection.selects(record).then(|| record.clone());
+                if let (Some(whole), Some(sampling)) = (&selected, &mut self.parts.sampling) {
+                    selected = sampling.sample(whole);
                 }
+                not_selected += Tally::from(record) - selected.as_ref().map(Tally::from).unwrap_or_default();
+                self.selected.extend(selected);
             }
             action(&mut self.parts.output, &self.selected);
         }
@@ -537,6 +545,9 @@ const fn limit_in_words(reason: LimitReason) -> &'static str {
         }
         LimitReason::FlowTimeOutOfRange => {
             "the format has no times in the future or over 49 days ago; the nearest are sent for them"
+        }
+        LimitReason::FieldsOverMessageSize => {
+            "records with all their communities, or with their label, are larger than a message; they are sent without"
         }
     }
 }

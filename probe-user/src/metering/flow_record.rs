@@ -62,15 +62,12 @@ pub fn flow_record(
         flow_start_milliseconds: now.unix_milliseconds(flow.first),
         flow_end_milliseconds: now.unix_milliseconds(flow.last),
         flow_end_reason: reason,
-        bgp_source_as_number: 0,
-        bgp_destination_as_number: 0,
-        source_prefix_length: 0,
-        destination_prefix_length: 0,
-        bgp_next_hop: None,
         ip_next_hop: flow.next_hop,
         mpls_top_label: encapsulation.mpls_top_label(),
         layer2_segment_id: encapsulation.vxlan_network_identifier(),
         sampling_interval,
         selector_id: if sampling_interval > 1 { fields.observation_point } else { 0 },
+        // Enrichment knows the rest.
+        ..FlowRecord::between(source_address, destination_address)
     }
 }

@@ -16,7 +16,7 @@ use super::observation::{ObservationPoints, PointTable};
 use super::{Flow, FlowCache};
 use crate::capture::Delta;
 use crate::clock::Reading;
-use crate::enrich::Enricher;
+use crate::enrich::{Enricher, Hold};
 use crate::export::SinkQueue;
 use crate::interfaces::{InterfaceNames, NameTable};
 use crate::ledger::{Amount, Ledger, PointAmounts, RecordsMade};
@@ -63,7 +63,9 @@ pub struct Shard {
     /// Numbers of interfaces in records.
     pub names: NameTable,
     /// Fills what packets do not carry.
-    pub enricher: Arc<Enricher>,
+    pub enricher: Enricher,
+    /// Whether the first records still wait for routes.
+    pub hold: Hold,
     /// Queues of the sinks, in the order of the ledger's sinks.
     pub sinks: Vec<SinkQueue>,
     /// Whether sinks are waited for.
@@ -82,6 +84,8 @@ impl Shard {
             records.names = self.names.load();
             match message {
                 ShardMessage::Deltas(deltas) => self.merge(deltas, &mut records),
+                // Flows of the start stay in the cache until their routes are there.
+                ShardMessage::Expire(_) if self.hold.is_on() => {}
                 ShardMessage::Expire(now) => {
                     records.now = Some(now);
                     // A burst that fills every queue is spread over the next epochs: the flows can stay in
@@ -129,10 +133,9 @@ impl Shard {
         self.latencies.merge(start.elapsed());
     }
 
-    fn record(&self, flow: &Flow, reason: FlowEndReason, records: &mut Records) {
+    fn record(&mut self, flow: &Flow, reason: FlowEndReason, records: &mut Records) {
         let now = *records.now.get_or_insert_with(|| crate::clock::Clock::new().read());
-        let mut record = flow_record(flow, reason, now, &records.points, &records.names);
-        self.enricher.enrich(&mut record);
+        let record = flow_record(flow, reason, now, &records.points, &records.names);
         records.made.add(flow.key.fields().observation_point, &record);
         records.batch.push(record);
         if records.batch.len() >= RECORD_BATCH {
@@ -149,10 +152,11 @@ impl Shard {
         }
     }
 
-    fn hand_over(&self, records: &mut Records) {
+    fn hand_over(&mut self, records: &mut Records) {
         if records.batch.is_empty() {
             return;
         }
+        self.enricher.enrich(&mut records.batch, &records.names);
         if self.pace == Pace::WaitForSinks {
             self.wait_for_room(None);
         }

@@ -6,6 +6,9 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod bgp;
+mod bgp_output;
+#[cfg(test)]
 mod collector_down;
 #[cfg(test)]
 mod counts;

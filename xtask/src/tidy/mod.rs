@@ -11,7 +11,7 @@ use std::{ffi::OsStr, fmt, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace;
+use crate::{codegen, workspace};
 
 /// One broken rule, where it is broken.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +39,7 @@ pub(crate) fn run() -> Result<()> {
             findings.extend(sources::check(&file.path, text));
         }
     }
+    findings.extend(made_sources(&files)?);
     findings.sort();
     for finding in &findings {
         println!("{finding}");
@@ -48,6 +49,15 @@ pub(crate) fn run() -> Result<()> {
     }
     println!("tidy: {} files, {} members, nothing to say", files.len(), members.len());
     Ok(())
+}
+
+/// Sources that are not what their table makes.
+fn made_sources(files: &[File]) -> Result<Vec<Finding>> {
+    let text = |path| files.iter().find(|file| file.path == path).and_then(File::text).unwrap_or_default();
+    let made = codegen::information_elements(text(codegen::REGISTRY)).context(codegen::REGISTRY)?;
+    let is_current = made == text(codegen::TABLE);
+    let finding = || Finding::new(codegen::TABLE, 1, "not what its table makes; run `cargo xtask codegen`");
+    Ok((!is_current).then(finding).into_iter().collect())
 }
 
 impl Finding {

@@ -12,7 +12,8 @@ use pathflow_exporter::{
 };
 use peer::{Exporter, PATIENCE, accept, accept_slowly, messages, numbered, octets};
 
-use crate::decode::{Fields, expected};
+use crate::decode::Fields;
+use crate::expected::expected;
 
 #[test]
 fn every_record_arrives_over_tcp_in_full_messages() {

@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
-use crate::decode::{Decoded, Decoder};
+use crate::decode::{Decoded, Decoder, number_of};
 use crate::support::{NOW, TempDir};
 
 /// How long anything may take in real time.
@@ -124,7 +124,7 @@ pub(crate) fn octets(messages: &[Decoded]) -> Vec<u64> {
         assert_eq!(message.sequence_number, sequence_number);
         sequence_number += (message.records.len() + message.options.len()) as u32;
     }
-    messages.iter().flat_map(|message| &message.records).map(|record| record[&1] as u64).collect()
+    messages.iter().flat_map(|message| &message.records).map(|record| number_of(&record[&(0, 1)])).collect()
 }
 
 /// Accepts one connection and reads `octets` octets or to the end of it; then it says that this is the end, and reads

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pathflow_exporter::{FlowDirection, Format};
+use pathflow_exporter::{FieldGroups, FlowDirection, Format};
 
 use super::error;
 use crate::config::raw::Distribution;
@@ -14,6 +14,7 @@ const FILE: &str = r#"
 [export]
 collectors = ["192.0.2.1:4739"]
 observation_domain_id = 7
+fields = ["bgp", "communities"]
 mtu = 1400
 
 [[export.process]]
@@ -25,6 +26,8 @@ template_interval = "30s"
 [[export.process]]
 collectors = ["[2001:db8::1]:4739"]
 observation_domain_id = 8
+fields = ["tags"]
+sampling_interval = 100
 ip_version = 6
 networks = ["2001:db8::/32", "2001:db8:f::1"]
 protocols = [6]
@@ -44,6 +47,11 @@ fn what_an_export_does_not_say_is_as_in_the_section() {
     assert_eq!(first.conditions, Conditions::default());
     assert_eq!((second.settings.format, second.distribution), (Format::NetflowV9, Distribution::Failover));
     assert_eq!(second.collectors.len(), 2);
+    assert_eq!(first.settings.field_groups, FieldGroups::BGP.with(FieldGroups::COMMUNITIES));
+    // Communities are not inherited: NetFlow v9 has none.
+    assert_eq!(second.settings.field_groups, FieldGroups::BGP);
+    assert_eq!(third.settings.field_groups, FieldGroups::TAGS);
+    assert_eq!((second.sampling_interval.get(), third.sampling_interval.get()), (1, 100));
     assert_eq!((second.settings.mtu, second.settings.observation_domain_id), (1400, 7));
     assert_eq!(second.settings.template_interval, Duration::from_secs(30));
     assert_eq!((third.settings.format, third.settings.observation_domain_id), (Format::Ipfix, 8));
@@ -77,6 +85,14 @@ fn faults_are_named_with_the_table_they_are_in() {
             "export.process.collectors: \"192.0.2.1\" cannot be used: it needs a port",
         ),
         ("collectors = [\"192.0.2.1:1\"]\nmtu = 9", "export.process.mtu: \"9\" cannot be used"),
+        (
+            "collectors = [\"192.0.2.1:1\"]\nformat = \"netflow-v9\"\nfields = [\"bgp\", \"tags\"]",
+            "export.process.fields: \"tags\" cannot be used: netflow-v9 has no such fields",
+        ),
+        (
+            "collectors = [\"192.0.2.1:1\"]\nsampling_interval = 0",
+            "export.process.sampling_interval: \"0\" cannot be used: it must be 1 or more",
+        ),
         ("collectors = [\"192.0.2.1:1\"]\nip_version = 5", "export.process.ip_version: \"5\" cannot be used"),
         (
             "collectors = [\"192.0.2.1:1\"]\nnetworks = [\"x\"]",

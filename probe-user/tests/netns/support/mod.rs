@@ -1,5 +1,6 @@
 //! Namespaces, links, traffic, the probe and the collectors, each behind a guard that cleans up.
 
+pub(crate) mod bird;
 pub(crate) mod frames;
 pub(crate) mod json;
 pub(crate) mod metrics;

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 23] = [
+const PACKAGES: [(&str, &str); 26] = [
+    ("bird", "bird2"),
+    ("birdc", "bird2"),
     ("bpftool", "bpftool"),
     ("date", "coreutils"),
     ("ethtool", "ethtool"),
@@ -15,6 +17,7 @@ const PACKAGES: [(&str, &str); 23] = [
     ("iperf3", "iperf3"),
     ("ipfixDump", "libfixbuf-tools"),
     ("nfacctd", "pmacct"),
+    ("pmbgpd", "pmacct"),
     ("nfcapd", "nfdump"),
     ("nfdump", "nfdump"),
     ("nft", "nftables"),

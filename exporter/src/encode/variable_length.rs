@@ -1,0 +1,131 @@
+//! Fields of IPFIX whose length differs from record to record (RFC 7011, section 7).
+
+use std::sync::Arc;
+
+use crate::bgp_route::BgpRoute;
+use crate::flow_template::{Content, VariableFields};
+use crate::information_element::InformationElement as Ie;
+use crate::record::FlowRecord;
+use crate::template::FieldSpecifier;
+
+/// BGP communities of both routes, and pmacct's private elements.
+pub(super) struct CommunitiesAndTags;
+
+const COMMUNITIES: &[FieldSpecifier] =
+    &[variable(Ie::BgpSourceCommunityList), variable(Ie::BgpDestinationCommunityList)];
+
+const OTHER_COMMUNITIES: &[FieldSpecifier] = &[
+    variable(Ie::BgpSourceExtendedCommunityList),
+    variable(Ie::BgpDestinationExtendedCommunityList),
+    variable(Ie::BgpSourceLargeCommunityList),
+    variable(Ie::BgpDestinationLargeCommunityList),
+];
+
+const TAGS: &[FieldSpecifier] = &[fixed(Ie::Tag, 8), fixed(Ie::Tag2, 8), variable(Ie::Label)];
+
+/// In a constant, `panic` is a compile error, never one at run time.
+const fn fixed(element: Ie, length: u16) -> FieldSpecifier {
+    match FieldSpecifier::new(element, length) {
+        Some(specifier) => specifier,
+        None => panic!("length not allowed for this Information Element"),
+    }
+}
+
+const fn variable(element: Ie) -> FieldSpecifier {
+    fixed(element, FieldSpecifier::VARIABLE_LENGTH)
+}
+
+/// The lists of a route that there is not: no element each, in the order of [`BgpRoute::lists`].
+const NO_LISTS: [&[u8]; 3] = [&[5, 3, 1, 227, 0, 4], &[5, 3, 1, 230, 0, 8], &[5, 3, 1, 233, 0, 12]];
+
+/// A field of at most this many octets has one octet of length; a longer one has three.
+const MAX_SHORT: usize = 254;
+
+/// A label has to be shorter than this.
+const MAX_LABEL: usize = 65_000;
+
+impl VariableFields for CommunitiesAndTags {
+    fn specifiers(content: Content) -> [&'static [FieldSpecifier]; 3] {
+        [
+            if content.has(Content::COMMUNITIES) { COMMUNITIES } else { &[] },
+            if content.has(Content::OTHER_COMMUNITIES) { OTHER_COMMUNITIES } else { &[] },
+            if content.has(Content::TAGS) { TAGS } else { &[] },
+        ]
+    }
+
+    #[inline]
+    fn length(record: &FlowRecord, content: Content) -> usize {
+        let mut length = 0;
+        if content.has(Content::COMMUNITIES | Content::OTHER_COMMUNITIES) {
+            for list in lists(record, content) {
+                length += list.len();
+            }
+        }
+        if content.has(Content::TAGS) {
+            let label = label(record).len() + 1;
+            length += 8 + 8 + if label > MAX_SHORT { 3 } else { 1 } + label;
+        }
+        length
+    }
+
+    #[inline]
+    fn write(mut octets: &mut [u8], record: &FlowRecord, content: Content) {
+        if content.has(Content::COMMUNITIES | Content::OTHER_COMMUNITIES) {
+            for list in lists(record, content) {
+                octets = put(octets, list);
+            }
+        }
+        if content.has(Content::TAGS) {
+            octets = put(octets, &record.tag.to_be_bytes());
+            octets = put(octets, &record.tag2.to_be_bytes());
+            let label = label(record);
+            // pmacct sends a zero octet at the end, and counts on it when it receives.
+            let length = label.len() + 1;
+            octets = match u8::try_from(length) {
+                Ok(length) if length < u8::MAX => put(octets, &[length]),
+                _ => put(put(octets, &[u8::MAX]), &(length as u16).to_be_bytes()),
+            };
+            octets = put(octets, label);
+            octets = put(octets, &[0]);
+        }
+        debug_assert!(octets.is_empty());
+    }
+}
+
+fn label(record: &FlowRecord) -> &[u8] {
+    let label = record.label.as_deref().unwrap_or_default().as_bytes();
+    label.get(..MAX_LABEL).unwrap_or(label)
+}
+
+/// In the order of the fields.
+#[inline]
+fn lists(record: &FlowRecord, content: Content) -> impl Iterator<Item = &[u8]> {
+    let standard = content.has(Content::COMMUNITIES);
+    let other = content.has(Content::OTHER_COMMUNITIES);
+    let [source, destination] =
+        [&record.source_route, &record.destination_route].map(|route| route.as_ref().map(Arc::as_ref));
+    [(standard, 0), (other, 1), (other, 2)]
+        .into_iter()
+        .filter(|(is_there, _)| *is_there)
+        .flat_map(move |(_, kind)| [(source, kind), (destination, kind)])
+        .map(|(route, kind)| of_route(route, kind))
+}
+
+#[inline]
+fn of_route(route: Option<&BgpRoute>, kind: usize) -> &[u8] {
+    let list = route.and_then(|route| route.lists().get(kind)).map(AsRef::as_ref);
+    list.or_else(|| NO_LISTS.get(kind).copied()).unwrap_or_default()
+}
+
+/// Writes `value` to the beginning of `octets`; returns the rest.
+#[inline]
+fn put<'octets>(octets: &'octets mut [u8], value: &[u8]) -> &'octets mut [u8] {
+    match octets.split_at_mut_checked(value.len()) {
+        Some((field, rest)) => {
+            field.copy_from_slice(value);
+            rest
+        }
+        // Not reached: the caller has made room.
+        None => &mut [],
+    }
+}

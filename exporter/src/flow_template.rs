@@ -1,0 +1,479 @@
+//! The templates of Flow Records: which groups of fields a record has, and the macro that makes a group's Field
+//! Specifiers and its writer from one list.
+//!
+//! A record has the fields that say something of it and no others, since to collectors the mere presence of some of them
+//! means something. Each combination of groups is a template of its own, announced when a record first needs it. Nothing
+//! is kept for one that is not needed: what it consists of follows from its Template ID.
+
+use std::net::IpAddr;
+
+use crate::encode::{Framing, Full, Message};
+use crate::record::FlowRecord;
+use crate::template::{FieldSpecifier, TemplateId, TemplateRecord};
+
+/// Groups of fields that an export has beside the standard ones, in records for which there is something to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FieldGroups(u16);
+
+impl FieldGroups {
+    /// The standard fields only.
+    pub const NONE: Self = Self(0);
+    /// Prefix lengths, adjacent AS numbers and the BGP next hop.
+    pub const BGP: Self = Self(Content::ROUTE);
+    /// BGP communities of both routes (RFC 8549). IPFIX only.
+    pub const COMMUNITIES: Self = Self(Content::COMMUNITIES | Content::OTHER_COMMUNITIES);
+    /// pmacct's `tag`, `tag2` and `label`. IPFIX only.
+    pub const TAGS: Self = Self(Content::TAGS);
+
+    /// Every group with its name in configuration.
+    pub const NAMES: [(&str, Self); 3] =
+        [("bgp", Self::BGP), ("communities", Self::COMMUNITIES), ("tags", Self::TAGS)];
+
+    /// Whether all groups of `other` are in it.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The groups of both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Its name in configuration, for one group.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        Self::NAMES.iter().find(|(_, group)| *group == self).map(|(name, _)| *name)
+    }
+}
+
+/// The groups of fields in one template, beside those of every record. As a number it is the Template ID, less 256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Content(u16);
+
+impl Content {
+    pub(crate) const IPV6: u16 = 1;
+    pub(crate) const MPLS: u16 = 1 << 1;
+    pub(crate) const OVERLAY: u16 = 1 << 2;
+    pub(crate) const SAMPLED: u16 = 1 << 3;
+    /// Never in it: so the Template IDs from 272 on are free for options data.
+    const OPTIONS: u16 = 1 << 4;
+    /// Two bits: something is known of a route; and whether there is a BGP next hop, and of which family.
+    const ROUTE: u16 = 3 << 5;
+    const ROUTE_ALONE: u16 = 1 << 5;
+    const ROUTE_BY_IPV4: u16 = 2 << 5;
+    const ROUTE_BY_IPV6: u16 = 3 << 5;
+    pub(crate) const COMMUNITIES: u16 = 1 << 7;
+    /// Extended and large ones.
+    pub(crate) const OTHER_COMMUNITIES: u16 = 1 << 8;
+    pub(crate) const TAGS: u16 = 1 << 9;
+    /// How many there are.
+    pub(crate) const COUNT: usize = 1 << 10;
+    /// The same without [`FieldGroups`].
+    const STANDARD_COUNT: usize = 1 << 4;
+
+    #[inline]
+    pub(crate) fn of(record: &FlowRecord, is_ipv6: bool, groups: FieldGroups) -> Self {
+        let mut content = if is_ipv6 { Self::IPV6 } else { 0 };
+        if record.is_labelled() {
+            content |= Self::MPLS;
+        }
+        if record.is_in_overlay() {
+            content |= Self::OVERLAY;
+        }
+        if record.is_sampled() {
+            content |= Self::SAMPLED;
+        }
+        if groups.contains(FieldGroups::BGP) {
+            content |= route(record);
+        }
+        if groups.contains(FieldGroups::COMMUNITIES) {
+            content |= communities(record);
+        }
+        if groups.contains(FieldGroups::TAGS) {
+            content |= tags(record);
+        }
+        Self(content)
+    }
+
+    /// That of the template with this number among all that an export with `groups` may have.
+    pub(crate) fn at(index: usize, groups: FieldGroups) -> Option<Self> {
+        let content = Self(u16::try_from(index).ok()?);
+        (index < Self::count(groups) && !content.has(Self::OPTIONS)).then_some(content)
+    }
+
+    /// That of the template with this ID, if it is one of Flow Records.
+    pub(crate) fn of_template(id: u16) -> Option<Self> {
+        let content = Self(id.checked_sub(256)?);
+        (usize::from(content.0) < Self::COUNT && !content.has(Self::OPTIONS)).then_some(content)
+    }
+
+    /// Numbers of templates are below this.
+    pub(crate) fn count(groups: FieldGroups) -> usize {
+        if groups == FieldGroups::NONE { Self::STANDARD_COUNT } else { Self::COUNT }
+    }
+
+    /// The templates of records with no more than every record has are announced always; others when they are first
+    /// needed, and from then on.
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & !Self::IPV6 == 0
+    }
+
+    pub(crate) const fn has(self, group: u16) -> bool {
+        self.0 & group != 0
+    }
+
+    pub(crate) const fn has_route(self) -> bool {
+        self.has(Self::ROUTE)
+    }
+
+    pub(crate) const fn has_bgp_next_hop_ipv4(self) -> bool {
+        self.0 & Self::ROUTE == Self::ROUTE_BY_IPV4
+    }
+
+    pub(crate) const fn has_bgp_next_hop_ipv6(self) -> bool {
+        self.0 & Self::ROUTE == Self::ROUTE_BY_IPV6
+    }
+
+    #[inline]
+    pub(crate) const fn template_id(self) -> TemplateId {
+        TemplateId::at(self.0)
+    }
+}
+
+#[inline]
+fn route(record: &FlowRecord) -> u16 {
+    match record.bgp_next_hop {
+        Some(IpAddr::V4(_)) => Content::ROUTE_BY_IPV4,
+        Some(IpAddr::V6(_)) => Content::ROUTE_BY_IPV6,
+        None => {
+            let numbers = record.bgp_prev_adjacent_as_number | record.bgp_next_adjacent_as_number;
+            let is_known = numbers != 0
+                || record.source_prefix_length | record.destination_prefix_length != 0
+                || record.source_route.is_some()
+                || record.destination_route.is_some();
+            if is_known { Content::ROUTE_ALONE } else { 0 }
+        }
+    }
+}
+
+#[inline]
+fn communities(record: &FlowRecord) -> u16 {
+    let mut content = 0;
+    for route in [&record.source_route, &record.destination_route].into_iter().flatten() {
+        if !route.attributes().communities.is_empty() {
+            content |= Content::COMMUNITIES;
+        }
+        if route.has_other_communities() {
+            content |= Content::OTHER_COMMUNITIES;
+        }
+    }
+    content
+}
+
+#[inline]
+fn tags(record: &FlowRecord) -> u16 {
+    if record.tag | record.tag2 != 0 || record.label.is_some() { Content::TAGS } else { 0 }
+}
+
+/// The most groups that a template can have.
+pub(crate) const MAX_GROUPS: usize = 9;
+
+/// Field Specifiers by group; groups that a template does not have are empty.
+pub(crate) type Specifiers = [&'static [FieldSpecifier]; MAX_GROUPS];
+
+/// The templates of Flow Records in a format, and the choice between them. Implemented by [`flow_templates!`] only.
+pub(crate) trait FlowTemplates {
+    fn specifiers(content: Content) -> Specifiers;
+
+    /// Appends one Data Record, or leaves `message` as it is if there is no room.
+    fn append(
+        message: &mut Message,
+        framing: Framing,
+        record: &FlowRecord,
+        groups: FieldGroups,
+    ) -> Result<(), Full>;
+
+    /// Octets of the Data Record of `record`, and of the template for it.
+    fn lengths(record: &FlowRecord, groups: FieldGroups) -> (usize, usize);
+}
+
+/// A group of fields of fixed length. Implemented by [`flow_templates!`] only.
+pub(crate) trait FieldGroup<Address> {
+    const LENGTH: usize;
+    const SPECIFIERS: &'static [FieldSpecifier];
+
+    /// Writes the fields to the beginning of `octets`; returns the rest.
+    fn write<'octets>(
+        octets: &'octets mut [u8],
+        record: &FlowRecord,
+        source: Address,
+        destination: Address,
+    ) -> &'octets mut [u8];
+}
+
+/// The groups with fields of variable length, which are last in a record.
+pub(crate) trait VariableFields {
+    /// Communities; other communities; tags.
+    fn specifiers(content: Content) -> [&'static [FieldSpecifier]; 3];
+    fn length(record: &FlowRecord, content: Content) -> usize;
+    fn write(octets: &mut [u8], record: &FlowRecord, content: Content);
+}
+
+/// Of a format that has none.
+pub(crate) struct NoVariableFields;
+
+impl VariableFields for NoVariableFields {
+    fn specifiers(_: Content) -> [&'static [FieldSpecifier]; 3] {
+        [&[]; 3]
+    }
+
+    fn length(_: &FlowRecord, _: Content) -> usize {
+        0
+    }
+
+    fn write(_: &mut [u8], _: &FlowRecord, _: Content) {}
+}
+
+/// Octets of the Template Record for `specifiers`.
+pub(crate) fn template_length(content: Content, specifiers: &Specifiers) -> usize {
+    template_record(content, specifiers).encoded_length()
+}
+
+pub(crate) const fn template_record(content: Content, specifiers: &Specifiers) -> TemplateRecord<'_> {
+    TemplateRecord { template_id: content.template_id(), scope_field_count: 0, field_specifiers: specifiers }
+}
+
+/// Defines [`FlowTemplates`] from groups of fields.
+///
+/// A field is `element: type = value`. The list of a group yields its Field Specifiers and a straight-line writer into an
+/// array of exactly its length, so template and data can not disagree and every offset within it is a constant.
+///
+/// In the lists, `Address` is the address type of the family.
+macro_rules! flow_templates {
+    ($name:ident, $specifier:path, $variable:ty, $arguments:tt;
+     every $every:tt mpls $mpls:tt overlay $overlay:tt sampled $sampled:tt
+     route $route:tt bgp_next_hop_ipv4 $next_hop_ipv4:tt bgp_next_hop_ipv6 $next_hop_ipv6:tt) => {
+        pub(crate) struct $name;
+
+        const _: () = {
+            use $crate::flow_template::{
+                Content, FieldGroup, FieldGroups, FlowTemplates, Specifiers, VariableFields, flow_templates,
+                template_length, template_record,
+            };
+            use $crate::record::{AddressPair, FlowRecord};
+            use $crate::template::FieldValue;
+
+            struct Every;
+            struct Mpls;
+            struct Overlay;
+            struct Sampled;
+            struct Route;
+            struct BgpNextHopIpv4;
+            struct BgpNextHopIpv6;
+
+            flow_templates!(@group Every, $specifier, $arguments, $every);
+            flow_templates!(@group Mpls, $specifier, $arguments, $mpls);
+            flow_templates!(@group Overlay, $specifier, $arguments, $overlay);
+            flow_templates!(@group Sampled, $specifier, $arguments, $sampled);
+            flow_templates!(@group Route, $specifier, $arguments, $route);
+            flow_templates!(@group BgpNextHopIpv4, $specifier, $arguments, $next_hop_ipv4);
+            flow_templates!(@group BgpNextHopIpv6, $specifier, $arguments, $next_hop_ipv6);
+
+            impl FlowTemplates for $name {
+                fn specifiers(content: Content) -> Specifiers {
+                    if content.has(Content::IPV6) {
+                        specifiers::<Ipv6Addr>(content)
+                    } else {
+                        specifiers::<Ipv4Addr>(content)
+                    }
+                }
+
+                #[inline]
+                fn append(
+                    message: &mut $crate::encode::Message,
+                    framing: $crate::encode::Framing,
+                    record: &FlowRecord,
+                    groups: FieldGroups,
+                ) -> Result<(), $crate::encode::Full> {
+                    match record.address_pair() {
+                        AddressPair::V4(pair) => {
+                            append(message, framing, record, pair, Content::of(record, false, groups))
+                        }
+                        AddressPair::V6(pair) => {
+                            append(message, framing, record, pair, Content::of(record, true, groups))
+                        }
+                    }
+                }
+
+                fn lengths(record: &FlowRecord, groups: FieldGroups) -> (usize, usize) {
+                    let is_ipv6 = matches!(record.address_pair(), AddressPair::V6(_));
+                    let content = Content::of(record, is_ipv6, groups);
+                    let length = if is_ipv6 {
+                        length::<Ipv6Addr>(record, content)
+                    } else {
+                        length::<Ipv4Addr>(record, content)
+                    };
+                    (length, template_length(content, &Self::specifiers(content)))
+                }
+            }
+
+            fn specifiers<Address>(content: Content) -> Specifiers
+            where
+                Every: FieldGroup<Address>,
+                Mpls: FieldGroup<Address>,
+                Overlay: FieldGroup<Address>,
+                Sampled: FieldGroup<Address>,
+                Route: FieldGroup<Address>,
+                BgpNextHopIpv4: FieldGroup<Address>,
+                BgpNextHopIpv6: FieldGroup<Address>,
+            {
+                let next_hop = if content.has_bgp_next_hop_ipv4() {
+                    BgpNextHopIpv4::SPECIFIERS
+                } else if content.has_bgp_next_hop_ipv6() {
+                    BgpNextHopIpv6::SPECIFIERS
+                } else {
+                    &[]
+                };
+                let [communities, other_communities, tags] = <$variable>::specifiers(content);
+                [
+                    Every::SPECIFIERS,
+                    if content.has(Content::MPLS) { Mpls::SPECIFIERS } else { &[] },
+                    if content.has(Content::OVERLAY) { Overlay::SPECIFIERS } else { &[] },
+                    if content.has(Content::SAMPLED) { Sampled::SPECIFIERS } else { &[] },
+                    if content.has_route() { Route::SPECIFIERS } else { &[] },
+                    next_hop,
+                    communities,
+                    other_communities,
+                    tags,
+                ]
+            }
+
+            #[inline]
+            fn length<Address>(record: &FlowRecord, content: Content) -> usize
+            where
+                Every: FieldGroup<Address>,
+                Mpls: FieldGroup<Address>,
+                Overlay: FieldGroup<Address>,
+                Sampled: FieldGroup<Address>,
+                Route: FieldGroup<Address>,
+                BgpNextHopIpv4: FieldGroup<Address>,
+                BgpNextHopIpv6: FieldGroup<Address>,
+            {
+                let mut length = Every::LENGTH;
+                if content.is_plain() {
+                    return length;
+                }
+                let mut add = |is_there: bool, octets: usize| length += if is_there { octets } else { 0 };
+                add(content.has(Content::MPLS), Mpls::LENGTH);
+                add(content.has(Content::OVERLAY), Overlay::LENGTH);
+                add(content.has(Content::SAMPLED), Sampled::LENGTH);
+                add(content.has_route(), Route::LENGTH);
+                add(content.has_bgp_next_hop_ipv4(), BgpNextHopIpv4::LENGTH);
+                add(content.has_bgp_next_hop_ipv6(), BgpNextHopIpv6::LENGTH);
+                length + <$variable>::length(record, content)
+            }
+
+            #[inline]
+            fn append<Address: Copy>(
+                message: &mut $crate::encode::Message,
+                framing: $crate::encode::Framing,
+                record: &FlowRecord,
+                (source, destination): (Address, Address),
+                content: Content,
+            ) -> Result<(), $crate::encode::Full>
+            where
+                Every: FieldGroup<Address>,
+                Mpls: FieldGroup<Address>,
+                Overlay: FieldGroup<Address>,
+                Sampled: FieldGroup<Address>,
+                Route: FieldGroup<Address>,
+                BgpNextHopIpv4: FieldGroup<Address>,
+                BgpNextHopIpv6: FieldGroup<Address>,
+            {
+                let length = length::<Address>(record, content);
+                let octets = match message.flow_record_in_open_set(content.template_id(), framing, length) {
+                    Some(octets) => octets?,
+                    None => {
+                        let specifiers = specifiers::<Address>(content);
+                        let template = template_record(content, &specifiers);
+                        message.data_record_in_new_set(&template, framing, length)?
+                    }
+                };
+                let mut rest = Every::write(octets, record, source, destination);
+                if content.is_plain() {
+                    return Ok(());
+                }
+                if content.has(Content::MPLS) {
+                    rest = Mpls::write(rest, record, source, destination);
+                }
+                if content.has(Content::OVERLAY) {
+                    rest = Overlay::write(rest, record, source, destination);
+                }
+                if content.has(Content::SAMPLED) {
+                    rest = Sampled::write(rest, record, source, destination);
+                }
+                if content.has_route() {
+                    rest = Route::write(rest, record, source, destination);
+                }
+                if content.has_bgp_next_hop_ipv4() {
+                    rest = BgpNextHopIpv4::write(rest, record, source, destination);
+                }
+                if content.has_bgp_next_hop_ipv6() {
+                    rest = BgpNextHopIpv6::write(rest, record, source, destination);
+                }
+                <$variable>::write(rest, record, content);
+                Ok(())
+            }
+        };
+    };
+    (@group $group:ident, $specifier:path, $arguments:tt, $fields:tt) => {
+        flow_templates!(@one $group, Ipv4Addr, $specifier, $arguments, $fields);
+        flow_templates!(@one $group, Ipv6Addr, $specifier, $arguments, $fields);
+    };
+    (@one $group:ident, $address:ty, $specifier:path, ($record:ident, $source:ident, $destination:ident),
+     { $($element:expr, $type:ty = $value:expr;)+ }) => {
+        const _: () = {
+            type Address = $address;
+
+            impl FieldGroup<Address> for $group {
+                const LENGTH: usize = 0 $(+ size_of::<$type>())+;
+                const SPECIFIERS: &'static [$crate::template::FieldSpecifier] = &[$(
+                    // In a constant, `panic` is a compile error, never one at run time.
+                    match $specifier($element, size_of::<$type>() as u16) {
+                        Some(specifier) => specifier,
+                        None => panic!("length not allowed for this Information Element"),
+                    }
+                ),+];
+
+                #[inline]
+                fn write<'octets>(
+                    octets: &'octets mut [u8],
+                    $record: &FlowRecord,
+                    $source: Address,
+                    $destination: Address,
+                ) -> &'octets mut [u8] {
+                    const LENGTH: usize = <$group as FieldGroup<Address>>::LENGTH;
+                    // Only one group has the addresses.
+                    _ = (&$source, &$destination);
+                    let Some((fields, after)) = octets.split_first_chunk_mut::<LENGTH>() else {
+                        // Not reached: the caller has made room.
+                        return &mut [];
+                    };
+                    let rest = fields.as_mut_slice();
+                    $(
+                        let Some((field, rest)) = rest.split_first_chunk_mut::<{ size_of::<$type>() }>() else {
+                            // Not reached: LENGTH is the sum of these sizes.
+                            return &mut [];
+                        };
+                        *field = <$type as FieldValue>::octets($value);
+                    )+
+                    debug_assert!(rest.is_empty());
+                    after
+                }
+            }
+        };
+    };
+}
+pub(crate) use flow_templates;

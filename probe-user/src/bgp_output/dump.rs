@@ -1,0 +1,272 @@
+//! Table dumps: all routes of each peer, at regular times of the day, in one file for each peer and time.
+//!
+//! A thread of its own asks the BGP thread for routes in small pieces and writes them; a dump delays neither lookups
+//! nor keepalives. A file appears under its name when it is complete.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Zoned};
+use pathflow_bgp::speaker::{PeerStatus, SpeakerHandle};
+use tracing::{info, warn};
+
+use super::file_name::FileNamePattern;
+use super::json::{Event, Lines, PeerName, RouteLine};
+use crate::error::RunError;
+use crate::pipeline::spawn;
+
+/// How often a table may be dumped.
+pub const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(24);
+/// Octets that are written at a time.
+const CHUNK: usize = 1 << 16;
+/// Longest sleep: the wall clock may be set.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Where tables are dumped to, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableDumpSettings {
+    /// Name of each file.
+    pub file: FileNamePattern,
+    /// Name of a link to the file that was written last.
+    pub latest: Option<FileNamePattern>,
+    /// Time between two dumps, of [`INTERVALS`], counted from midnight.
+    pub interval: Duration,
+    /// Whether names and time stamps are in UTC; else in the system's time zone.
+    pub utc: bool,
+}
+
+/// What became of table dumps. All counters only grow.
+#[derive(Debug, Default)]
+pub struct TableDumpCounts {
+    /// Files written.
+    pub files: AtomicU64,
+    /// Routes in them.
+    pub routes: AtomicU64,
+    /// Files that could not be written.
+    pub failures: AtomicU64,
+}
+
+/// Dumps at work.
+#[derive(Debug)]
+pub struct TableDumps {
+    stop: Sender<()>,
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+    counts: Arc<TableDumpCounts>,
+}
+
+impl TableDumps {
+    /// Starts the thread `bgp-dump`.
+    ///
+    /// # Errors
+    /// If there is none to be had.
+    pub fn start(settings: TableDumpSettings, speaker: SpeakerHandle) -> Result<Self, RunError> {
+        let (stop, stopped) = bounded(1);
+        let (stopping, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(TableDumpCounts::default()));
+        let zone = if settings.utc { TimeZone::UTC } else { TimeZone::system() };
+        let dumper = Dumper {
+            settings,
+            zone,
+            speaker,
+            stopping: Arc::clone(&stopping),
+            counts: Arc::clone(&counts),
+            sequence: 0,
+        };
+        let thread = spawn("bgp-dump".to_owned(), move || dumper.run(&stopped))?;
+        Ok(Self { stop, stopping, thread, counts })
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counts(&self) -> Arc<TableDumpCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Ends; a dump that has not come to its end leaves no file.
+    pub fn finish(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        drop(self.stop);
+        // A panic in it has ended the process already.
+        let _ = self.thread.join();
+    }
+}
+
+struct Dumper {
+    settings: TableDumpSettings,
+    zone: TimeZone,
+    speaker: SpeakerHandle,
+    stopping: Arc<AtomicBool>,
+    counts: Arc<TableDumpCounts>,
+    sequence: u64,
+}
+
+impl Dumper {
+    fn run(mut self, stopped: &Receiver<()>) {
+        loop {
+            let due = next_time(&self.now(), self.settings.interval);
+            loop {
+                let wait = Duration::try_from(self.now().duration_until(&due)).unwrap_or(Duration::ZERO);
+                if wait.is_zero() {
+                    break;
+                }
+                match stopped.recv_timeout(wait.min(LONGEST_WAIT)) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            self.dump(&due);
+        }
+    }
+
+    fn now(&self) -> Zoned {
+        Zoned::now().with_time_zone(self.zone.clone())
+    }
+
+    /// Dumps the tables of all peers that have routes or a session.
+    fn dump(&mut self, at: &Zoned) {
+        let Ok(peers) = self.speaker.peers() else { return };
+        self.sequence += 1;
+        let (mut tables, mut routes) = (0_u32, 0);
+        for peer in &peers {
+            let has_routes = peer.families.iter().any(|(_, state)| state.routes > 0);
+            if self.stopping.load(Ordering::Relaxed) || !(has_routes || peer.negotiated.is_some()) {
+                continue;
+            }
+            let name = peer_name(peer);
+            let path = self.settings.file.path(at, name);
+            match self.write(&path, at, peer) {
+                Ok(Some(written)) => {
+                    self.counts.files.fetch_add(1, Ordering::Relaxed);
+                    self.counts.routes.fetch_add(written, Ordering::Relaxed);
+                    tables += 1;
+                    routes += written;
+                    self.link(&path, at, name);
+                }
+                // The end has come.
+                Ok(None) => {}
+                Err(error) => {
+                    self.counts.failures.fetch_add(1, Ordering::Relaxed);
+                    warn!("BGP table dump of {}: {}: {error}", peer.name, path.display());
+                }
+            }
+        }
+        info!("BGP tables dumped: {tables} peers, {routes} routes");
+    }
+
+    /// Writes the file of one peer; returns how many routes are in it, `None` if there was no time to finish it.
+    fn write(&self, path: &Path, at: &Zoned, peer: &PeerStatus) -> io::Result<Option<u64>> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let part = with_suffix(path, ".part");
+        let result = self.write_part(&part, at, peer).and_then(|routes| {
+            if routes.is_some() {
+                fs::rename(&part, path)?;
+            }
+            Ok(routes)
+        });
+        if !matches!(result, Ok(Some(_))) {
+            // If there is none, nothing is to be removed.
+            let _ = fs::remove_file(&part);
+        }
+        result
+    }
+
+    fn write_part(&self, part: &Path, at: &Zoned, peer: &PeerStatus) -> io::Result<Option<u64>> {
+        let mut file = BufWriter::with_capacity(CHUNK, File::create(part)?);
+        let (name, timestamp) = (peer_name(peer), at.strftime("%Y-%m-%d %H:%M:%S").to_string());
+        let mut lines = Lines::default();
+        lines.dump_init(self.sequence, &timestamp, name, self.settings.interval.as_secs());
+        let mut entries = 0;
+        for route in self.speaker.routes(peer.id) {
+            let add_path = peer.negotiated.as_ref().map(|session| session.context.add_path);
+            let has_path_id =
+                add_path.map_or(route.nlri.path_id != 0, |families| families.contains(route.family));
+            let line = RouteLine {
+                family: route.family,
+                nlri: route.nlri,
+                has_path_id,
+                attributes: Some(&route.attributes),
+            };
+            lines.route(self.sequence, &timestamp, name, Event::Dump, &line);
+            entries += 1;
+            if lines.as_bytes().len() >= CHUNK {
+                file.write_all(lines.as_bytes())?;
+                lines.clear();
+                if self.stopping.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+            }
+        }
+        lines.dump_close(self.sequence, &timestamp, name, entries, 1);
+        file.write_all(lines.as_bytes())?;
+        file.flush()?;
+        Ok(Some(entries))
+    }
+
+    /// Lets the link to the latest file point to this one, from one moment to the next.
+    fn link(&self, path: &Path, at: &Zoned, peer: PeerName) {
+        let Some(latest) = &self.settings.latest else { return };
+        let link = latest.path(at, peer);
+        let part = with_suffix(&link, ".part");
+        // One may be left of a run that was killed.
+        let _ = fs::remove_file(&part);
+        let target = fs::canonicalize(path);
+        let linked = target
+            .and_then(|target| std::os::unix::fs::symlink(target, &part))
+            .and_then(|()| fs::rename(&part, &link));
+        if let Err(error) = linked {
+            warn!("BGP table dump: {}: {error}", link.display());
+        }
+    }
+}
+
+fn peer_name(peer: &PeerStatus) -> PeerName {
+    PeerName { address: peer.address, port: peer.remote.map(|remote| remote.port()) }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The next multiple of `interval` after midnight, in the zone of `now`.
+fn next_time(now: &Zoned, interval: Duration) -> Zoned {
+    let midnight = now.start_of_day().unwrap_or_else(|_| now.clone());
+    let interval = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX).max(1);
+    let passed = now.duration_since(&midnight).as_secs();
+    let next = (passed / interval + 1).saturating_mul(interval);
+    // The first one of the next day is at its midnight.
+    let tomorrow = midnight.tomorrow().unwrap_or_else(|_| now.clone());
+    midnight
+        .checked_add(SignedDuration::from_secs(next))
+        .map_or_else(|_| now.clone(), |time| time.min(tomorrow))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(now: &str, seconds: u64) -> String {
+        next_time(&now.parse().unwrap(), Duration::from_secs(seconds)).to_string()
+    }
+
+    #[test]
+    fn dumps_are_at_multiples_of_the_interval_since_midnight() {
+        assert_eq!(next("2026-11-21T05:39:59.9Z[UTC]", 60), "2026-11-21T05:40:00+00:00[UTC]");
+        // At the time of one, the next.
+        assert_eq!(next("2026-11-21T05:40:00Z[UTC]", 300), "2026-11-21T05:45:00+00:00[UTC]");
+        assert_eq!(next("2026-11-21T23:59:00Z[UTC]", 7200), "2026-11-22T00:00:00+00:00[UTC]");
+        // An interval that does not divide the day begins anew.
+        assert_eq!(next("2026-11-21T22:00:00Z[UTC]", 50_000), "2026-11-22T00:00:00+00:00[UTC]");
+        assert_eq!(next("2026-11-21T22:30:00+05:30[+05:30]", 3600), "2026-11-21T23:00:00+05:30[+05:30]");
+    }
+}

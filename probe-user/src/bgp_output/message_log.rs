@@ -1,0 +1,257 @@
+//! The log of messages: what each peer announces and takes back, in one file for each peer, as it comes.
+//!
+//! A thread of its own writes. The BGP thread never waits for it: events that the queue has no room for are lost and
+//! counted.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use pathflow_bgp::speaker::{LogEvent, LogKind, SpeakerHandle};
+use tracing::warn;
+
+use super::file_name::FileNamePattern;
+use super::json::{Event, Lines, PeerName, RouteLine};
+use crate::error::RunError;
+use crate::pipeline::spawn;
+
+/// Events that wait for the thread at most: of a table that pours in, some seconds.
+const QUEUE_EVENTS: usize = 1 << 16;
+/// Octets that are written at a time.
+const CHUNK: usize = 1 << 16;
+/// How long a line may wait to be written.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where messages are logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageLogSettings {
+    /// Name of each file; it is appended to. A name with a time in it begins new files as time goes by.
+    pub file: FileNamePattern,
+    /// Whether names and time stamps are in UTC; else in the system's time zone.
+    pub utc: bool,
+}
+
+/// What became of the log. All counters only grow.
+#[derive(Debug, Default)]
+pub struct MessageLogCounts {
+    /// Lines written.
+    pub lines: AtomicU64,
+    /// Lines that could not be written. Where a file takes no more, some of them may be in it.
+    pub failures: AtomicU64,
+}
+
+/// The log at work.
+#[derive(Debug)]
+pub struct MessageLog {
+    stopping: Arc<AtomicBool>,
+    reopen: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+    counts: Arc<MessageLogCounts>,
+}
+
+impl MessageLog {
+    /// Starts the thread `bgp-log`.
+    ///
+    /// # Errors
+    /// If there is none to be had, or the speaker does not answer.
+    pub fn start(settings: MessageLogSettings, speaker: &SpeakerHandle) -> Result<Self, RunError> {
+        let events = speaker
+            .subscribe(QUEUE_EVENTS)
+            .map_err(|error| RunError::Bgp(format!("bgp.message_log: {error}")))?;
+        let (stopping, reopen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let counts = Arc::new(MessageLogCounts::default());
+        let zone = if settings.utc { TimeZone::UTC } else { TimeZone::system() };
+        let writer = Writer {
+            settings,
+            zone,
+            stopping: Arc::clone(&stopping),
+            reopen: Arc::clone(&reopen),
+            counts: Arc::clone(&counts),
+            files: BTreeMap::new(),
+            lines: Lines::default(),
+            sequence: 0,
+        };
+        let thread = spawn("bgp-log".to_owned(), move || writer.run(&events))?;
+        Ok(Self { stopping, reopen, thread, counts })
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counts(&self) -> Arc<MessageLogCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Closes all files and opens them again by their names: they may have been moved away.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes what has come so far, and ends.
+    pub fn finish(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // A panic in it has ended the process already.
+        let _ = self.thread.join();
+    }
+}
+
+/// One peer's file.
+#[derive(Debug)]
+struct OpenFile {
+    path: PathBuf,
+    /// `None` if it could not be opened: that was said, and lines are lost until the name is another one.
+    file: Option<BufWriter<File>>,
+    /// Lines that are not known to be in the file.
+    pending: u64,
+}
+
+struct Writer {
+    settings: MessageLogSettings,
+    zone: TimeZone,
+    stopping: Arc<AtomicBool>,
+    reopen: Arc<AtomicBool>,
+    counts: Arc<MessageLogCounts>,
+    files: BTreeMap<IpAddr, OpenFile>,
+    lines: Lines,
+    sequence: u64,
+}
+
+impl Writer {
+    fn run(mut self, events: &Receiver<LogEvent>) {
+        loop {
+            // Asked before the queue is looked at: what came until then is written.
+            let is_last = self.stopping.load(Ordering::Relaxed);
+            match events.recv_timeout(if is_last { Duration::ZERO } else { FLUSH_INTERVAL }) {
+                Ok(event) => {
+                    self.write(&event);
+                    events.try_iter().take(QUEUE_EVENTS).for_each(|event| self.write(&event));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.flush();
+            if is_last {
+                break;
+            }
+            if self.reopen.swap(false, Ordering::Relaxed) {
+                self.open_again();
+            }
+        }
+        self.flush();
+    }
+
+    fn write(&mut self, event: &LogEvent) {
+        let at = Timestamp::try_from(event.at).unwrap_or_default().to_zoned(self.zone.clone());
+        let timestamp = at.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string();
+        let peer = PeerName { address: event.address, port: event.remote.map(|remote| remote.port()) };
+        let count = self.compose(event, &timestamp, peer);
+        if count == 0 {
+            return;
+        }
+        self.append(&at, peer, count);
+        self.lines.clear();
+    }
+
+    /// Makes the lines of one event; returns how many.
+    fn compose(&mut self, event: &LogEvent, timestamp: &str, peer: PeerName) -> u64 {
+        let (lines, sequence) = (&mut self.lines, &mut self.sequence);
+        let first = *sequence;
+        let mut next = || std::mem::replace(sequence, *sequence + 1);
+        let mut route = |log_type, family, nlri, attributes| {
+            let line = RouteLine { family, nlri, has_path_id: event.add_path.contains(family), attributes };
+            lines.route(next(), timestamp, peer, Event::Log(log_type), &line);
+        };
+        match &event.kind {
+            LogKind::Announced { routes, attributes } => {
+                for (family, nlri) in routes {
+                    route("update", *family, *nlri, Some(attributes));
+                }
+            }
+            LogKind::Withdrawn(withdrawn) => {
+                for one in withdrawn {
+                    route("withdraw", one.family, one.nlri, one.attributes.as_deref());
+                }
+            }
+            LogKind::SessionUp => lines.log_session(next(), timestamp, peer, "log_init"),
+            LogKind::SessionDown => lines.log_session(next(), timestamp, peer, "log_close"),
+            LogKind::EndOfRib(family) => lines.end_of_rib(next(), timestamp, peer, *family),
+            // They are in pathflow's own log.
+            LogKind::NotificationReceived(_) | LogKind::NotificationSent(_) => {}
+        }
+        self.sequence - first
+    }
+
+    /// Appends the lines, `count` of them, to the file that is the peer's at this time.
+    fn append(&mut self, at: &Zoned, peer: PeerName, count: u64) {
+        let path = self.settings.file.path(at, peer);
+        if self.files.get(&peer.address).is_none_or(|open| open.path != path)
+            && let Some(mut before) = self.files.insert(peer.address, OpenFile::new(path))
+        {
+            before.flush(&self.counts);
+        }
+        let Some(open) = self.files.get_mut(&peer.address) else { return };
+        open.pending += count;
+        let written = open.file.as_mut().map(|file| file.write_all(self.lines.as_bytes()));
+        open.settle_failure(written, &self.counts);
+    }
+
+    /// Every file under its name, where there may be none now.
+    fn open_again(&mut self) {
+        for open in self.files.values_mut() {
+            *open = OpenFile::new(std::mem::take(&mut open.path));
+        }
+    }
+
+    fn flush(&mut self) {
+        for open in self.files.values_mut() {
+            open.flush(&self.counts);
+        }
+    }
+}
+
+impl OpenFile {
+    fn new(path: PathBuf) -> Self {
+        let file = open(&path).map(|file| BufWriter::with_capacity(CHUNK, file));
+        if let Err(error) = &file {
+            warn!("BGP message log: {}: {error}; lines are lost", path.display());
+        }
+        Self { path, file: file.ok(), pending: 0 }
+    }
+
+    fn flush(&mut self, counts: &MessageLogCounts) {
+        let written = self.file.as_mut().map(BufWriter::flush);
+        if let Some(Ok(())) = written {
+            counts.lines.fetch_add(std::mem::take(&mut self.pending), Ordering::Relaxed);
+        }
+        self.settle_failure(written, counts);
+    }
+
+    /// What is pending is lost, if there is no file or it takes no more.
+    fn settle_failure(&mut self, written: Option<io::Result<()>>, counts: &MessageLogCounts) {
+        match written {
+            Some(Ok(())) => return,
+            Some(Err(error)) => {
+                warn!("BGP message log: {}: {error}; lines are lost", self.path.display());
+                // Without another try to write what it holds.
+                self.file.take().map(BufWriter::into_parts);
+            }
+            None => {}
+        }
+        counts.failures.fetch_add(std::mem::take(&mut self.pending), Ordering::Relaxed);
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
+}

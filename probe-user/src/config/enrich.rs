@@ -1,0 +1,94 @@
+//! `[enrich]`, checked.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::ConfigError;
+use super::raw::{Agent, Enrich, PeerSource};
+use super::{between, invalid};
+use crate::enrich::{AgentRule, EnrichSettings, Methods, Networks, Pattern, PeerSourceRule, RouteSettings};
+use crate::export::IpVersion;
+use crate::interfaces::{NamePattern, PatternError};
+
+/// Checks the section and reads the networks file.
+pub(super) fn settings(raw: &Enrich) -> Result<EnrichSettings, ConfigError> {
+    between("enrich.wait_for_rib", raw.wait_for_rib, Duration::ZERO, Duration::from_hours(1))?;
+    let networks = match raw.networks_file.as_str() {
+        "" => Networks::default(),
+        file => Networks::read(Path::new(file))?,
+    };
+    let agents = (0..).zip(&raw.agent).map(|(number, agent)| self::agent(number, agent));
+    let peer_sources = (0..).zip(&raw.peer_source).map(|(number, rule)| peer_source(number, rule));
+    Ok(EnrichSettings {
+        methods: Methods {
+            as_number: raw.as_method,
+            network: raw.net_method,
+            no_lpm: raw.networks_file_no_lpm,
+        },
+        networks: networks.into(),
+        routes: RouteSettings {
+            local_as: raw.local_as,
+            skip_confederation: raw.skip_confederation,
+            aspath_radius: usize::from(raw.aspath_radius),
+            communities: patterns("enrich.stdcomm_pattern", &raw.stdcomm_pattern)?,
+            extended_communities: patterns("enrich.extcomm_pattern", &raw.extcomm_pattern)?,
+            large_communities: patterns("enrich.lrgcomm_pattern", &raw.lrgcomm_pattern)?,
+            communities_to_as: patterns("enrich.stdcomm_pattern_to_asn", &raw.stdcomm_pattern_to_asn)?,
+            large_communities_to_as: patterns("enrich.lrgcomm_pattern_to_asn", &raw.lrgcomm_pattern_to_asn)?,
+        },
+        agents: agents.collect::<Result<_, _>>()?,
+        peer_sources: peer_sources.collect::<Result<_, _>>()?,
+        wait_for_rib: raw.wait_for_rib,
+    })
+}
+
+fn patterns(key: &str, texts: &[String]) -> Result<Vec<Pattern>, ConfigError> {
+    texts.iter().map(|text| Pattern::new(text).map_err(|reason| invalid(key, text, reason))).collect()
+}
+
+fn agent(number: usize, raw: &Agent) -> Result<AgentRule, ConfigError> {
+    let key = |name: &str| format!("enrich.agent[{number}].{name}");
+    let ip_version = match raw.ip_version {
+        None => None,
+        Some(4) => Some(IpVersion::V4),
+        Some(6) => Some(IpVersion::V6),
+        Some(other) => return Err(invalid(key("ip_version"), &other, "it must be 4 or 6")),
+    };
+    let networks = raw.networks.iter().map(|text| {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| invalid(key("networks"), text, "it is not a network, such as 192.0.2.0/24"))
+    });
+    if raw.peer.is_empty() {
+        return Err(invalid(key("peer"), &"", "it must be the address or the name of a peer"));
+    }
+    Ok(AgentRule {
+        peer: raw.peer.as_str().into(),
+        ip_version,
+        networks: networks.collect::<Result<_, _>>()?,
+        interfaces: interfaces(&key("interfaces"), &raw.interfaces)?,
+    })
+}
+
+fn peer_source(number: usize, raw: &PeerSource) -> Result<PeerSourceRule, ConfigError> {
+    let key = |name: &str| format!("enrich.peer_source[{number}].{name}");
+    let next_hop = match raw.next_hop.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|_| invalid(key("next_hop"), &text, "it is not an IP address"))?),
+    };
+    Ok(PeerSourceRule {
+        interfaces: interfaces(&key("interfaces"), &raw.interfaces)?,
+        next_hop,
+        as_number: (raw.as_number > 0).then_some(raw.as_number),
+    })
+}
+
+fn interfaces(key: &str, texts: &[String]) -> Result<Vec<NamePattern>, ConfigError> {
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|error: PatternError| invalid(key, text, error.to_string())))
+        .collect()
+}

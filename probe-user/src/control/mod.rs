@@ -1,0 +1,185 @@
+//! Questions to a running daemon, by a Unix socket for root and its group.
+//!
+//! One thread answers them one after the other, each in bounded time: who asks takes nothing from the rest of the
+//! program.
+
+mod message;
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use tracing::debug;
+
+pub use message::{FamilyAnswer, PeerAnswer, Request, Response, RouteAnswer};
+
+/// Longest question, in octets.
+const REQUEST: u64 = 1024;
+/// Longest answer, in octets.
+const RESPONSE: u64 = 64 << 20;
+/// Time for a question to come in, and for the pieces of its answer to go out.
+const SERVER_TIME: Duration = Duration::from_secs(2);
+/// Time for an answer to begin.
+const CLIENT_TIME: Duration = Duration::from_secs(30);
+/// Connections that wait.
+const BACKLOG: i32 = 16;
+
+/// The socket of a daemon.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+}
+
+/// Name of a socket; gone when this is.
+#[derive(Debug)]
+pub struct SocketName(PathBuf);
+
+impl ControlSocket {
+    /// Makes the socket, and its directory if there is none.
+    ///
+    /// # Errors
+    /// If another daemon has it, or it cannot be made.
+    pub fn bind(path: &Path) -> io::Result<(Self, SocketName)> {
+        if let Some(directory) = path.parent()
+            && !directory.exists()
+        {
+            DirBuilder::new().mode(0o750).recursive(true).create(directory)?;
+        }
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if !metadata.file_type().is_socket() => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there and is no socket"));
+            }
+            // Of a daemon that has ended without removing it, or of one that runs.
+            Ok(_) if UnixStream::connect(path).is_ok() => {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another pathflow has it"));
+            }
+            Ok(_) => fs::remove_file(path)?,
+            Err(_) => {}
+        }
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Before it has a name, so that at no time anybody else can connect.
+        fchmod(&socket, Mode::from_raw_mode(0o660))?;
+        bind(&socket, &SocketAddrUnix::new(path)?)?;
+        let name = SocketName(path.to_owned());
+        listen(&socket, BACKLOG)?;
+        Ok((Self { listener: UnixListener::from(socket) }, name))
+    }
+
+    /// Answers until the process ends.
+    pub fn run(self, mut answer: impl FnMut(Request) -> Response) {
+        loop {
+            let result = match self.listener.accept() {
+                Ok((stream, _)) => serve(&stream, &mut answer),
+                Err(error) => {
+                    // Out of file descriptors.
+                    std::thread::sleep(Duration::from_millis(100));
+                    Err(error)
+                }
+            };
+            if let Err(error) = result {
+                debug!("control socket: {error}");
+            }
+        }
+    }
+}
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        // The next daemon removes it otherwise.
+        _ = fs::remove_file(&self.0);
+    }
+}
+
+fn serve(mut stream: &UnixStream, answer: &mut impl FnMut(Request) -> Response) -> io::Result<()> {
+    stream.set_read_timeout(Some(SERVER_TIME))?;
+    stream.set_write_timeout(Some(SERVER_TIME))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(REQUEST)).read_line(&mut line)?;
+    let response = match serde_json::from_str(&line) {
+        Ok(request) => answer(request),
+        Err(error) => Response::Error(format!("not understood: {error}")),
+    };
+    let mut line = serde_json::to_vec(&response)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Asks the daemon whose socket this is.
+///
+/// # Errors
+/// If there is none, it does not answer, or its answer is not understood.
+pub fn ask(path: &Path, request: &Request) -> io::Result<Response> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(CLIENT_TIME))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    (&stream).write_all(&line)?;
+    let mut text = Vec::new();
+    (&stream).take(RESPONSE).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::thread;
+
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("pathflow-{}-{name}", std::process::id()));
+        _ = fs::remove_dir_all(&directory);
+        directory
+    }
+
+    #[test]
+    fn questions_are_answered_and_nonsense_is_refused() {
+        let directory = directory("control");
+        let path = directory.join("control.sock");
+        let (socket, _name) = ControlSocket::bind(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path) & 0o117, mode(&directory) & 0o007), (0, 0));
+        assert!(ControlSocket::bind(&path).unwrap_err().to_string().contains("another pathflow has it"));
+        thread::spawn(move || {
+            socket.run(|request| match request {
+                Request::Peers => Response::Peers(vec![PeerAnswer::default()]),
+                Request::Route { address, .. } => Response::Error(address.to_string()),
+            });
+        });
+        assert_eq!(ask(&path, &Request::Peers).unwrap(), Response::Peers(vec![PeerAnswer::default()]));
+        let route = Request::Route { address: "2001:db8::1".parse().unwrap(), peer: None };
+        assert_eq!(ask(&path, &route).unwrap(), Response::Error("2001:db8::1".to_owned()));
+
+        for nonsense in ["\n", "{}\n", "\"shutdown\"\n", &("[".repeat(1023) + "\n"), &"x".repeat(4096)] {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            _ = stream.write_all(nonsense.as_bytes());
+            let mut text = String::new();
+            // What it has not read of too long a question makes the connection end with a reset.
+            if stream.read_to_string(&mut text).is_ok() {
+                assert!(text.starts_with(r#"{"error":"not understood: "#), "{text}");
+            }
+        }
+        assert_eq!(ask(&path, &Request::Peers).unwrap(), Response::Peers(vec![PeerAnswer::default()]));
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_was_left_is_replaced_and_a_file_is_not() {
+        let directory = directory("left");
+        let path = directory.join("control.sock");
+        let left = ControlSocket::bind(&path).unwrap();
+        fs::hard_link(&path, directory.join("kept")).unwrap();
+        drop(left);
+        fs::rename(directory.join("kept"), &path).unwrap();
+        drop(ControlSocket::bind(&path).unwrap());
+        assert!(!path.exists());
+        fs::write(&path, "").unwrap();
+        assert!(ControlSocket::bind(&path).unwrap_err().to_string().contains("is no socket"));
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -1,0 +1,70 @@
+//! What the operator wants of enrichment, which may change while records are made.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use pathflow_bgp::rib::RibReader;
+use pathflow_bgp::rpki::RoaStore;
+
+use super::{AgentRule, Enricher, Hold, Methods, Networks, PeerSourceRule, RouteSettings};
+
+/// What records are to say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EnrichSettings {
+    /// What the fields are from.
+    pub methods: Methods,
+    /// The operator's own networks.
+    pub networks: Arc<Networks>,
+    /// What of routes is wanted.
+    pub routes: RouteSettings,
+    /// Whose routes are for which records; without a rule, those of the first peer that has one.
+    pub agents: Vec<AgentRule>,
+    /// From which AS traffic comes in, where the route to its source does not say.
+    pub peer_sources: Vec<PeerSourceRule>,
+    /// How long the first records wait for the routes.
+    pub wait_for_rib: Duration,
+}
+
+/// The settings of now. Many read them, once per batch, and one replaces them.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentSettings(Arc<RwLock<Arc<EnrichSettings>>>);
+
+impl CurrentSettings {
+    /// To begin with.
+    #[must_use]
+    pub fn new(settings: EnrichSettings) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(settings))))
+    }
+
+    /// The settings of now.
+    #[must_use]
+    pub fn load(&self) -> Arc<EnrichSettings> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Other settings, from the next batch on.
+    pub fn replace(&self, settings: EnrichSettings) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+/// What a thread that makes records needs.
+#[derive(Clone, Debug, Default)]
+pub struct RouteSource {
+    /// What is wanted.
+    pub settings: CurrentSettings,
+    /// The routes, if there is BGP.
+    pub reader: Option<RibReader>,
+    /// Who may announce what, if there is RPKI.
+    pub roas: Option<Arc<RoaStore>>,
+    /// Whether records wait for the routes.
+    pub hold: Hold,
+}
+
+impl RouteSource {
+    /// An enricher for one thread.
+    #[must_use]
+    pub fn enricher(&self) -> Enricher {
+        Enricher::new(self.settings.clone(), self.reader.clone(), self.roas.clone())
+    }
+}
