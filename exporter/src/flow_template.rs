@@ -25,9 +25,12 @@ impl FieldGroups {
     /// pmacct's `tag`, `tag2` and `label`. IPFIX only.
     pub const TAGS: Self = Self(Content::TAGS);
 
+    /// MAC addresses of neighbours.
+    pub const MAC: Self = Self(Content::MAC);
+
     /// Every group with its name in configuration.
-    pub const NAMES: [(&str, Self); 3] =
-        [("bgp", Self::BGP), ("communities", Self::COMMUNITIES), ("tags", Self::TAGS)];
+    pub const NAMES: [(&str, Self); 4] =
+        [("bgp", Self::BGP), ("communities", Self::COMMUNITIES), ("tags", Self::TAGS), ("mac", Self::MAC)];
 
     /// Whether all groups of `other` are in it.
     #[must_use]
@@ -68,8 +71,9 @@ impl Content {
     /// Extended and large ones.
     pub(crate) const OTHER_COMMUNITIES: u16 = 1 << 8;
     pub(crate) const TAGS: u16 = 1 << 9;
+    pub(crate) const MAC: u16 = 1 << 10;
     /// How many there are.
-    pub(crate) const COUNT: usize = 1 << 10;
+    pub(crate) const COUNT: usize = 1 << 11;
     /// The same without [`FieldGroups`].
     const STANDARD_COUNT: usize = 1 << 4;
 
@@ -93,6 +97,9 @@ impl Content {
         }
         if groups.contains(FieldGroups::TAGS) {
             content |= tags(record);
+        }
+        if groups.contains(FieldGroups::MAC) && record.has_mac_address() {
+            content |= Self::MAC;
         }
         Self(content)
     }
@@ -178,7 +185,7 @@ fn tags(record: &FlowRecord) -> u16 {
 }
 
 /// The most groups that a template can have.
-pub(crate) const MAX_GROUPS: usize = 9;
+pub(crate) const MAX_GROUPS: usize = 10;
 
 /// Field Specifiers by group; groups that a template does not have are empty.
 pub(crate) type Specifiers = [&'static [FieldSpecifier]; MAX_GROUPS];
@@ -254,7 +261,7 @@ pub(crate) const fn template_record(content: Content, specifiers: &Specifiers) -
 macro_rules! flow_templates {
     ($name:ident, $specifier:path, $variable:ty, $arguments:tt;
      every $every:tt mpls $mpls:tt overlay $overlay:tt sampled $sampled:tt
-     route $route:tt bgp_next_hop_ipv4 $next_hop_ipv4:tt bgp_next_hop_ipv6 $next_hop_ipv6:tt) => {
+     mac $mac:tt route $route:tt bgp_next_hop_ipv4 $next_hop_ipv4:tt bgp_next_hop_ipv6 $next_hop_ipv6:tt) => {
         pub(crate) struct $name;
 
         const _: () = {
@@ -269,6 +276,7 @@ macro_rules! flow_templates {
             struct Mpls;
             struct Overlay;
             struct Sampled;
+            struct Mac;
             struct Route;
             struct BgpNextHopIpv4;
             struct BgpNextHopIpv6;
@@ -277,6 +285,7 @@ macro_rules! flow_templates {
             flow_templates!(@group Mpls, $specifier, $arguments, $mpls);
             flow_templates!(@group Overlay, $specifier, $arguments, $overlay);
             flow_templates!(@group Sampled, $specifier, $arguments, $sampled);
+            flow_templates!(@group Mac, $specifier, $arguments, $mac);
             flow_templates!(@group Route, $specifier, $arguments, $route);
             flow_templates!(@group BgpNextHopIpv4, $specifier, $arguments, $next_hop_ipv4);
             flow_templates!(@group BgpNextHopIpv6, $specifier, $arguments, $next_hop_ipv6);
@@ -325,6 +334,7 @@ macro_rules! flow_templates {
                 Mpls: FieldGroup<Address>,
                 Overlay: FieldGroup<Address>,
                 Sampled: FieldGroup<Address>,
+                Mac: FieldGroup<Address>,
                 Route: FieldGroup<Address>,
                 BgpNextHopIpv4: FieldGroup<Address>,
                 BgpNextHopIpv6: FieldGroup<Address>,
@@ -342,6 +352,7 @@ macro_rules! flow_templates {
                     if content.has(Content::MPLS) { Mpls::SPECIFIERS } else { &[] },
                     if content.has(Content::OVERLAY) { Overlay::SPECIFIERS } else { &[] },
                     if content.has(Content::SAMPLED) { Sampled::SPECIFIERS } else { &[] },
+                    if content.has(Content::MAC) { Mac::SPECIFIERS } else { &[] },
                     if content.has_route() { Route::SPECIFIERS } else { &[] },
                     next_hop,
                     communities,
@@ -357,6 +368,7 @@ macro_rules! flow_templates {
                 Mpls: FieldGroup<Address>,
                 Overlay: FieldGroup<Address>,
                 Sampled: FieldGroup<Address>,
+                Mac: FieldGroup<Address>,
                 Route: FieldGroup<Address>,
                 BgpNextHopIpv4: FieldGroup<Address>,
                 BgpNextHopIpv6: FieldGroup<Address>,
@@ -369,6 +381,7 @@ macro_rules! flow_templates {
                 add(content.has(Content::MPLS), Mpls::LENGTH);
                 add(content.has(Content::OVERLAY), Overlay::LENGTH);
                 add(content.has(Content::SAMPLED), Sampled::LENGTH);
+                add(content.has(Content::MAC), Mac::LENGTH);
                 add(content.has_route(), Route::LENGTH);
                 add(content.has_bgp_next_hop_ipv4(), BgpNextHopIpv4::LENGTH);
                 add(content.has_bgp_next_hop_ipv6(), BgpNextHopIpv6::LENGTH);
@@ -388,6 +401,7 @@ macro_rules! flow_templates {
                 Mpls: FieldGroup<Address>,
                 Overlay: FieldGroup<Address>,
                 Sampled: FieldGroup<Address>,
+                Mac: FieldGroup<Address>,
                 Route: FieldGroup<Address>,
                 BgpNextHopIpv4: FieldGroup<Address>,
                 BgpNextHopIpv6: FieldGroup<Address>,
@@ -413,6 +427,9 @@ macro_rules! flow_templates {
                 }
                 if content.has(Content::SAMPLED) {
                     rest = Sampled::write(rest, record, source, destination);
+                }
+                if content.has(Content::MAC) {
+                    rest = Mac::write(rest, record, source, destination);
                 }
                 if content.has_route() {
                     rest = Route::write(rest, record, source, destination);

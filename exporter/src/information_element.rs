@@ -23,6 +23,8 @@ pub enum AbstractDataType {
     Ipv4Address,
     /// IPv6 address.
     Ipv6Address,
+    /// MAC address, six octets.
+    MacAddress,
     /// Octets whose number the template says.
     OctetArray,
     /// UTF-8 text whose length in octets the template says.
@@ -40,6 +42,7 @@ impl AbstractDataType {
             Self::Unsigned16 => Some(2),
             Self::Unsigned32 | Self::Ipv4Address => Some(4),
             Self::Unsigned64 | Self::DateTimeMilliseconds => Some(8),
+            Self::MacAddress => Some(6),
             Self::Ipv6Address => Some(16),
             Self::OctetArray | Self::String | Self::BasicList => None,
         }

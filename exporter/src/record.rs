@@ -83,6 +83,10 @@ pub struct FlowRecord {
     /// Next hop of the route by which the packets left, if known. Binary formats carry it only if it is of the
     /// family of the addresses.
     pub ip_next_hop: Option<IpAddr>,
+    /// MAC address that sent the packets on the link where they came in, in the order of transmission; zero = unknown.
+    pub source_mac_address: [u8; 6],
+    /// MAC address that the packets were sent to on the link where they went out; zero = unknown.
+    pub destination_mac_address: [u8; 6],
     /// Label value (20 bits) of the top entry of the MPLS label stack; `None` if the packets had none.
     pub mpls_top_label: Option<u32>,
     /// VXLAN Network Identifier (24 bits) of a flow seen inside the tunnel; 0 = none.
@@ -193,11 +197,17 @@ impl FlowRecord {
             tag2: 0,
             label: None,
             ip_next_hop: None,
+            source_mac_address: [0; 6],
+            destination_mac_address: [0; 6],
             mpls_top_label: None,
             layer2_segment_id: 0,
             sampling_interval: 1,
             selector_id: 0,
         }
+    }
+
+    pub(crate) fn has_mac_address(&self) -> bool {
+        self.source_mac_address != [0; 6] || self.destination_mac_address != [0; 6]
     }
 
     pub(crate) const fn is_sampled(&self) -> bool {
@@ -310,6 +320,6 @@ mod tests {
     /// Records are copied for each export and wait by the thousand.
     #[test]
     fn a_record_is_small() {
-        assert!(size_of::<FlowRecord>() <= 224, "{} octets", size_of::<FlowRecord>());
+        assert!(size_of::<FlowRecord>() <= 232, "{} octets", size_of::<FlowRecord>());
     }
 }

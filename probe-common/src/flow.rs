@@ -380,8 +380,9 @@ pub struct FlowCounters {
     pub next_hop: u32,
     /// TCP control bits of all packets, or-ed (RFC 7125).
     pub tcp_control_bits: u16,
-    /// Zero.
-    pub reserved: [u16; 3],
+    /// MAC address of the neighbour, of the first packet: its source on an ingress point, its destination on an egress
+    /// point; zero if it is not known. On a link without MAC addresses it means nothing.
+    pub neighbour: [u8; 6],
 }
 
 /// One slot of a flow table: a key stamped with the epoch in which it was written, and its counters.

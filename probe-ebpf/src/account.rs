@@ -30,6 +30,10 @@ use crate::maps::{
 };
 use crate::sample::Sampler;
 
+/// Where the MAC addresses are in an Ethernet frame.
+const DESTINATION_MAC: usize = 0;
+const SOURCE_MAC: usize = 6;
+
 /// Accounts the packet at `hook`.
 #[inline(always)]
 pub fn account<H: Hook>(hook: &H) {
@@ -152,6 +156,7 @@ impl<H: Hook> FlowSink for Packet<'_, H> {
                     unsafe {
                         (*slot).counters.other_interface = route.interface;
                         (*slot).counters.next_hop = first_half(route.next_hop[0]);
+                        (*slot).counters.neighbour = self.neighbour();
                     }
                     return;
                 }
@@ -187,6 +192,7 @@ impl<H: Hook> FlowSink for Packet<'_, H> {
                         (*slot).slot.counters.other_interface = route.interface;
                         (*slot).slot.counters.next_hop = 0;
                         (*slot).next_hop = route.next_hop;
+                        (*slot).slot.counters.neighbour = self.neighbour();
                     }
                     return;
                 }
@@ -292,6 +298,16 @@ impl<H: Hook> Packet<'_, H> {
         }
         header.fib_lookups += 1;
         fib::look_up(self.hook.pointer(), self.hook.interface_index(), key)
+    }
+
+    /// The MAC address at the other end of the link.
+    #[inline(always)]
+    fn neighbour(&self) -> [u8; 6] {
+        let offset = if H::EGRESS { DESTINATION_MAC } else { SOURCE_MAC };
+        match self.hook.start().read(offset) {
+            Some(address) => address,
+            None => [0; 6],
+        }
     }
 
     /// The packet found no slot: keep it as a record of its own, for user space to merge.
@@ -400,7 +416,7 @@ unsafe fn write<const N: usize>(slot: *mut Slot<N>, epoch: u32, key: &Key<N>, ad
             other_interface: 0,
             next_hop: 0,
             tcp_control_bits: addition.tcp_control_bits,
-            reserved: [0; 3],
+            neighbour: [0; 6],
         };
     }
 }

@@ -39,6 +39,8 @@ pub trait Hook: Sized + FrameLength {
     fn ingress_interface_index(&self) -> u32;
     /// What can be read of the packet.
     fn frame(&self) -> Frame<'_, Self>;
+    /// The part of it that can be read without asking for more.
+    fn start(&self) -> Frame<'_, Self>;
     /// Where parsing starts.
     fn link<P: PacketBytes>(&self, frame: &P, has_link_header: bool) -> Option<Link>;
     /// How many packets it is on the wire.
@@ -153,6 +155,11 @@ impl<B: Buffers> Hook for Xdp<'_, B> {
 
     #[inline(always)]
     fn frame(&self) -> Frame<'_, Self> {
+        self.start()
+    }
+
+    #[inline(always)]
+    fn start(&self) -> Frame<'_, Self> {
         Frame::new(self, self.context.data(), self.context.data_end())
     }
 
@@ -258,6 +265,11 @@ impl<W: Way> Hook for Tc<'_, W> {
             // SAFETY: the context the program was called with; the bounds are read anew below.
             unsafe { bpf_skb_pull_data(self.context.skb.skb, wanted) };
         }
+        self.start()
+    }
+
+    #[inline(always)]
+    fn start(&self) -> Frame<'_, Self> {
         Frame::new(self, self.context.data(), self.context.data_end())
     }
 

@@ -141,7 +141,7 @@ impl Replay {
         {
             return self.meter.filtered(point, packet.frame().wire_length());
         }
-        self.meter.packet(point, time, packet.frame(), packet.start());
+        self.meter.packet(point, time, packet.neighbour(), packet.frame(), packet.start());
     }
 
     fn end(&mut self) {

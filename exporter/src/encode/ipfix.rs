@@ -68,6 +68,10 @@ flow_templates! {
         // the field: to nfacctd a 0 means the Selector that it heard of last.
         Ie::SelectorId, u16 = record.selector_id;
     }
+    mac {
+        Ie::SourceMacAddress, [u8; 6] = record.source_mac_address;
+        Ie::DestinationMacAddress, [u8; 6] = record.destination_mac_address;
+    }
     route {
         Address::SOURCE_PREFIX_LENGTH, u8 = record.source_prefix_length;
         Address::DESTINATION_PREFIX_LENGTH, u8 = record.destination_prefix_length;

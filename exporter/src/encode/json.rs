@@ -2,7 +2,7 @@
 //!
 //! Keys are the field names of [`FlowRecord`]. Numbers are JSON numbers, addresses are strings (RFC 5952),
 //! times are RFC 3339 strings in UTC, direction and end reason are words. Left out when unknown or absent: AS numbers,
-//! prefix lengths, next hops, routes and their validation, tags, label, interface names, MPLS label, layer 2 segment and
+//! prefix lengths, next hops, MAC addresses, routes and their validation, tags, label, interface names, MPLS label, layer 2 segment and
 //! Selector. A route is an object, see [`BgpRoute::json`](crate::BgpRoute::json).
 
 use std::io::Write as _;
@@ -55,6 +55,8 @@ pub fn append(out: &mut Vec<u8>, record: &FlowRecord, interface_names: &Interfac
     if let Some(next_hop) = record.ip_next_hop {
         object.address("ip_next_hop", next_hop);
     }
+    object.mac_address("source_mac_address", record.source_mac_address);
+    object.mac_address("destination_mac_address", record.destination_mac_address);
     if let Some(label) = record.mpls_top_label {
         object.number("mpls_top_label", label);
     }
@@ -92,6 +94,18 @@ impl Object<'_> {
         self.key(key);
         self.out.push(b'"');
         time::append(self.out, unix_milliseconds, b'T', b"Z\"");
+    }
+
+    fn mac_address(&mut self, key: &str, address: [u8; 6]) {
+        if address == [0; 6] {
+            return;
+        }
+        self.key(key);
+        for (separator, octet) in "\":::::".chars().zip(address) {
+            // Writing to a vector does not fail.
+            _ = write!(self.out, "{separator}{octet:02x}");
+        }
+        self.out.push(b'"');
     }
 
     fn address(&mut self, key: &str, address: IpAddr) {

@@ -65,7 +65,7 @@ impl Format {
     pub const fn carries(self, groups: FieldGroups) -> bool {
         match self {
             Self::Ipfix => true,
-            Self::NetflowV9 => FieldGroups::BGP.contains(groups),
+            Self::NetflowV9 => FieldGroups::BGP.with(FieldGroups::MAC).contains(groups),
             Self::NetflowV5 => FieldGroups::NONE.contains(groups),
         }
     }

@@ -34,12 +34,14 @@ information_elements! {
     SamplerId = 0, 48, "samplerId", Unsigned8, Identifier;
     SamplerMode = 0, 49, "samplerMode", Unsigned8, Identifier;
     SamplerRandomInterval = 0, 50, "samplerRandomInterval", Unsigned32, Quantity;
+    SourceMacAddress = 0, 56, "sourceMacAddress", MacAddress, Default;
     VlanId = 0, 58, "vlanId", Unsigned16, Identifier;
     IpVersion = 0, 60, "ipVersion", Unsigned8, Identifier;
     FlowDirection = 0, 61, "flowDirection", Unsigned8, Identifier;
     IpNextHopIpv6Address = 0, 62, "ipNextHopIPv6Address", Ipv6Address, Default;
     BgpNextHopIpv6Address = 0, 63, "bgpNextHopIPv6Address", Ipv6Address, Default;
     MplsTopLabelStackSection = 0, 70, "mplsTopLabelStackSection", OctetArray, Default;
+    DestinationMacAddress = 0, 80, "destinationMacAddress", MacAddress, Default;
     InterfaceName = 0, 82, "interfaceName", String, Default;
     InterfaceDescription = 0, 83, "interfaceDescription", String, Default;
     BgpNextAdjacentAsNumber = 0, 128, "bgpNextAdjacentAsNumber", Unsigned32, Identifier;

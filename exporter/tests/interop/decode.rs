@@ -254,13 +254,15 @@ pub(crate) fn record() -> impl Strategy<Value = FlowRecord> {
                     layer2_segment_id: more.2,
                     sampling_interval: more.3,
                     selector_id: more.4,
+                    source_mac_address: more.5[0],
+                    destination_mac_address: more.5[1],
                     ..FlowRecord::between(addresses.0, addresses.1)
                 }
             },
         )
 }
 
-type LinkAndSampling = (Option<IpAddr>, Option<u32>, u32, u32, u16);
+type LinkAndSampling = (Option<IpAddr>, Option<u32>, u32, u32, u16, [[u8; 6]; 2]);
 
 fn link_and_sampling() -> impl Strategy<Value = LinkAndSampling> {
     (
@@ -269,6 +271,7 @@ fn link_and_sampling() -> impl Strategy<Value = LinkAndSampling> {
         prop_oneof![Just(0), 1_u32..1 << 24],
         any::<u32>(),
         prop_oneof![Just(0), any::<u16>()],
+        prop_oneof![Just([[0; 6]; 2]), any::<[[u8; 6]; 2]>()],
     )
 }
 
@@ -323,7 +326,7 @@ fn enriched_record() -> impl Strategy<Value = FlowRecord> {
 }
 
 fn groups() -> impl Strategy<Value = FieldGroups> {
-    any::<[bool; 3]>().prop_map(|chosen| {
+    any::<[bool; 4]>().prop_map(|chosen| {
         let groups = FieldGroups::NAMES.iter().zip(chosen).filter(|(_, chosen)| *chosen);
         groups.fold(FieldGroups::NONE, |groups, ((_, group), _)| groups.with(*group))
     })

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use pathflow_exporter::{FieldGroups, FlowDirection, FlowEndReason, FlowRecord, Format};
 
-use super::decode::{Fields, without_zeros};
+use super::decode::{Fields, number_of, without_zeros};
 
 /// What the registry says a record's fields are, written down a second time.
 pub(crate) fn expected(record: &FlowRecord, format: Format) -> Fields {
@@ -76,6 +76,10 @@ pub(crate) fn expected_with(record: &FlowRecord, format: Format, groups: FieldGr
     }
     if format == Format::Ipfix {
         fields.insert(245, record.dot1q_customer_vlan_id.into());
+    }
+    let macs = [record.source_mac_address, record.destination_mac_address];
+    if groups.contains(FieldGroups::MAC) && macs != [[0; 6]; 2] {
+        fields.extend([56, 80].into_iter().zip(macs.map(|mac| u128::from(number_of(&mac)))));
     }
     if groups.contains(FieldGroups::BGP) {
         fields.extend(expected_route(record, version == 6));

@@ -71,6 +71,8 @@ fn json_has_every_field_with_its_type() {
         "bgp_next_hop",
         "ip_next_hop",
         "egress_interface_name",
+        "source_mac_address",
+        "destination_mac_address",
         "mpls_top_label",
         "layer2_segment_id",
         "selector_id",

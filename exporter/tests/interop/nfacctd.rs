@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pathflow_exporter::{ExportSettings, FlowDirection, FlowRecord, Format};
 use serde_json::Value;
 
+use super::support::mac;
 use super::support::{
     Collector, NOW, TempDir, all_groups, as_in_netflow_v5, context, enriched_flows, flows, free_port,
     program, udp_process,
@@ -86,7 +87,7 @@ fn nfacctd_prints_what_is_known_of_routes(format: Format) {
     let records = enriched_flows();
     let packets = records.iter().map(|record| record.packet_delta_count).sum();
     let aggregate = "src_host,dst_host,src_mask,dst_mask,peer_src_as,peer_dst_as,peer_dst_ip,tag,tag2,label,\
-                     std_comm,src_std_comm";
+                     std_comm,src_std_comm,src_mac,dst_mac";
     let settings = "nfacctd_net: netflow\n";
     let printed = collect_by(aggregate, "routes", format, settings, &records, packets);
     assert_eq!(printed.len(), records.len());
@@ -103,6 +104,8 @@ fn nfacctd_prints_what_is_known_of_routes(format: Format) {
         // It looks for a next hop of the family of the flow.
         let next_hop = record.bgp_next_hop.filter(|hop| hop.is_ipv6() == record.source_address.is_ipv6());
         is("peer_ip_dst", next_hop.map_or_else(String::new, |address| address.to_string()).into());
+        is("mac_src", mac(record.source_mac_address).into());
+        is("mac_dst", mac(record.destination_mac_address).into());
         // It takes communities from BGP sessions only.
         is("comms", "".into());
         let [tag, tag2] = if format == Format::Ipfix { [record.tag, record.tag2] } else { [0, 0] };

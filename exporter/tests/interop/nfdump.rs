@@ -11,6 +11,7 @@ use pathflow_exporter::{
 };
 use serde_json::Value;
 
+use super::support::mac;
 use super::support::{
     Collector, NOW, TempDir, all_groups, as_in_netflow_v5, context, enriched_flows, flows, free_port, output,
     program, tcp_flow, udp_process,
@@ -232,6 +233,9 @@ fn nfdump_shows_what_is_known_of_routes(format: Format) {
             is("next_as", record.bgp_next_adjacent_as_number.into());
             is("prev_as", record.bgp_prev_adjacent_as_number.into());
         }
+        let known = |octets| if octets == [0; 6] { Value::Null } else { mac(octets).into() };
+        is("in_src_mac", known(record.source_mac_address));
+        is("in_dst_mac", known(record.destination_mac_address));
         let next_hop = |wanted: bool| {
             let address = record.bgp_next_hop.filter(|address| address.is_ipv6() == wanted);
             address.map_or(Value::Null, |address| address.to_string().into())

@@ -21,6 +21,7 @@ fn elements_are_those_of_the_registry() {
         let is_alike = match element.abstract_data_type() {
             AbstractDataType::Ipv4Address => FieldDataType::from(known) == FieldDataType::Ip4Addr,
             AbstractDataType::Ipv6Address => FieldDataType::from(known) == FieldDataType::Ip6Addr,
+            AbstractDataType::MacAddress => FieldDataType::from(known) == FieldDataType::MacAddr,
             AbstractDataType::DateTimeMilliseconds => {
                 FieldDataType::from(known) == FieldDataType::DurationMillis
             }

@@ -22,6 +22,11 @@ pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().expect("address")
 }
 
+/// As tools write it.
+pub(crate) fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
+}
+
 /// A TCP flow over IPv4; every value differs from every other, so that swapped fields show.
 pub(crate) fn tcp_flow() -> FlowRecord {
     FlowRecord {
@@ -183,6 +188,8 @@ pub(crate) fn enriched_flows() -> Vec<FlowRecord> {
     let routed = FlowRecord {
         bgp_prev_adjacent_as_number: 64_511,
         bgp_next_adjacent_as_number: 4_200_000_777,
+        source_mac_address: [0x02, 0, 0x5e, 0, 0x53, 1],
+        destination_mac_address: [0x02, 0, 0x5e, 0, 0x53, 0xfe],
         source_route: Some(route(&[0xfbf0_0064, 0xfbf0_0065])),
         destination_route: Some(route(&[0xffff_ff01])),
         ..tcp.clone()
@@ -231,8 +238,10 @@ pub(crate) fn enriched_flows() -> Vec<FlowRecord> {
 /// All groups of fields that `format` has.
 pub(crate) fn all_groups(format: Format) -> FieldGroups {
     match format {
-        Format::Ipfix => FieldGroups::BGP.with(FieldGroups::COMMUNITIES).with(FieldGroups::TAGS),
-        Format::NetflowV9 => FieldGroups::BGP,
+        Format::Ipfix => {
+            FieldGroups::NAMES.iter().fold(FieldGroups::NONE, |all, (_, group)| all.with(*group))
+        }
+        Format::NetflowV9 => FieldGroups::BGP.with(FieldGroups::MAC),
         Format::NetflowV5 => FieldGroups::NONE,
     }
 }

@@ -10,6 +10,7 @@ use pathflow_exporter::{
     Tally,
 };
 
+use super::support::mac;
 use super::support::{
     NOW, TempDir, all_groups, context, enriched_flows, flows, output, program, receive_all, udp_process,
 };
@@ -188,6 +189,8 @@ fn expected_of_routes(record: &FlowRecord) -> Vec<(&'static str, String)> {
     });
     let [source_standard, source_extended, source_large] = source;
     let [destination_standard, destination_extended, destination_large] = destination;
+    let has_mac = record.source_mac_address != [0; 6];
+    let mac = |octets| unless_absent(has_mac, mac(octets));
     // tag, tag2, and label with a zero octet at the end; unknown to tshark.
     let has_tags = record.tag != 0;
     let label = [record.label.as_deref().unwrap_or_default().as_bytes(), &[0]].concat();
@@ -201,6 +204,8 @@ fn expected_of_routes(record: &FlowRecord) -> Vec<(&'static str, String)> {
         ("cflow.dstmaskv6", length(true, record.destination_prefix_length)),
         ("cflow.peer_srcas", unless_absent(has_route, record.bgp_prev_adjacent_as_number.to_string())),
         ("cflow.peer_dstas", unless_absent(has_route, record.bgp_next_adjacent_as_number.to_string())),
+        ("cflow.srcmac", mac(record.source_mac_address)),
+        ("cflow.dstmac", mac(record.destination_mac_address)),
         ("cflow.bgpnexthop", next_hop(false)),
         ("cflow.bgpnexthopv6", next_hop(true)),
         ("cflow.bgp_source_community", source_standard),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use pathflow::capture::Delta;
 use pathflow::config::raw;
+use pathflow::interfaces::MacAddress;
 use pathflow::metering::{FlowCache, Timeouts};
 use pathflow_common::flow::{Encapsulation, Ipv4Key, KeyFields};
 use serde::Serialize;
@@ -131,5 +132,6 @@ fn delta(flow: u32) -> Delta {
         tcp_control_bits: 0,
         other_interface: 0,
         next_hop: None,
+        neighbour: MacAddress::UNKNOWN,
     }
 }

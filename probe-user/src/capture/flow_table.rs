@@ -24,6 +24,7 @@ use pathflow_common::layout::{
 
 use super::CaptureError;
 use super::mapping::Mapping;
+use crate::interfaces::MacAddress;
 
 /// The mapped tables of one CPU and one generation.
 ///
@@ -57,6 +58,9 @@ pub struct Delta {
     pub other_interface: u32,
     /// The gateway towards the destination, by the routing table.
     pub next_hop: Option<IpAddr>,
+    /// MAC address at the other end of the link: the source of packets that come in, the destination of those that go
+    /// out; zero if it is not known.
+    pub neighbour: MacAddress,
 }
 
 /// The kernel's table of datagrams in fragments, key and value as they lie in memory.
@@ -344,6 +348,7 @@ impl TickTime {
             tcp_control_bits: counters.tcp_control_bits,
             other_interface: counters.other_interface,
             next_hop,
+            neighbour: MacAddress(counters.neighbour),
         }
     }
 }

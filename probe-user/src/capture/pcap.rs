@@ -16,6 +16,7 @@ use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::interfaces::MacAddress;
 use crate::stop::Stop;
 
 /// Longest block that is read, in octets: more than any snapshot length in use.
@@ -116,6 +117,13 @@ impl FilePacket<'_> {
     #[must_use]
     pub fn frame(&self) -> &SliceFrame<'_> {
         &self.frame
+    }
+
+    /// The MAC address that sent it, if it has one.
+    #[must_use]
+    pub fn neighbour(&self) -> MacAddress {
+        let source = (self.link == Link::Ethernet).then(|| self.frame.read::<6>(6)).flatten();
+        source.map_or(MacAddress::UNKNOWN, MacAddress)
     }
 
     /// The packet as an Ethernet frame: itself, or made in `imagined` with a header of zero addresses.

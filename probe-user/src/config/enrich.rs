@@ -11,7 +11,7 @@ use super::raw::{Agent, Enrich, PeerSource};
 use super::{between, invalid};
 use crate::enrich::{AgentRule, EnrichSettings, Methods, Networks, Pattern, PeerSourceRule, RouteSettings};
 use crate::export::IpVersion;
-use crate::interfaces::{NamePattern, PatternError};
+use crate::interfaces::{MacAddressError, NamePattern, PatternError};
 
 /// Checks the section and reads the networks file.
 pub(super) fn settings(raw: &Enrich) -> Result<EnrichSettings, ConfigError> {
@@ -79,8 +79,12 @@ fn peer_source(number: usize, raw: &PeerSource) -> Result<PeerSourceRule, Config
         "" => None,
         text => Some(text.parse().map_err(|_| invalid(key("next_hop"), &text, "it is not an IP address"))?),
     };
+    let macs = raw.macs.iter().map(|text| {
+        text.parse().map_err(|error: MacAddressError| invalid(key("macs"), text, error.to_string()))
+    });
     Ok(PeerSourceRule {
         interfaces: interfaces(&key("interfaces"), &raw.interfaces)?,
+        macs: macs.collect::<Result<_, _>>()?,
         next_hop,
         as_number: (raw.as_number > 0).then_some(raw.as_number),
     })

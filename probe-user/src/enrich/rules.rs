@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use pathflow_exporter::{FlowDirection, FlowRecord};
 
 use crate::export::IpVersion;
-use crate::interfaces::{InterfaceNames, NamePattern};
+use crate::interfaces::{InterfaceNames, MacAddress, NamePattern};
 
 /// How the operator names a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,8 @@ impl AgentRule {
 pub struct PeerSourceRule {
     /// Interfaces at which it comes in; empty = any.
     pub interfaces: Vec<NamePattern>,
+    /// MAC addresses of neighbours that send it; empty = any.
+    pub macs: Vec<MacAddress>,
     /// BGP next hop of the route to its source; `None` = any.
     pub next_hop: Option<IpAddr>,
     /// The AS; `None` = as the route to its source says.
@@ -74,6 +76,7 @@ impl PeerSourceRule {
     #[must_use]
     pub fn is_for(&self, record: &FlowRecord, next_hop: Option<IpAddr>, comes_in_at: &HashSet<u32>) -> bool {
         (self.interfaces.is_empty() || comes_in_at.contains(&record.ingress_interface))
+            && (self.macs.is_empty() || self.macs.contains(&MacAddress(record.source_mac_address)))
             && (self.next_hop.is_none() || self.next_hop == next_hop)
     }
 }
@@ -163,11 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn the_source_peer_is_found_by_where_traffic_comes_in_and_by_next_hop() {
+    fn the_source_peer_is_found_by_where_traffic_comes_in_and_from_whom() {
         let next_hop: Option<IpAddr> = Some("192.0.2.9".parse().unwrap());
-        let by_interface =
-            PeerSourceRule { interfaces: vec!["eth1".parse().unwrap()], next_hop: None, as_number: Some(1) };
-        let by_next_hop = PeerSourceRule { interfaces: vec![], next_hop, as_number: Some(2) };
+        let by_interface = PeerSourceRule {
+            interfaces: vec!["eth1".parse().unwrap()],
+            as_number: Some(1),
+            ..PeerSourceRule::default()
+        };
+        let by_next_hop = PeerSourceRule { next_hop, as_number: Some(2), ..PeerSourceRule::default() };
         // Also of what is seen when it goes out.
         let seen = FlowRecord {
             ingress_interface: 3,
@@ -179,6 +185,11 @@ mod tests {
         assert!(!by_interface.is_for(&seen, None, &HashSet::from_iter([4])));
         assert!(by_next_hop.is_for(&seen, next_hop, &HashSet::new()));
         assert!(!by_next_hop.is_for(&seen, None, &HashSet::new()));
+        let macs = vec!["02:00:5e:00:53:01".parse().unwrap()];
+        let by_mac = PeerSourceRule { macs, as_number: Some(3), ..PeerSourceRule::default() };
+        let sent = |last| FlowRecord { source_mac_address: [2, 0, 0x5e, 0, 0x53, last], ..seen.clone() };
+        assert!(by_mac.is_for(&sent(1), None, &HashSet::new()));
+        assert!(!by_mac.is_for(&sent(2), None, &HashSet::new()));
     }
 
     #[test]

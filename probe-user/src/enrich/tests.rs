@@ -183,7 +183,7 @@ fn a_rule_knows_the_source_peer_better_than_the_route() {
     let peer_sources = vec![PeerSourceRule {
         next_hop: Some(address("192.0.2.1")),
         as_number: Some(64_500),
-        interfaces: vec![],
+        ..PeerSourceRule::default()
     }];
     let mut enricher = enricher(&rib, EnrichSettings { peer_sources, ..EnrichSettings::default() });
     let from = |enricher: &mut Enricher, source| {

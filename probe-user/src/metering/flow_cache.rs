@@ -16,6 +16,7 @@ use pathflow_exporter::FlowEndReason;
 
 use super::timer_wheel::TimerWheel;
 use crate::capture::Delta;
+use crate::interfaces::MacAddress;
 
 /// FIN or RST: with either of them a TCP flow is at its end.
 const TCP_END: u16 = 0x01 | 0x04;
@@ -53,6 +54,8 @@ pub struct Flow {
     pub other_interface: u32,
     /// As in [`Delta::next_hop`], of the same moment.
     pub next_hop: Option<IpAddr>,
+    /// As in [`Delta::neighbour`]: the last one that was known.
+    pub neighbour: MacAddress,
 }
 
 impl Flow {
@@ -65,6 +68,9 @@ impl Flow {
         if delta.other_interface != 0 {
             self.other_interface = delta.other_interface;
             self.next_hop = delta.next_hop;
+        }
+        if delta.neighbour != MacAddress::UNKNOWN {
+            self.neighbour = delta.neighbour;
         }
     }
 }
@@ -80,6 +86,7 @@ impl From<&Delta> for Flow {
             tcp_control_bits: delta.tcp_control_bits,
             other_interface: delta.other_interface,
             next_hop: delta.next_hop,
+            neighbour: delta.neighbour,
         }
     }
 }

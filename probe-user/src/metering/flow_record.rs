@@ -42,7 +42,15 @@ pub fn flow_record(
         FlowDirection::Ingress => (interface, flow.other_interface),
         FlowDirection::Egress => (flow.other_interface, interface),
     };
+    // Where there are no MAC addresses, others are in their place.
+    let neighbour = point.filter(|point| point.has_link_header).map_or([0; 6], |_| flow.neighbour.0);
+    let (source_mac_address, destination_mac_address) = match direction {
+        FlowDirection::Ingress => (neighbour, [0; 6]),
+        FlowDirection::Egress => ([0; 6], neighbour),
+    };
     FlowRecord {
+        source_mac_address,
+        destination_mac_address,
         source_address,
         destination_address,
         source_port: u16::from_be_bytes([s0, s1]),

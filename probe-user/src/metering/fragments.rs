@@ -110,6 +110,7 @@ mod tests {
     use pathflow_common::flow::{Encapsulation, Ipv4Key, KEY_FLAG_LATER_FRAGMENT, KeyFields};
 
     use super::*;
+    use crate::interfaces::MacAddress;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -131,6 +132,7 @@ mod tests {
             tcp_control_bits: 0,
             other_interface: 0,
             next_hop: None,
+            neighbour: MacAddress::UNKNOWN,
         }
     }
 

@@ -19,6 +19,7 @@ use pathflow_common::{DropReason, PacketBytes};
 use super::batches::Batches;
 use super::fragments::{DatagramTable, Held, HeldFragments};
 use crate::capture::Delta;
+use crate::interfaces::MacAddress;
 
 /// Flows that are added up between two hand-overs.
 const FLOWS: usize = 8192;
@@ -51,6 +52,8 @@ pub struct PacketMeter {
     datagrams: RefCell<DatagramTable>,
     /// Whether the packet in hand is a later fragment.
     is_later_fragment: Cell<bool>,
+    /// MAC address at the other end of the link of the packet in hand.
+    neighbour: MacAddress,
 }
 
 impl PacketMeter {
@@ -69,6 +72,7 @@ impl PacketMeter {
             held: HeldFragments::default(),
             datagrams: RefCell::default(),
             is_later_fragment: Cell::new(false),
+            neighbour: MacAddress::UNKNOWN,
         }
     }
 
@@ -78,15 +82,17 @@ impl PacketMeter {
         &self.batches
     }
 
-    /// Accounts a packet of `point` seen at `time`, in nanoseconds. `link` is where parsing starts, or why it
-    /// cannot.
+    /// Accounts a packet of `point` seen at `time`, in nanoseconds, from or to `neighbour` on the link. `link` is where
+    /// parsing starts, or why it cannot.
     pub fn packet<P: PacketBytes>(
         &mut self,
         point: u16,
         time: u64,
+        neighbour: MacAddress,
         packet: &P,
         link: Result<Link, DropReason>,
     ) {
+        self.neighbour = neighbour;
         let sink = Sink { meter: self, point, time };
         match link {
             Ok(link) => parse_link(packet, point, link, sink),
@@ -166,6 +172,7 @@ impl PacketMeter {
             tcp_control_bits: facts.tcp_control_bits,
             other_interface: 0,
             next_hop: None,
+            neighbour: self.neighbour,
         };
         match self.held.hold(delta) {
             Held::Complete(delta) => self.add(delta),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pathflow::capture::Delta;
+use pathflow::interfaces::MacAddress;
 use pathflow::metering::{FlowCache, Timeouts};
 use pathflow_common::DropReason;
 use pathflow_common::bytes::SliceFrame;
@@ -94,6 +95,7 @@ fn delta(packet: &Packet, fate: Fate) -> Option<Delta> {
         tcp_control_bits: facts.tcp_control_bits,
         other_interface: 0,
         next_hop: None,
+        neighbour: MacAddress::UNKNOWN,
     })
 }
 

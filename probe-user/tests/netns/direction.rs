@@ -5,9 +5,10 @@ use std::fs;
 use serde_json::Value;
 
 use super::support::json::{flows, sum};
+use super::support::namespace::Namespace;
 use super::support::network::{CAPTURED, COLLECTOR_IPV4, EXPORTING, Network};
 use super::support::probe::ProbeBuilder;
-use super::support::routed::{LEFT, RIGHT, ROUTER_LEFT, Routed, SERVER};
+use super::support::routed::{LEFT, RIGHT, ROUTER_LEFT, Routed, SERVER, TO_LEFT, TO_RIGHT};
 use super::support::temp_dir::TempDir;
 use super::support::traffic::Traffic;
 use super::support::wire::Wire;
@@ -193,6 +194,33 @@ fn the_operators_numbers_stand_in_records_and_options() {
         {
             let expected = [number, name, description].map(str::to_owned);
             assert!(told.contains(&expected), "{format}: no {expected:?} in {told:?}");
+        }
+    }
+}
+
+#[test]
+fn records_have_the_mac_address_of_the_neighbour() {
+    let routed = Routed::new();
+    let mac =
+        |namespace: &Namespace, name: &str| namespace.link(name)["address"].as_str().unwrap().to_owned();
+    let (client, server) = (mac(&routed.client, TO_LEFT), mac(&routed.server, TO_RIGHT));
+    for hook in ["xdp", "tc"] {
+        let configuration = format!("[capture]\nhook = \"{hook}\"\ndirection = \"both\"");
+        let probe = probe(&routed, &configuration).start();
+        for address in SERVER {
+            Routed::send(&routed.client, (address, PORT), 100, 5);
+        }
+        let flows = datagrams(&probe.terminate().output);
+        assert_eq!(flows.len(), 4, "{flows:#?}");
+        for flow in &flows {
+            let came_in = flow["flow_direction"] == "ingress";
+            let (known, other) = if came_in {
+                ("source_mac_address", "destination_mac_address")
+            } else {
+                ("destination_mac_address", "source_mac_address")
+            };
+            assert_eq!(flow[known], if came_in { client.as_str() } else { server.as_str() }, "{hook} {flow}");
+            assert_eq!(flow.get(other), None, "{hook} {flow}");
         }
     }
 }

@@ -40,6 +40,7 @@ pub(super) const LAYOUT: u64 = {
         offset_of!(FlowCounters, other_interface) as u64,
         offset_of!(FlowCounters, next_hop) as u64,
         offset_of!(FlowCounters, tcp_control_bits) as u64,
+        offset_of!(FlowCounters, neighbour) as u64,
         size_of::<Place>() as u64,
         size_of::<Row>() as u64,
     ];

@@ -18,6 +18,7 @@ use super::program::MirrorMaps;
 use super::socket::{QueueSocket, Receiver, SocketStatistics};
 use crate::capture::Filter;
 use crate::clock::Clock;
+use crate::interfaces::MacAddress;
 use crate::ledger::Ledger;
 use crate::metering::packets::PacketMeter;
 
@@ -25,7 +26,8 @@ use crate::metering::packets::PacketMeter;
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// How often a sign of life is given; each costs the kernel program a miss in its cache.
 const HEARTBEAT_NANOSECONDS: u64 = 100_000_000;
-/// Where a source address is in an Ethernet frame.
+/// Where the addresses are in an Ethernet frame.
+const DESTINATION_MAC: std::ops::Range<usize> = 0..6;
 const SOURCE_MAC: std::ops::Range<usize> = 6..12;
 
 /// What the workers of one mirror port share.
@@ -188,8 +190,17 @@ impl Accounts {
             self.meter.filtered(point, octets);
             return self.note_entered();
         }
+        let place = if point == self.shared.egress { DESTINATION_MAC } else { SOURCE_MAC };
+        let neighbour = frame.get(place).and_then(|mac| mac.try_into().ok());
+        let neighbour = neighbour.map_or(MacAddress::UNKNOWN, MacAddress);
         let frame = SliceFrame::captured(frame, octets);
-        self.meter.packet(point, time, &frame, Link::ethernet(&frame).ok_or(DropReason::Truncated));
+        self.meter.packet(
+            point,
+            time,
+            neighbour,
+            &frame,
+            Link::ethernet(&frame).ok_or(DropReason::Truncated),
+        );
         self.note_entered();
     }
 

@@ -88,6 +88,8 @@ pub struct Agent {
 pub struct PeerSource {
     /// Only records that come in at interfaces of these names or globs; empty = any.
     pub interfaces: Vec<String>,
+    /// Only records that neighbours with these MAC addresses send; empty = any.
+    pub macs: Vec<String>,
     /// Only records whose source has a route with this next hop; empty = any.
     pub next_hop: String,
     /// The AS; 0 = as the route to the source says.

@@ -26,7 +26,7 @@ fn peers_and_rules_are_read() {
          [[bgp.peer]]\naddress = \"2001:db8::77/64\"\nlookups = \"1:192.0.2.1:7\"\n\
          [[enrich.agent]]\npeer = \"127.0.0.1\"\nip_version = 4\n\
          [[enrich.agent]]\npeer = \"core\"\n\
-         [[enrich.peer_source]]\ninterfaces = [\"eth1\"]\nas = 64500\n\
+         [[enrich.peer_source]]\ninterfaces = [\"eth1\"]\nmacs = [\"02:00:5e:00:53:01\"]\nas = 64500\n\
          [rpki]\ncache = \"localhost:3323\"\n",
     );
     let bgp = config.bgp.unwrap();
@@ -40,6 +40,7 @@ fn peers_and_rules_are_read() {
     assert_eq!(other.lookups, Some(vpn));
     assert_eq!(config.enrich.agents[1].peer, PeerReference::Name("core".to_owned()));
     assert_eq!(config.enrich.peer_sources[0].as_number, Some(64_500));
+    assert_eq!(config.enrich.peer_sources[0].macs, ["02:00:5e:00:53:01".parse().unwrap()]);
     assert_eq!(config.rpki.unwrap().cache.as_deref(), Some("localhost:3323"));
 }
 

@@ -34,6 +34,7 @@ fn delta(number: u32, first: u64, last: u64, packets: u64, tcp_control_bits: u16
         tcp_control_bits,
         other_interface: 0,
         next_hop: None,
+        neighbour: MacAddress::UNKNOWN,
     }
 }
 
