@@ -16,7 +16,7 @@
 //!
 //! This crate knows nothing of flows.
 
-// Only `md5` has unsafe code; `cargo xtask tidy` sees to that.
+// Only `md5` and `rib::lpm::huge_pages` have unsafe code; `cargo xtask tidy` sees to that.
 #![deny(unsafe_code)]
 
 mod attributes;

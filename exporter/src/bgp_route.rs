@@ -75,7 +75,8 @@ pub enum BgpPathSegmentKind {
     ConfedSet = 4,
 }
 
-/// Route Prefix origin validation states (RFC 6811, section 2).
+/// Route Prefix origin validation states (RFC 6811, section 2), and of an invalid route what stands behind it: where
+/// invalid routes are rejected, traffic follows the nearest less specific route that is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OriginValidation {
@@ -83,8 +84,12 @@ pub enum OriginValidation {
     NotFound = 0,
     /// At least one VRP matches the prefix.
     Valid = 1,
-    /// A VRP covers the prefix and none matches it.
+    /// A VRP covers the prefix and none matches it. Less specific routes are invalid too, if there are any, or not known.
     Invalid = 2,
+    /// The same, but the nearest less specific route that is not invalid is valid.
+    InvalidCoveredByValid = 3,
+    /// The same, but no VRP covers the nearest less specific route that is not invalid.
+    InvalidCoveredByNotFound = 4,
 }
 
 impl OriginValidation {
@@ -95,6 +100,8 @@ impl OriginValidation {
             Self::NotFound => "not-found",
             Self::Valid => "valid",
             Self::Invalid => "invalid",
+            Self::InvalidCoveredByValid => "invalid-covered-by-valid",
+            Self::InvalidCoveredByNotFound => "invalid-covered-by-not-found",
         }
     }
 }
@@ -105,6 +112,8 @@ pub struct BgpRoute {
     attributes: BgpAttributes,
     json: Box<str>,
     lists: [Box<[u8]>; 3],
+    has_communities: bool,
+    has_other_communities: bool,
 }
 
 impl PartialEq for BgpRoute {
@@ -131,13 +140,22 @@ impl BgpRoute {
                 attributes.large_communities.iter().map(large_community_octets),
             ),
         ];
-        Self { attributes, json, lists }
+        let has_communities = !attributes.communities.is_empty();
+        let has_other_communities =
+            !attributes.extended_communities.is_empty() || !attributes.large_communities.is_empty();
+        Self { attributes, json, lists, has_communities, has_other_communities }
+    }
+
+    /// Whether it has communities of RFC 1997.
+    #[inline]
+    pub(crate) const fn has_communities(&self) -> bool {
+        self.has_communities
     }
 
     /// Whether it has communities that are not those of RFC 1997.
     #[inline]
     pub(crate) const fn has_other_communities(&self) -> bool {
-        !self.attributes.extended_communities.is_empty() || !self.attributes.large_communities.is_empty()
+        self.has_other_communities
     }
 
     /// Communities, extended and large ones, each as a field of variable length (RFC 7011, section 7) whose content is a

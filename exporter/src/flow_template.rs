@@ -169,7 +169,7 @@ fn route(record: &FlowRecord) -> u16 {
 fn communities(record: &FlowRecord) -> u16 {
     let mut content = 0;
     for route in [&record.source_route, &record.destination_route].into_iter().flatten() {
-        if !route.attributes().communities.is_empty() {
+        if route.has_communities() {
             content |= Content::COMMUNITIES;
         }
         if route.has_other_communities() {

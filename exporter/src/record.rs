@@ -99,7 +99,7 @@ pub struct FlowRecord {
 }
 
 /// Values of flowDirection (Information Element 61, IANA "IPFIX Entities").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FlowDirection {
     /// The packets were seen entering the device.

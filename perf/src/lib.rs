@@ -16,4 +16,5 @@ pub mod netns;
 mod object;
 pub mod pass;
 pub mod random;
+pub mod rib;
 pub mod vary;

@@ -74,3 +74,15 @@ pub fn bpf_stats_enabled() -> bool {
 fn read(path: &str) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
+
+/// Octets of memory that a process has, this one if none is named.
+///
+/// # Errors
+/// If there is no such process.
+pub fn resident(process: Option<u32>) -> std::io::Result<f64> {
+    let process = process.map_or_else(|| "self".to_owned(), |id| id.to_string());
+    let statm = std::fs::read_to_string(format!("/proc/{process}/statm"))?;
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok());
+    let pages = pages.ok_or_else(|| std::io::Error::other("no number of resident pages in statm"))?;
+    Ok(pages * rustix::param::page_size() as f64)
+}

@@ -5,6 +5,7 @@
 
 mod bgp;
 mod bgp_output;
+mod bmp;
 mod sflow;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use pathflow_bgp::bmp::status::StationHandle;
 use pathflow_bgp::rpki::rtr::client::Statistics;
 use pathflow_bgp::speaker::SpeakerHandle;
 use pathflow_common::DropReason;
@@ -141,6 +143,8 @@ pub struct Observed {
     pub sflow: SflowBooks,
     /// The BGP speaker, if there is one.
     pub bgp: Option<SpeakerHandle>,
+    /// The BMP station, if there is one.
+    pub bmp: Option<StationHandle>,
     /// What the client of the RPKI cache did, if there is one.
     pub rpki: Option<Arc<Statistics>>,
     /// Files of what BGP peers have sent.
@@ -162,6 +166,7 @@ impl Observed {
             samples: self.samples.totals(),
             sflow: self.sflow.collectors(),
             bgp: self.bgp.as_ref().and_then(bgp::Bgp::of),
+            bmp: self.bmp.as_ref().and_then(bmp::Bmp::of),
             rpki: self.rpki.clone(),
             bgp_output: self.bgp_output.clone(),
         }));
@@ -180,6 +185,7 @@ struct Scrape {
     samples: Vec<(u16, SampleTotals)>,
     sflow: Vec<CollectorBooks>,
     bgp: Option<bgp::Bgp>,
+    bmp: Option<bmp::Bmp>,
     rpki: Option<Arc<Statistics>>,
     bgp_output: OutputCounts,
 }
@@ -576,6 +582,7 @@ impl Collector for Scrape {
         bgp::encode(&mut encoder, self.bgp.as_ref(), self.rpki.as_deref())?;
         let lost = self.bgp.as_ref().map_or(0, bgp::Bgp::lost_events);
         bgp_output::encode(&mut encoder, &self.bgp_output, lost)?;
+        bmp::encode(&mut encoder, self.bmp.as_ref())?;
         self.flows(&mut encoder)?;
         self.sinks(&mut encoder)?;
         self.durations(&mut encoder)

@@ -1,31 +1,30 @@
-//! Where routes come from: the BGP speaker, RPKI, and the socket by which both can be asked.
+//! Where routes come from: the BGP speaker, BMP, RPKI, and the socket by which they can be asked.
 
-use std::cell::RefCell;
+mod bmp;
+
 use std::collections::BTreeSet;
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::iter::once;
+use std::net::IpAddr;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
-use pathflow_bgp::bmp::router;
-use pathflow_bgp::bmp::station::{self, Station};
+use pathflow_bgp::Family;
+use pathflow_bgp::bmp::status::StationHandle;
 use pathflow_bgp::fsm::State;
-use pathflow_bgp::rib::Rib;
+use pathflow_bgp::rib::{FamilyState, PeerId};
 use pathflow_bgp::rpki::rtr::client::{Client, Settings as CacheSettings, Statistics};
 use pathflow_bgp::rpki::rtr::pdu::Version;
-use pathflow_bgp::rpki::{RoaStore, Source, ValidationState, read_file};
+use pathflow_bgp::rpki::{RoaStore, Source, read_file};
 use pathflow_bgp::speaker::{PeerStatus, RouteEntry, Speaker, SpeakerHandle, StartError, Unavailable};
-use tokio::task::spawn_local;
 use tracing::{info, warn};
 
 use crate::bgp_output::{Output, OutputCounts};
-use crate::config::{BmpSettings, Config, RpkiSettings};
+use crate::config::{Config, RpkiSettings};
 use crate::control::{ControlSocket, FamilyAnswer, PeerAnswer, Request, Response, RouteAnswer, SocketName};
-use crate::enrich::{CurrentSettings, Hold, RouteSettings, RouteSource};
+use crate::enrich::{Covers, CurrentSettings, Hold, RouteSettings, RouteSource, origin_validation};
 use crate::error::RunError;
 use crate::pipeline::spawn;
 
@@ -33,6 +32,10 @@ use crate::pipeline::spawn;
 const MAX_VRPS: usize = 10_000_000;
 /// How often it is looked whether the routes are complete.
 const HOLD_STEP: Duration = Duration::from_millis(100);
+/// How long the less specific routes of an answer are waited for.
+const LESS_SPECIFIC_TIME: Duration = Duration::from_secs(2);
+/// Looks in a row at which the routes of BMP routers have to be complete: no router says which families are to come.
+const BMP_LOOKS: u32 = 10;
 
 /// Everything that has to do with routes.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub struct Routing {
     pub source: RouteSource,
     /// The speaker, if there is one.
     pub speaker: Option<SpeakerHandle>,
+    /// The BMP station, if there is one.
+    pub station: Option<StationHandle>,
     /// What the client of the RPKI cache did, if there is one.
     pub cache: Option<Arc<Statistics>>,
     output: Option<Output>,
@@ -61,26 +66,28 @@ impl Routing {
             read_roas(rpki, store)?;
             cache = start_cache(rpki, store)?;
         }
-        let speaker = start_speaker(config)?;
+        let (speaker, station) = start_speaker(config)?;
         let output =
             speaker.as_ref().map(|speaker| Output::start(&config.bgp_output, speaker)).transpose()?;
         let hold = match &speaker {
             Some(speaker) if !config.enrich.wait_for_rib.is_zero() => {
                 let hold = Hold::on();
-                let (held, speaker, time) = (hold.clone(), speaker.clone(), config.enrich.wait_for_rib);
-                let peers = fixed_peers(config);
-                spawn("routes".to_owned(), move || release_when_complete(&held, &speaker, &peers, time))?;
+                let (held, time) = (hold.clone(), config.enrich.wait_for_rib);
+                let expected = Expected::new(config, speaker.clone(), station.clone());
+                spawn("routes".to_owned(), move || release_when_complete(&held, &expected, time))?;
                 hold
             }
             _ => Hold::default(),
         };
         let reader = speaker.as_ref().map(SpeakerHandle::reader);
-        let source = RouteSource { settings, reader, roas, hold };
+        let session_as = speaker.as_ref().map(SpeakerHandle::session_as).unwrap_or_default();
+        let covers = speaker.clone().map(Covers::from);
+        let source = RouteSource { settings, reader, roas, covers, session_as, hold };
         let socket = match (&config.control, &speaker) {
-            (Some(path), Some(speaker)) => Some(start_control(path, &source, speaker)?),
+            (Some(path), Some(speaker)) => Some(start_control(path, &source, speaker, station.clone())?),
             _ => None,
         };
-        Ok(Self { source, speaker, cache, output, _socket: socket })
+        Ok(Self { source, speaker, station, cache, output, _socket: socket })
     }
 
     /// What became of files of what peers have sent.
@@ -130,46 +137,22 @@ fn announce_networks(config: &Config) {
 }
 
 /// Starts the thread `bgp` if there is something for it to do.
-fn start_speaker(config: &Config) -> Result<Option<SpeakerHandle>, RunError> {
+fn start_speaker(config: &Config) -> Result<(Option<SpeakerHandle>, Option<StationHandle>), RunError> {
     let fault = |error: StartError| RunError::Bgp(error.to_string());
     let settings = config.bgp.clone().unwrap_or_default();
-    let speaker = match &config.bmp {
+    let (speaker, station) = match &config.bmp {
         Some(bmp) => {
-            let listener =
-                bmp_listener(bmp.listen).map_err(|error| RunError::Bmp { address: bmp.listen, error })?;
-            info!("BMP on {}", bmp.listen);
-            let station = station_settings(bmp);
-            Speaker::start_with(settings, move |rib| serve_bmp(listener, station, rib)).map_err(fault)?
+            let (station, listening) = bmp::listen(bmp)?;
+            let serve = |rib| listening.serve(rib);
+            (Speaker::start_with(settings, serve).map_err(fault)?, Some(station))
         }
-        None if config.bgp.is_some() => Speaker::start(settings).map_err(fault)?,
-        None => return Ok(None),
+        None if config.bgp.is_some() => (Speaker::start(settings).map_err(fault)?, None),
+        None => return Ok((None, None)),
     };
     for address in speaker.addresses() {
         info!("BGP on {address}");
     }
-    Ok(Some(speaker))
-}
-
-fn bmp_listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-fn station_settings(bmp: &BmpSettings) -> station::Settings {
-    let router = router::Settings { stale_time: bmp.stale_time, ..router::Settings::default() };
-    station::Settings { allowed: Some(bmp.routers.clone()), router, ..station::Settings::default() }
-}
-
-/// In the thread `bgp`, which owns the RIB.
-fn serve_bmp(listener: TcpListener, settings: station::Settings, rib: Rc<RefCell<Rib>>) {
-    let station = Station::new(settings, rib, Arc::default());
-    spawn_local(async move {
-        match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => station.run(listener).await,
-            Err(error) => warn!("no BMP: {error}"),
-        }
-    });
+    Ok((Some(speaker), station))
 }
 
 fn read_roas(rpki: &RpkiSettings, store: &RoaStore) -> Result<(), RunError> {
@@ -195,18 +178,61 @@ fn start_cache(rpki: &RpkiSettings, store: &Arc<RoaStore>) -> Result<Option<Arc<
     Ok(Some(statistics))
 }
 
-/// Peers that are expected, not only allowed.
-fn fixed_peers(config: &Config) -> BTreeSet<IpAddr> {
-    let peers = config.bgp.iter().flat_map(|settings| &settings.peers);
-    peers.filter(|peer| !peer.is_dynamic()).map(|peer| peer.remote.addr()).collect()
+/// Who has to have told all routes before records are made.
+struct Expected {
+    speaker: SpeakerHandle,
+    station: Option<StationHandle>,
+    /// Peers that are expected, not only allowed.
+    peers: BTreeSet<IpAddr>,
+    /// The same of routers with BMP.
+    routers: BTreeSet<IpAddr>,
 }
 
-fn release_when_complete(hold: &Hold, speaker: &SpeakerHandle, peers: &BTreeSet<IpAddr>, time: Duration) {
+impl Expected {
+    fn new(config: &Config, speaker: SpeakerHandle, station: Option<StationHandle>) -> Self {
+        let peers = config.bgp.iter().flat_map(|settings| &settings.peers);
+        let peers = peers.filter(|peer| !peer.is_dynamic()).map(|peer| peer.remote.addr()).collect();
+        let routers = config.bmp.iter().flat_map(|settings| &settings.routers);
+        let routers = routers.filter(|router| router.prefix_len() == router.max_prefix_len());
+        Self { speaker, station, peers, routers: routers.map(IpNet::addr).collect() }
+    }
+
+    /// Whether all of them have, and there is one at all.
+    fn is_complete(&self) -> Result<bool, Unavailable> {
+        let peers = peers_complete(&self.speaker.peers()?, &self.peers);
+        let routers = match &self.station {
+            Some(station) => bmp::complete(&station.routers().ok_or(Unavailable::Busy)?, &self.routers),
+            None => Complete::Nobody,
+        };
+        Ok(peers != Complete::No && routers != Complete::No && (peers, routers) != NOBODY)
+    }
+}
+
+/// No source of routes has said anything.
+const NOBODY: (Complete, Complete) = (Complete::Nobody, Complete::Nobody);
+
+/// Whether those who are expected have told all their routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Complete {
+    /// All of them, and there are some.
+    Yes,
+    /// Not all.
+    No,
+    /// There is nobody.
+    Nobody,
+}
+
+fn release_when_complete(hold: &Hold, expected: &Expected, time: Duration) {
     let start = Instant::now();
-    info!("records wait for the routes of {} BGP peers", peers.len());
+    let (peers, routers) = (expected.peers.len(), expected.routers.len());
+    info!("records wait for the routes of {peers} BGP peers and {routers} routers with BMP");
+    let needed = if expected.station.is_some() { BMP_LOOKS } else { 1 };
+    let mut looks = 0;
     loop {
-        match speaker.peers() {
-            Ok(status) if is_complete(&status, peers) => {
+        let complete = expected.is_complete();
+        looks = if complete == Ok(true) { looks + 1 } else { 0 };
+        match complete {
+            Ok(true) if looks >= needed => {
                 info!("the routes are complete after {:.1} s", start.elapsed().as_secs_f64());
                 break;
             }
@@ -221,8 +247,8 @@ fn release_when_complete(hold: &Hold, speaker: &SpeakerHandle, peers: &BTreeSet<
     hold.release();
 }
 
-/// Whether all `peers` are up and have said that all their routes have come.
-fn is_complete(status: &[PeerStatus], peers: &BTreeSet<IpAddr>) -> bool {
+/// Of BGP: `peers` are expected, any other is welcome.
+fn peers_complete(status: &[PeerStatus], peers: &BTreeSet<IpAddr>) -> Complete {
     let complete = |peer: &PeerStatus| match &peer.negotiated {
         Some(negotiated) if peer.state == State::Established => peer
             .families
@@ -230,36 +256,71 @@ fn is_complete(status: &[PeerStatus], peers: &BTreeSet<IpAddr>) -> bool {
             .all(|(family, state)| state.end_of_rib || !negotiated.families.contains(*family)),
         _ => false,
     };
-    peers.iter().all(|address| status.iter().any(|peer| peer.address == *address && complete(peer)))
-        && status.iter().any(complete)
+    let is_there = |address: &IpAddr| status.iter().any(|peer| peer.address == *address && complete(peer));
+    match (peers.iter().all(is_there), status.iter().any(complete)) {
+        (false, _) => Complete::No,
+        (true, true) => Complete::Yes,
+        (true, false) => Complete::Nobody,
+    }
 }
 
-fn start_control(path: &Path, source: &RouteSource, speaker: &SpeakerHandle) -> Result<SocketName, RunError> {
+fn start_control(
+    path: &Path,
+    source: &RouteSource,
+    speaker: &SpeakerHandle,
+    station: Option<StationHandle>,
+) -> Result<SocketName, RunError> {
     let (socket, name) =
         ControlSocket::bind(path).map_err(|error| RunError::Control { path: path.to_owned(), error })?;
     let (source, speaker) = (source.clone(), speaker.clone());
     // Answers until the process ends, so nobody waits for it.
     spawn("control".to_owned(), move || {
         socket.run(|request| {
-            answer(&request, &source, &speaker).unwrap_or_else(|error| Response::Error(error.to_string()))
+            answer(&request, &source, &speaker, station.as_ref())
+                .unwrap_or_else(|error| Response::Error(error.to_string()))
         });
     })?;
     Ok(name)
 }
 
-fn answer(request: &Request, source: &RouteSource, speaker: &SpeakerHandle) -> Result<Response, Unavailable> {
+fn answer(
+    request: &Request,
+    source: &RouteSource,
+    speaker: &SpeakerHandle,
+    station: Option<&StationHandle>,
+) -> Result<Response, Unavailable> {
     let peers = speaker.peers()?;
+    let routers = station.and_then(StationHandle::routers).unwrap_or_default();
     match request {
-        Request::Peers => Ok(Response::Peers(peers.iter().map(peer_answer).collect())),
+        Request::Peers => {
+            let mut answers: Vec<PeerAnswer> = peers.iter().map(peer_answer).collect();
+            answers.extend(bmp::answers(&routers));
+            Ok(Response::Peers(answers))
+        }
         Request::Route { address, peer } => {
             let settings = source.settings.load();
-            let is_asked = |status: &&PeerStatus| {
-                peer.as_ref().is_none_or(|peer| *status.name == **peer || status.address.to_string() == *peer)
-            };
+            let is_asked = |names: &[&str]| peer.as_ref().is_none_or(|peer| names.contains(&&**peer));
             let mut routes = Vec::new();
-            for status in peers.iter().filter(is_asked) {
-                let entries = speaker.covering(status.id, *address)?;
-                routes.push(route_answer(status, &entries, &settings.routes, source.roas.as_deref()));
+            let mut ask = |id: PeerId, name: String| {
+                let entries = speaker.covering(id, *address)?;
+                let mut less = Vec::new();
+                if let (Some(first), Some(_)) = (entries.first(), &source.roas) {
+                    less = speaker.less_specific(id, first.nlri.prefix, LESS_SPECIFIC_TIME)?;
+                }
+                routes.push(route_answer(name, &entries, &less, &settings.routes, source.roas.as_deref()));
+                Ok::<_, Unavailable>(())
+            };
+            for status in &peers {
+                if is_asked(&[&status.name, &status.address.to_string()]) {
+                    ask(status.id, name(status))?;
+                }
+            }
+            for router in &routers {
+                for table in router.peers.iter().flat_map(|peer| &peer.tables) {
+                    if is_asked(&[&table.name, &router.address.to_string()]) {
+                        ask(table.id, table.name.clone())?;
+                    }
+                }
             }
             Ok(Response::Routes(routes))
         }
@@ -267,23 +328,26 @@ fn answer(request: &Request, source: &RouteSource, speaker: &SpeakerHandle) -> R
 }
 
 fn route_answer(
-    status: &PeerStatus,
+    peer: String,
     entries: &[RouteEntry],
+    less: &[RouteEntry],
     settings: &RouteSettings,
     roas: Option<&RoaStore>,
 ) -> RouteAnswer {
-    let peer = name(status);
     let Some(first) = entries.first() else { return RouteAnswer { peer, ..RouteAnswer::default() } };
     let prefix: IpNet = first.nlri.prefix;
-    let prepared = settings.prepare(&first.attributes);
     let rpki = roas.and_then(|roas| {
         let own = (settings.local_as != 0).then_some(settings.local_as);
-        let announced_by = if prepared.has_empty_path { Some(own?) } else { prepared.announced_by };
-        Some(match roas.table().validate(prefix, announced_by) {
-            ValidationState::NotFound => "not-found",
-            ValidationState::Valid => "valid",
-            ValidationState::Invalid => "invalid",
-        })
+        let origin_as = |entry: &RouteEntry| {
+            let prepared = settings.prepare(&entry.attributes);
+            if prepared.has_empty_path { own } else { prepared.announced_by }
+        };
+        // Of our own AS, which has to be known.
+        if first.attributes.as_path.is_empty() {
+            own?;
+        }
+        let chain = once(first).chain(less).map(|entry| (entry.nlri.prefix, origin_as(entry)));
+        Some(origin_validation(roas.table().status(chain)).as_str())
     });
     RouteAnswer {
         peer,
@@ -313,17 +377,18 @@ fn peer_answer(status: &PeerStatus) -> PeerAnswer {
         as_number: status.negotiated.as_ref().map_or(0, |negotiated| negotiated.remote_as),
         state: status.state.to_string(),
         up_seconds: up.then(|| SystemTime::now().duration_since(status.since).unwrap_or_default().as_secs()),
-        updates: status.counters.updates_received,
+        updates: Some(status.counters.updates_received),
         last_error: status.last_error.as_ref().map(|error| error.text.clone()),
-        families: status
-            .families
-            .iter()
-            .map(|(family, state)| FamilyAnswer {
-                family: family.to_string(),
-                routes: state.routes.into(),
-                stale: state.stale.into(),
-                end_of_rib: state.end_of_rib,
-            })
-            .collect(),
+        families: family_answers(&status.families),
     }
+}
+
+fn family_answers(families: &[(Family, FamilyState)]) -> Vec<FamilyAnswer> {
+    let answer = |(family, state): &(Family, FamilyState)| FamilyAnswer {
+        family: family.to_string(),
+        routes: state.routes.into(),
+        stale: state.stale.into(),
+        end_of_rib: state.end_of_rib,
+    };
+    families.iter().map(answer).collect()
 }

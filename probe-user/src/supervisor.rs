@@ -123,7 +123,8 @@ fn capture(
     let routing = Routing::start(config)?;
     let pipeline = Pipeline::start(config, &shared, Pace::NeverWait, &routing.source, stop)?;
 
-    let sflow = config.sflow.as_ref().map(|settings| Sflow::start(settings, &shared, clock)).transpose()?;
+    let start_sflow = |settings| Sflow::start(settings, &shared, &routing.source, clock);
+    let sflow = config.sflow.as_ref().map(start_sflow).transpose()?;
     let reader = SampleReader::start(ring, samples.clone(), sflow.as_ref().map(Sflow::queue))?;
 
     announce(config, &program, &tables, &settings);
@@ -172,6 +173,7 @@ fn capture(
             samples: samples.clone(),
             sflow: sflow.as_ref().map(Sflow::books).unwrap_or_default(),
             bgp: routing.speaker.clone(),
+            bmp: routing.station.clone(),
             rpki: routing.cache.clone(),
             bgp_output: routing.output_counts(),
         };

@@ -422,7 +422,7 @@ impl MonitoredPeer {
 }
 
 /// Names a peer of the RIB: `bmp ROUTER PEER RIB`, with the Route Distinguisher of its instance behind the peer.
-fn rib_name(router: IpAddr, key: &PeerKey, rib: RibKind) -> String {
+pub(super) fn rib_name(router: IpAddr, key: &PeerKey, rib: RibKind) -> String {
     let distinguisher = match key.distinguisher {
         RouteDistinguisher([0, 0, 0, 0, 0, 0, 0, 0]) => String::new(),
         other => format!(" {other}"),

@@ -95,6 +95,12 @@ enum End {
     Router(#[from] RouterError),
 }
 
+impl<S> Station<S> {
+    pub(super) fn sink(&self) -> &RefCell<S> {
+        &self.shared.sink
+    }
+}
+
 impl<S: RouteSink + 'static> Station<S> {
     /// A station without routers. `sink` is borrowed for one message at a time, never across an await.
     #[must_use]

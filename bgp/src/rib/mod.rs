@@ -37,7 +37,7 @@ pub use reader::{AttributesId, LookupTable, Match, Path, RibReader, RibView};
 use reader::{PeerView, Shared};
 use store::{Destination, Prefix};
 
-use crate::{Attributes, Family, Nlri, RouteDistinguisher};
+use crate::{Attributes, Family, Nlri, RouteDistinguisher, Safi};
 
 /// UPDATEs after which memory that readers have left is looked for.
 const COLLECT_EVERY: u32 = 256;
@@ -444,6 +444,23 @@ impl Rib {
             && let Some((at, value)) = routes.store().covering(&self.common.hasher, &at, prefix.length + 1)
         {
             self.give(routes, &at, value, each);
+        }
+    }
+
+    /// The routes that cover `prefix` and are less specific, longest first, of those in which traffic is looked up.
+    pub fn less_specific(&self, peer: PeerId, prefix: IpNet, mut each: impl FnMut(RouteRef<'_>)) {
+        let source = self.peers.get(&peer).and_then(|peer| peer.lookups.as_ref()).map(PeerLookups::source);
+        let (safi, route_distinguisher) = match source {
+            None => return,
+            Some(LookupSource::Unicast) => (Safi::Unicast, None),
+            Some(LookupSource::LabelledUnicast) => (Safi::LabelledUnicast, None),
+            Some(LookupSource::Vpn(distinguisher)) => (Safi::MplsVpn, Some(distinguisher)),
+        };
+        let Some(routes) = self.adj_rib_in(peer, Family { afi: afi_of(prefix.addr()), safi }) else { return };
+        let mut at = Destination { route_distinguisher, prefix: Prefix::new(prefix) };
+        while let Some((cover, value)) = routes.store().covering(&self.common.hasher, &at, at.prefix.length) {
+            self.give(routes, &cover, value, &mut each);
+            at = cover;
         }
     }
 

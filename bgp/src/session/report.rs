@@ -1,6 +1,7 @@
 //! What becomes known of a session: its status, its last error, its lines in the log.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::{Negotiated, Session};
@@ -9,6 +10,7 @@ use crate::wire::Notification;
 
 impl Session {
     pub(super) fn note_up(&self, (local, remote): (SocketAddr, SocketAddr), agreed: &Negotiated) {
+        self.shared.session_as.store(agreed.local_as, Ordering::Relaxed);
         let mut status = self.peer.status.borrow_mut();
         status.counters.sessions += 1;
         status.local = Some(local);

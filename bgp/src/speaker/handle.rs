@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::AtomicU32;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::mpsc::Sender;
@@ -36,6 +38,7 @@ pub(super) enum Request {
     Routes { peer: PeerId, position: DumpPosition, answer: SyncSender<RoutePiece> },
     Covering { peer: PeerId, address: IpAddr, answer: SyncSender<Vec<RouteEntry>> },
     Exact { peer: PeerId, prefix: IpNet, answer: SyncSender<Vec<RouteEntry>> },
+    LessSpecific { peer: PeerId, prefix: IpNet, answer: SyncSender<Vec<RouteEntry>> },
     Reload { settings: Settings, answer: SyncSender<Result<(), StartError>> },
     Refresh { peer: PeerId, answer: SyncSender<bool> },
     Reset { peer: PeerId, text: String, answer: SyncSender<bool> },
@@ -69,6 +72,7 @@ pub struct SpeakerHandle {
     pub(super) requests: Sender<Request>,
     pub(super) reader: RibReader,
     pub(super) addresses: Arc<[SocketAddr]>,
+    pub(super) session_as: Arc<AtomicU32>,
     pub(super) thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -89,6 +93,12 @@ impl SpeakerHandle {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Our AS number in the session that came up last; 0 = there was none yet.
+    #[must_use]
+    pub fn session_as(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.session_as)
     }
 
     /// How all peers stand, by address.
@@ -133,6 +143,25 @@ impl SpeakerHandle {
     /// If the thread does not answer.
     pub fn exact(&self, peer: PeerId, prefix: IpNet) -> Result<Vec<RouteEntry>, Unavailable> {
         self.ask(|answer| Request::Exact { peer, prefix, answer })
+    }
+
+    /// The routes of a peer that cover `prefix` and are less specific, longest first, of those in which traffic is looked
+    /// up; the answer is not waited for longer than `patience`.
+    ///
+    /// # Errors
+    /// If the thread does not answer in time.
+    pub fn less_specific(
+        &self,
+        peer: PeerId,
+        prefix: IpNet,
+        patience: Duration,
+    ) -> Result<Vec<RouteEntry>, Unavailable> {
+        let (sender, answer) = sync_channel(1);
+        self.request(Request::LessSpecific { peer, prefix, answer: sender })?;
+        answer.recv_timeout(patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Unavailable::Busy,
+            RecvTimeoutError::Disconnected => Unavailable::Stopped,
+        })
     }
 
     /// Takes new settings. Only sessions end whose own settings changed. If there is an error, all stays as it was.
@@ -187,11 +216,15 @@ impl SpeakerHandle {
 
     fn ask<A>(&self, request: impl FnOnce(SyncSender<A>) -> Request) -> Result<A, Unavailable> {
         let (sender, answer) = sync_channel(1);
-        self.requests.try_send(request(sender)).map_err(|error| match error {
+        self.request(request(sender))?;
+        answer.recv().map_err(|_| Unavailable::Stopped)
+    }
+
+    fn request(&self, request: Request) -> Result<(), Unavailable> {
+        self.requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => Unavailable::Busy,
             TrySendError::Closed(_) => Unavailable::Stopped,
-        })?;
-        answer.recv().map_err(|_| Unavailable::Stopped)
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) peers: RefCell<BTreeMap<IpAddr, Rc<Peer>>>,
     pub(crate) subscribers: RefCell<Subscribers>,
     pub(crate) counters: RefCell<SpeakerCounters>,
+    /// Our AS number in the session that came up last.
+    pub(crate) session_as: Arc<AtomicU32>,
     lingering: Rc<Cell<usize>>,
     start: Instant,
 }
@@ -56,13 +59,14 @@ impl Peer {
 }
 
 impl Shared {
-    pub(crate) fn new(settings: Settings, rib: Rc<RefCell<Rib>>) -> Self {
+    pub(crate) fn new(settings: Settings, rib: Rc<RefCell<Rib>>, session_as: Arc<AtomicU32>) -> Self {
         Self {
             settings: RefCell::new(settings),
             rib,
             peers: RefCell::default(),
             subscribers: RefCell::default(),
             counters: RefCell::default(),
+            session_as,
             lingering: Rc::default(),
             start: Instant::now(),
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,8 +59,10 @@ pub(super) fn start(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let (requests, questions) = mpsc::channel(REQUESTS);
     let (started, wait) = sync_channel(1);
+    let session_as = Arc::new(AtomicU32::new(0));
+    let shown = Arc::clone(&session_as);
     let body = move || {
-        let run = run(settings, sockets, questions, started, more);
+        let run = run((settings, session_as), sockets, questions, started, more);
         LocalSet::new().block_on(&runtime, run);
     };
     let thread =
@@ -70,6 +73,7 @@ pub(super) fn start(
         requests,
         reader,
         addresses: bound.into(),
+        session_as: shown,
         thread: Arc::new(Mutex::new(Some(thread))),
     })
 }
@@ -85,14 +89,14 @@ fn bind_all(addresses: &BTreeSet<SocketAddr>, settings: &Settings) -> Result<Soc
 }
 
 async fn run(
-    settings: Settings,
+    (settings, session_as): (Settings, Arc<AtomicU32>),
     sockets: Sockets,
     mut questions: mpsc::Receiver<Request>,
     started: SyncSender<io::Result<RibReader>>,
     more: impl FnOnce(Rc<RefCell<Rib>>),
 ) {
     let rib = Rc::new(RefCell::new(Rib::new()));
-    let shared = Rc::new(Shared::new(settings.clone(), Rc::clone(&rib)));
+    let shared = Rc::new(Shared::new(settings.clone(), Rc::clone(&rib), session_as));
     for peer in settings.peers.iter().filter(|peer| !peer.is_dynamic()) {
         shared.add_peer(peer.remote.addr(), peer);
     }
@@ -169,6 +173,11 @@ fn answer(shared: &Rc<Shared>, listeners: &mut Listeners, request: Request) {
         }
         Request::Exact { peer, prefix, answer } => {
             reply(&answer, exact(&shared.rib.borrow(), peer, prefix));
+        }
+        Request::LessSpecific { peer, prefix, answer } => {
+            let mut routes = Vec::new();
+            shared.rib.borrow().less_specific(peer, prefix, |route| routes.push(RouteEntry::from(route)));
+            reply(&answer, routes);
         }
         Request::Reload { settings, answer } => reply(&answer, reload(shared, listeners, &settings)),
         Request::Refresh { peer, answer } => reply(&answer, command(shared, peer, Command::Refresh)),

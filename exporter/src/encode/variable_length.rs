@@ -1,7 +1,5 @@
 //! Fields of IPFIX whose length differs from record to record (RFC 7011, section 7).
 
-use std::sync::Arc;
-
 use crate::bgp_route::BgpRoute;
 use crate::flow_template::{Content, VariableFields};
 use crate::information_element::InformationElement as Ie;
@@ -55,11 +53,14 @@ impl VariableFields for CommunitiesAndTags {
 
     #[inline]
     fn length(record: &FlowRecord, content: Content) -> usize {
+        let routes = routes(record);
+        let of_kind = |kind| routes.iter().map(|route| list(*route, kind).len()).sum::<usize>();
         let mut length = 0;
-        if content.has(Content::COMMUNITIES | Content::OTHER_COMMUNITIES) {
-            for list in lists(record, content) {
-                length += list.len();
-            }
+        if content.has(Content::COMMUNITIES) {
+            length += of_kind(0);
+        }
+        if content.has(Content::OTHER_COMMUNITIES) {
+            length += of_kind(1) + of_kind(2);
         }
         if content.has(Content::TAGS) {
             let label = label(record).len() + 1;
@@ -70,9 +71,15 @@ impl VariableFields for CommunitiesAndTags {
 
     #[inline]
     fn write(mut octets: &mut [u8], record: &FlowRecord, content: Content) {
-        if content.has(Content::COMMUNITIES | Content::OTHER_COMMUNITIES) {
-            for list in lists(record, content) {
-                octets = put(octets, list);
+        let routes = routes(record);
+        if content.has(Content::COMMUNITIES) {
+            for route in routes {
+                octets = put(octets, list(route, 0));
+            }
+        }
+        if content.has(Content::OTHER_COMMUNITIES) {
+            for (kind, route) in [1, 2].into_iter().flat_map(|kind| routes.map(|route| (kind, route))) {
+                octets = put(octets, list(route, kind));
             }
         }
         if content.has(Content::TAGS) {
@@ -97,24 +104,20 @@ fn label(record: &FlowRecord) -> &[u8] {
     label.get(..MAX_LABEL).unwrap_or(label)
 }
 
-/// In the order of the fields.
+/// In the order of the fields of each kind.
 #[inline]
-fn lists(record: &FlowRecord, content: Content) -> impl Iterator<Item = &[u8]> {
-    let standard = content.has(Content::COMMUNITIES);
-    let other = content.has(Content::OTHER_COMMUNITIES);
-    let [source, destination] =
-        [&record.source_route, &record.destination_route].map(|route| route.as_ref().map(Arc::as_ref));
-    [(standard, 0), (other, 1), (other, 2)]
-        .into_iter()
-        .filter(|(is_there, _)| *is_there)
-        .flat_map(move |(_, kind)| [(source, kind), (destination, kind)])
-        .map(|(route, kind)| of_route(route, kind))
+fn routes(record: &FlowRecord) -> [Option<&BgpRoute>; 2] {
+    [record.source_route.as_deref(), record.destination_route.as_deref()]
 }
 
+/// One of [`BgpRoute::lists`], as a field.
 #[inline]
-fn of_route(route: Option<&BgpRoute>, kind: usize) -> &[u8] {
-    let list = route.and_then(|route| route.lists().get(kind)).map(AsRef::as_ref);
-    list.or_else(|| NO_LISTS.get(kind).copied()).unwrap_or_default()
+fn list(route: Option<&BgpRoute>, kind: usize) -> &[u8] {
+    let list = match route {
+        Some(route) => route.lists().get(kind).map(AsRef::as_ref),
+        None => NO_LISTS.get(kind).copied(),
+    };
+    list.unwrap_or_default()
 }
 
 /// Writes `value` to the beginning of `octets`; returns the rest.
@@ -122,10 +125,32 @@ fn of_route(route: Option<&BgpRoute>, kind: usize) -> &[u8] {
 fn put<'octets>(octets: &'octets mut [u8], value: &[u8]) -> &'octets mut [u8] {
     match octets.split_at_mut_checked(value.len()) {
         Some((field, rest)) => {
-            field.copy_from_slice(value);
+            copy(field, value);
             rest
         }
         // Not reached: the caller has made room.
         None => &mut [],
+    }
+}
+
+/// Copies between slices of the same length. A call of `memcpy` takes longer than to copy the few octets of most lists
+/// as two parts of fixed length, which may overlap.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    match from.len() {
+        8..=16 => copy_ends::<8>(to, from),
+        17..=32 => copy_ends::<16>(to, from),
+        33..=64 => copy_ends::<32>(to, from),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+#[inline]
+fn copy_ends<const LENGTH: usize>(to: &mut [u8], from: &[u8]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<LENGTH>(), from.first_chunk()) {
+        *to = *from;
+    }
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<LENGTH>(), from.last_chunk()) {
+        *to = *from;
     }
 }

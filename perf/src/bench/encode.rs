@@ -7,14 +7,14 @@ use allocation_counter::measure;
 use anyhow::{Result, ensure};
 use pathflow_exporter::encode::{Encoder, Message};
 use pathflow_exporter::sflow::{Agent, AgentSettings, FlowSample, HeaderProtocol, SampledInterface};
-use pathflow_exporter::{FlowRecord, Format, ObservationContext, Stdout, Transport};
+use pathflow_exporter::{FieldGroups, FlowRecord, Format, ObservationContext, Stdout, Transport};
 use pathflow_perf::cpu;
 use serde::Serialize;
 
 use crate::Common;
 #[cfg(feature = "netgauze")]
 use crate::netgauze;
-use crate::records::{BATCH, NOW, records};
+use crate::records::{BATCH, NOW, enriched_records, records};
 use crate::report::{Report, Spread, met};
 
 /// Batches of one run.
@@ -29,6 +29,8 @@ const TARGET: f64 = 50.0;
 struct Row {
     encoder: &'static str,
     format: &'static str,
+    /// Fields beside the standard ones.
+    groups: &'static str,
     family: &'static str,
     /// Of CPU time.
     million_records_per_second: Spread,
@@ -47,6 +49,7 @@ type Batch = Box<dyn FnMut() -> u64>;
 struct Subject {
     encoder: &'static str,
     format: &'static str,
+    groups: &'static str,
     family: &'static str,
     has_target: bool,
     batch: Batch,
@@ -58,7 +61,17 @@ struct Subject {
 impl Subject {
     fn new(encoder: &'static str, format: &'static str, family: &'static str, batch: Batch) -> Self {
         let has_target = encoder == "pathflow" && format != "sflow";
-        Self { encoder, format, family, has_target, batch, rates: Vec::new(), allocations: None, octets: 0 }
+        Self {
+            encoder,
+            format,
+            groups: "",
+            family,
+            has_target,
+            batch,
+            rates: Vec::new(),
+            allocations: None,
+            octets: 0,
+        }
     }
 
     /// One run. What is slow gets fewer batches.
@@ -86,6 +99,7 @@ impl Subject {
         Row {
             encoder: self.encoder,
             format: self.format,
+            groups: self.groups,
             family: self.family,
             million_records_per_second,
             allocations_per_record: allocations as f64 / f64::from(BATCH),
@@ -100,8 +114,8 @@ pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
         "encode",
         &format!(
             "{} runs of each, in turn; batches of {BATCH} records, messages of {BUDGET} octets; rates are of CPU \
-             time; target {TARGET} M/s and no allocation\n\n{:<10} {:<12} {:<5} {:>26} {:>8} {:>8} {:>7}",
-            common.runs, "encoder", "format", "ip", "M records/s min/med/max", "allocs", "octets", "target"
+             time; target {TARGET} M/s and no allocation\n\n{:<10} {:<12} {:<11} {:<5} {:>26} {:>8} {:>8} {:>7}",
+            common.runs, "encoder", "format", "groups", "ip", "M records/s min/med/max", "allocs", "octets", "target"
         ),
     );
     let mut subjects = subjects()?;
@@ -128,9 +142,10 @@ pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
 
 fn line(row: &Row) -> String {
     format!(
-        "{:<10} {:<12} {:<5} {:>26} {:>8.2} {:>8.1} {:>7}",
+        "{:<10} {:<12} {:<11} {:<5} {:>26} {:>8.2} {:>8.1} {:>7}",
         row.encoder,
         row.format,
+        row.groups,
         row.family,
         row.million_records_per_second.text(2),
         row.allocations_per_record,
@@ -146,7 +161,7 @@ fn subjects() -> Result<Vec<Subject>> {
             if format == Format::NetflowV5 && is_ipv6 {
                 continue;
             }
-            let batch = encode(format, records(is_ipv6))?;
+            let batch = encode(format, FieldGroups::NONE, records(is_ipv6))?;
             subjects.push(Subject::new("pathflow", format.as_str(), family, batch));
             #[cfg(feature = "netgauze")]
             if format != Format::NetflowV5 {
@@ -155,13 +170,26 @@ fn subjects() -> Result<Vec<Subject>> {
             }
         }
     }
+    let communities = FieldGroups::BGP.with(FieldGroups::COMMUNITIES);
+    for (format, name, groups) in [
+        (Format::Ipfix, "bgp", FieldGroups::BGP),
+        (Format::Ipfix, "communities", communities),
+        (Format::Ipfix, "all", communities.with(FieldGroups::TAGS)),
+        (Format::NetflowV9, "bgp", FieldGroups::BGP),
+    ] {
+        for (family, is_ipv6) in [("ipv4", false), ("ipv6", true)] {
+            let batch = encode(format, groups, enriched_records(is_ipv6))?;
+            let subject = Subject::new("pathflow", format.as_str(), family, batch);
+            subjects.push(Subject { groups: name, ..subject });
+        }
+    }
     subjects.push(Subject::new("pathflow", "sflow", "ipv4", sample()?));
     Ok(subjects)
 }
 
 /// Encodes `records` into full messages, again and again.
-fn encode(format: Format, records: Vec<FlowRecord>) -> Result<Batch> {
-    let mut encoder = Encoder::new(format, 1);
+fn encode(format: Format, groups: FieldGroups, records: Vec<FlowRecord>) -> Result<Batch> {
+    let mut encoder = Encoder::with_groups(format, 1, groups);
     let mut message = Message::new();
     // The first message has the templates.
     encoder.begin(&mut message, BUDGET)?;

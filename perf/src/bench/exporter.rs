@@ -70,6 +70,13 @@ pub(crate) fn pathflow(given: Option<&Path>) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The program that takes routing tables, beside this one.
+pub(crate) fn routes_program() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("pathflow-routes");
+    ensure!(path.is_file(), "{}: no such file: build it with all of pathflow-perf", path.display());
+    Ok(path)
+}
+
 /// A running program; killed if it is dropped before its end.
 pub(crate) struct Running {
     name: &'static str,

@@ -1,6 +1,7 @@
 //! `pathflow-bench`: how fast each part of pathflow is on this machine. One file per measurement.
 #![forbid(unsafe_code)]
 
+mod bgp;
 mod collector;
 mod drain;
 mod encode;
@@ -19,6 +20,7 @@ mod netgauze;
 mod records;
 mod replay;
 mod report;
+mod rib;
 mod scratch;
 mod send;
 mod soak;
@@ -89,7 +91,11 @@ enum Measurement {
     Latency(latency::Options),
     /// Every format at once to real collectors, for ten minutes
     Soak(soak::Options),
-    /// All of these but the last, briefly
+    /// A full table into the RIB; lookups while it changes
+    Rib,
+    /// A full table over TCP into the BGP speaker, beside BIRD and pmbgpd
+    Bgp(bgp::Options),
+    /// All of these but `soak`, briefly
     All {
         /// The program to measure; without it, `pathflow` beside this program
         #[arg(long)]
@@ -153,6 +159,8 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
             let _stay = stay()?;
             file::run(options, common, report)
         }
+        Measurement::Bgp(options) => bgp::run(options, common, report),
+        Measurement::Rib => rib::run(common, report),
         Measurement::Latency(options) => latency::run(options, report),
         Measurement::Soak(options) => soak::run(options, report),
         Measurement::All { pathflow } => all(pathflow.as_deref(), common, report),
@@ -180,6 +188,8 @@ fn all(pathflow: Option<&Path>, common: &Common, report: &mut Report) -> Result<
         Measurement::Mirror(mirror::Options { packets: 3_000_000, rounds: 1, flows: vec![1000, 60_000] }),
         Measurement::Replay(replay::Options { pathflow: pathflow.clone(), loops: 100, rounds: 1 }),
         Measurement::File(file::Options { pathflow: pathflow.clone(), packets: 1_000_000, rounds: 3 }),
+        Measurement::Rib,
+        Measurement::Bgp(bgp::Options::default()),
         Measurement::Latency(latency::Options { pathflow, rate: 20_000, seconds: 2, rounds: 2 }),
     ] {
         measure(&measurement, &common, report)?;

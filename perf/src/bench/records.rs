@@ -1,9 +1,10 @@
 //! Flow records as a router makes them, for the measurements of the exporter.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use pathflow_exporter::{ExportTime, FlowDirection, FlowEndReason, FlowRecord};
+use pathflow_exporter::{BgpAttributes, BgpRoute, ExportTime, FlowDirection, FlowEndReason, FlowRecord};
 
 /// Records of one batch, as many as the flow cache hands over at once.
 pub(crate) const BATCH: u32 = 1024;
@@ -56,4 +57,27 @@ pub(crate) fn records(is_ipv6: bool) -> Vec<FlowRecord> {
             }
         })
         .collect()
+}
+
+/// One batch of records with all that is known of routes, with four communities in each, and an operator's tags.
+pub(crate) fn enriched_records(is_ipv6: bool) -> Vec<FlowRecord> {
+    let route = |first: u32| {
+        let communities = (first..first + 4).map(|number| 0xfbf0_0000 + number).collect();
+        Arc::new(BgpRoute::new(BgpAttributes { communities, ..BgpAttributes::default() }))
+    };
+    // Some hundred routes have most of the traffic.
+    let routes: Vec<Arc<BgpRoute>> = (0..256).map(route).collect();
+    let label: Arc<str> = Arc::from("customer-a");
+    let route = |number: usize| routes.get(number % routes.len()).cloned();
+    let enrich = |(number, record): (usize, FlowRecord)| FlowRecord {
+        bgp_prev_adjacent_as_number: 64_502,
+        bgp_next_adjacent_as_number: 64_503,
+        source_route: route(number),
+        destination_route: route(number * 7),
+        tag: 7,
+        tag2: number as u64,
+        label: Some(Arc::clone(&label)),
+        ..record
+    };
+    records(is_ipv6).into_iter().enumerate().map(enrich).collect()
 }

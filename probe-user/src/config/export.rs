@@ -42,14 +42,16 @@ pub struct ExportProcess {
     pub pace: Option<u32>,
 }
 
-/// Checks them all: first what `[export]` itself says, then the tables below it.
+/// Checks them all: first what `[export]` itself says, then the tables below it. With `has_routes`, records have the
+/// fields of BGP where no fields are named.
 pub(super) fn processes(
     export: &raw::Export,
+    has_routes: bool,
     look_up: &impl Fn(&str) -> Option<SocketAddr>,
 ) -> Result<Vec<ExportProcess>, ConfigError> {
     let mut processes = Vec::new();
     // Without collectors of its own it still has the defaults of the others, which have to be right.
-    let own = process("export", export, Conditions::default(), look_up)?;
+    let own = process("export", export, has_routes, Conditions::default(), look_up)?;
     let mut named = BTreeSet::new();
     distinct("export", &own, export, &mut named)?;
     if !own.collectors.is_empty() {
@@ -61,7 +63,7 @@ pub(super) fn processes(
             return Err(invalid(format!("{table}.collectors"), &"[]", "it names no collector"));
         }
         let merged = raw.over(export);
-        let process = process(&table, &merged, conditions(&table, raw)?, look_up)?;
+        let process = process(&table, &merged, has_routes, conditions(&table, raw)?, look_up)?;
         distinct(&table, &process, &merged, &mut named)?;
         processes.push(process);
     }
@@ -88,6 +90,7 @@ fn distinct(
 fn process(
     table: &str,
     export: &raw::Export,
+    has_routes: bool,
     conditions: Conditions,
     look_up: &impl Fn(&str) -> Option<SocketAddr>,
 ) -> Result<ExportProcess, ConfigError> {
@@ -132,7 +135,7 @@ fn process(
         settings: ExportSettings {
             format: export.format.into(),
             observation_domain_id: export.observation_domain_id,
-            field_groups: field_groups(table, export)?,
+            field_groups: field_groups(table, export, has_routes)?,
             template_messages: export.template_messages,
             template_interval: export.template_interval,
             mtu: export.mtu,
@@ -145,12 +148,16 @@ fn process(
     })
 }
 
-/// Those that `export` names; every one of them has to be in its format.
-fn field_groups(table: &str, export: &raw::Export) -> Result<FieldGroups, ConfigError> {
+/// Those that `export` names; every one of them has to be in its format. If it names none, those that routes fill.
+fn field_groups(table: &str, export: &raw::Export, has_routes: bool) -> Result<FieldGroups, ConfigError> {
+    let format = Format::from(export.format);
     let mut groups = FieldGroups::NONE;
-    for name in &export.fields {
+    let Some(fields) = &export.fields else {
+        let is_carried = has_routes && format.carries(FieldGroups::BGP);
+        return Ok(if is_carried { FieldGroups::BGP } else { groups });
+    };
+    for name in fields {
         let group = FieldGroups::from(*name);
-        let format = Format::from(export.format);
         if !format.carries(group) {
             let group = group.name().unwrap_or_default();
             let reason = format!("{} has no such fields", format.as_str());
@@ -223,10 +230,11 @@ impl raw::ExportProcess {
         };
         let format = self.format.unwrap_or(export.format);
         // Nor is what only other formats have.
-        let common = export.fields.iter().filter(|name| Format::from(format).carries((**name).into()));
+        let is_carried = |name: &&FieldsName| Format::from(format).carries((**name).into());
+        let common = |fields: &Vec<FieldsName>| fields.iter().filter(is_carried).copied().collect();
         raw::Export {
             transport,
-            fields: self.fields.clone().unwrap_or_else(|| common.copied().collect()),
+            fields: self.fields.clone().or_else(|| export.fields.as_ref().map(common)),
             sampling_interval: self.sampling_interval.unwrap_or(export.sampling_interval),
             ca_file: for_tls(&self.ca_file, &export.ca_file),
             certificate_file: for_tls(&self.certificate_file, &export.certificate_file),

@@ -237,13 +237,14 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     if capture.drain_workers > 256 {
         return Err(invalid("capture.drain_workers", &capture.drain_workers, "it must be at most 256"));
     }
-    let processes = export::processes(&export, &look_up)?;
     let sflow = sflow::settings(&sflow, &interfaces, &look_up)?;
     let rpki = bgp::rpki(&rpki)?;
     let bmp = bgp::bmp(&bmp)?;
     let bgp_output = bgp::output(&bgp)?;
     let bgp = bgp::settings(&bgp)?;
+    let has_routes = bgp.is_some() || bmp.is_some() || !enrich.networks_file.is_empty();
     let enrich = enrich::settings(&enrich)?;
+    let processes = export::processes(&export, has_routes, &look_up)?;
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),

@@ -221,8 +221,8 @@ pub struct Export {
     pub server_name: String,
     /// Observation Domain ID (IPFIX) or Source ID (NetFlow v9); its low 16 bits are engine type and id (NetFlow v5).
     pub observation_domain_id: u32,
-    /// Fields of records beside the standard ones.
-    pub fields: Vec<FieldsName>,
+    /// Fields of records beside the standard ones; absent = those of BGP, if there are routes and the format has them.
+    pub fields: Option<Vec<FieldsName>>,
     /// One in this many packets of each record is exported; 1 = all.
     pub sampling_interval: u32,
     /// Source address of messages; empty = the system chooses.
@@ -328,7 +328,7 @@ impl Default for Export {
             key_file: String::new(),
             server_name: String::new(),
             observation_domain_id: 0,
-            fields: Vec::new(),
+            fields: None,
             sampling_interval: 1,
             source_address: String::new(),
             dscp: 0,

@@ -59,8 +59,8 @@ pub struct PeerAnswer {
     pub state: String,
     /// Seconds since the session came up.
     pub up_seconds: Option<u64>,
-    /// UPDATE messages received.
-    pub updates: u64,
+    /// UPDATE messages received; `None` = not counted, as of tables that come by BMP.
+    pub updates: Option<u64>,
     /// Why the last session ended.
     pub last_error: Option<String>,
     /// Routes by family.
@@ -157,6 +157,7 @@ fn peers_text(peers: &[PeerAnswer]) -> String {
     for peer in peers {
         let PeerAnswer { peer, as_number, state, up_seconds, updates, last_error, families } = peer;
         let up = up_seconds.map_or_else(|| "-".to_owned(), duration);
+        let updates = updates.map_or_else(|| "-".to_owned(), |updates| updates.to_string());
         _ = writeln!(text, "{peer:<40} {as_number:>10} {state:<12} {up:>10} {updates:>10}");
         for FamilyAnswer { family, routes, stale, end_of_rib } in families {
             let stale = if *stale > 0 { format!(", {stale} of them stale") } else { String::new() };
@@ -216,7 +217,7 @@ mod tests {
             as_number: 397_143,
             state: "Established".to_owned(),
             up_seconds: Some(90_061),
-            updates: 7,
+            updates: Some(7),
             last_error: None,
             families: vec![FamilyAnswer {
                 family: "IPv4 unicast".to_owned(),

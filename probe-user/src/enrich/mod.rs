@@ -4,6 +4,7 @@
 
 mod cache;
 pub mod communities;
+mod covers;
 mod hold;
 mod method;
 mod networks;
@@ -13,16 +14,18 @@ mod settings;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::HashSet;
-use ipnet::IpNet;
-use pathflow_bgp::rib::{AttributesId, LookupTable, RibReader, RibView};
+use pathflow_bgp::rib::{AttributesId, LookupTable, PeerId, RibReader, RibView};
 use pathflow_bgp::rpki::{RoaStore, RoaTable, ValidationState};
 use pathflow_exporter::{FlowRecord, OriginValidation};
 
 use crate::interfaces::InterfaceNames;
 use cache::{AttributesKey, RouteCache};
 pub use communities::Pattern;
+use covers::{CoverCache, network};
+pub use covers::{Covers, origin_validation};
 pub use hold::Hold;
 pub use method::{Method, Methods, Origin, resolve};
 pub use networks::{Network, Networks, NetworksError};
@@ -37,6 +40,8 @@ pub struct Enricher {
     settings: Arc<EnrichSettings>,
     reader: Option<RibReader>,
     roas: Option<Arc<RoaStore>>,
+    covers: Option<Covers>,
+    session_as: Arc<AtomicU32>,
     work: Work,
 }
 
@@ -44,6 +49,7 @@ pub struct Enricher {
 #[derive(Debug, Default)]
 struct Work {
     cache: RouteCache,
+    covers: CoverCache,
     agent_interfaces: InterfaceSets,
     peer_source_interfaces: InterfaceSets,
 }
@@ -51,6 +57,7 @@ struct Work {
 /// What BGP says of one address.
 #[derive(Clone, Debug)]
 struct Found {
+    peer: PeerId,
     prefix_length: u8,
     prepared: PreparedRoute,
 }
@@ -62,7 +69,17 @@ impl Enricher {
     pub fn new(current: CurrentSettings, reader: Option<RibReader>, roas: Option<Arc<RoaStore>>) -> Self {
         let settings = current.load();
         let work = Work::new(&settings);
-        Self { current, settings, reader, roas, work }
+        Self { current, settings, reader, roas, covers: None, session_as: Arc::default(), work }
+    }
+
+    /// The AS of this router: what the settings say, else what it was in the BGP session that came up last; 0 = not
+    /// known.
+    #[must_use]
+    pub fn own_as(&self) -> u32 {
+        match self.settings.routes.local_as {
+            0 => self.session_as.load(Ordering::Relaxed),
+            local_as => local_as,
+        }
     }
 
     /// Fills `records`, which have interface numbers by `names`. A field stays 0 or `None` where nothing is known.
@@ -72,38 +89,54 @@ impl Enricher {
             self.work = Work::new(&settings);
             self.settings = settings;
         }
-        let Self { settings, reader, roas, work, .. } = self;
+        let Self { settings, reader, roas, covers, work, .. } = self;
         if reader.is_none() && settings.networks.is_empty() && settings.peer_sources.is_empty() {
             return;
         }
         work.set_names(names, settings);
         let view = reader.as_mut().map(RibReader::enter);
         let tables = Tables::new(view.as_ref(), settings);
-        let roas = roas.as_ref().map(|store| store.table());
+        let table = roas.as_ref().map(|store| store.table());
+        let rpki = table.as_deref().map(|roas| Rpki { roas, covers: covers.as_ref() });
         for record in records {
-            work.enrich(record, &tables, settings, roas.as_deref());
+            work.enrich(record, &tables, settings, rpki);
         }
     }
 }
 
+/// What origin validation goes by.
+#[derive(Clone, Copy)]
+struct Rpki<'t> {
+    roas: &'t RoaTable,
+    /// Who knows what stands behind an invalid route, if anybody does.
+    covers: Option<&'t Covers>,
+}
+
+/// A peer's routes.
+type PeerTable<'v> = (PeerId, LookupTable<'v>);
+
 /// The tables of a batch.
 struct Tables<'v> {
     /// In the order in which they are asked, if there is no rule.
-    all: Vec<LookupTable<'v>>,
+    all: Vec<PeerTable<'v>>,
     /// Of each rule.
-    by_rule: Vec<Option<LookupTable<'v>>>,
+    by_rule: Vec<Option<PeerTable<'v>>>,
 }
 
 impl<'v> Tables<'v> {
     fn new(view: Option<&'v RibView<'_>>, settings: &EnrichSettings) -> Self {
         let Some(view) = view else { return Self { all: Vec::new(), by_rule: Vec::new() } };
         if settings.agents.is_empty() {
-            let all = view.peers().filter_map(|(peer, _)| view.peer(peer)).collect();
+            let all = view.peers().filter_map(|(peer, _)| Some((peer, view.peer(peer)?))).collect();
             return Self { all, by_rule: Vec::new() };
         }
         let table = |peer: &PeerReference| match peer {
-            PeerReference::Address(address) => view.peers_at(*address).find_map(|peer| view.peer(peer)),
-            PeerReference::Name(name) => view.peer_named(name).and_then(|peer| view.peer(peer)),
+            PeerReference::Address(address) => {
+                view.peers_at(*address).find_map(|peer| Some((peer, view.peer(peer)?)))
+            }
+            PeerReference::Name(name) => {
+                view.peer_named(name).and_then(|peer| Some((peer, view.peer(peer)?)))
+            }
         };
         let by_rule = settings.agents.iter().map(|rule| table(&rule.peer)).collect();
         Self { all: Vec::new(), by_rule }
@@ -115,7 +148,7 @@ impl<'v> Tables<'v> {
         record: &FlowRecord,
         settings: &EnrichSettings,
         interfaces: &InterfaceSets,
-    ) -> &'t [LookupTable<'v>] {
+    ) -> &'t [PeerTable<'v>] {
         if settings.agents.is_empty() {
             return &self.all;
         }
@@ -131,6 +164,7 @@ impl Work {
     fn new(settings: &EnrichSettings) -> Self {
         Self {
             cache: RouteCache::default(),
+            covers: CoverCache::default(),
             agent_interfaces: InterfaceSets::new(settings.agents.len()),
             peer_source_interfaces: InterfaceSets::new(settings.peer_sources.len()),
         }
@@ -148,7 +182,7 @@ impl Work {
         record: &mut FlowRecord,
         tables: &Tables<'_>,
         settings: &EnrichSettings,
-        roas: Option<&RoaTable>,
+        rpki: Option<Rpki<'_>>,
     ) {
         let tables = tables.of(record, settings, &self.agent_interfaces);
         let (source, destination) = (record.source_address, record.destination_address);
@@ -173,11 +207,12 @@ impl Work {
         record.bgp_next_hop = of_destination.next_hop;
         record.bgp_next_adjacent_as_number = of_destination.peer_as_number;
         record.bgp_prev_adjacent_as_number = self.peer_source(record, of_source, settings);
-        if let Some(roas) = roas {
+        if let Some(rpki) = rpki {
             let local_as = settings.routes.local_as;
-            record.source_rpki = from.as_ref().and_then(|found| found.validate(source, local_as, roas));
-            record.destination_rpki =
-                to.as_ref().and_then(|found| found.validate(destination, local_as, roas));
+            let mut validate =
+                |address, found: Option<&Found>| found?.validate(address, local_as, rpki, &mut self.covers);
+            record.source_rpki = validate(source, from.as_ref());
+            record.destination_rpki = validate(destination, to.as_ref());
         }
         record.source_route = from.map(|found| found.prepared.route);
         record.destination_route = to.map(|found| found.prepared.route);
@@ -185,12 +220,12 @@ impl Work {
 
     fn find(
         &mut self,
-        tables: &[LookupTable<'_>],
+        tables: &[PeerTable<'_>],
         address: IpAddr,
         via: Option<IpAddr>,
         settings: &EnrichSettings,
     ) -> Option<Found> {
-        let found = tables.iter().find_map(|table| table.lookup(address))?;
+        let (peer, found) = tables.iter().find_map(|(peer, table)| Some((*peer, table.lookup(address)?)))?;
         let key = |id: AttributesId| AttributesKey { id: id.index, generation: id.generation };
         let prepared = if let Some(id) = found.attributes_id() {
             let prepare = || Some(settings.routes.prepare(&found.choose(None)?.attributes));
@@ -199,7 +234,7 @@ impl Work {
             let path = found.choose(via)?;
             self.cache.get(key(path.attributes_id), || Some(settings.routes.prepare(&path.attributes)))?
         };
-        Some(Found { prefix_length: found.prefix_length(), prepared: prepared.clone() })
+        Some(Found { peer, prefix_length: found.prefix_length(), prepared: prepared.clone() })
     }
 
     /// The AS from which a flow comes in; what the route to its source says if no rule knows better.
@@ -214,16 +249,23 @@ impl Work {
 
 impl Found {
     /// Whether the route comes from an AS that may announce it (RFC 6811); `None` if that is not known.
-    fn validate(&self, address: IpAddr, local_as: u32, roas: &RoaTable) -> Option<OriginValidation> {
-        let prefix = IpNet::new(address, self.prefix_length).ok()?.trunc();
-        let own = (local_as != 0 && self.prepared.has_empty_path).then_some(local_as);
-        if self.prepared.has_empty_path && own.is_none() {
-            return None;
-        }
-        Some(match roas.validate(prefix, self.prepared.announced_by.or(own)) {
-            ValidationState::NotFound => OriginValidation::NotFound,
-            ValidationState::Valid => OriginValidation::Valid,
-            ValidationState::Invalid => OriginValidation::Invalid,
+    fn validate(
+        &self,
+        address: IpAddr,
+        local_as: u32,
+        rpki: Rpki<'_>,
+        cache: &mut CoverCache,
+    ) -> Option<OriginValidation> {
+        let prefix = network(address, self.prefix_length)?;
+        let own = (local_as != 0).then_some(local_as);
+        let origin_as = if self.prepared.has_empty_path { Some(own?) } else { self.prepared.announced_by };
+        Some(match (rpki.roas.validate(prefix, origin_as), rpki.covers) {
+            (ValidationState::NotFound, _) => OriginValidation::NotFound,
+            (ValidationState::Valid, _) => OriginValidation::Valid,
+            (ValidationState::Invalid, None) => OriginValidation::Invalid,
+            (ValidationState::Invalid, Some(covers)) => {
+                cache.validate(covers, (self.peer, prefix), (origin_as, own), rpki.roas)
+            }
         })
     }
 }

@@ -145,7 +145,7 @@ fn origin_outside(path: &AsPath) -> Option<u32> {
     path.segments.iter().rev().filter(outside).find_map(|segment| segment.as_numbers.last().copied())
 }
 
-fn announced_by(path: &AsPath) -> Option<u32> {
+pub(super) fn announced_by(path: &AsPath) -> Option<u32> {
     let last = path.segments.iter().rev().find(|segment| !segment.as_numbers.is_empty())?;
     match last.kind {
         SegmentKind::Sequence => last.as_numbers.last().copied(),

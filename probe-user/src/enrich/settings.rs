@@ -1,12 +1,13 @@
 //! What the operator wants of enrichment, which may change while records are made.
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use pathflow_bgp::rib::RibReader;
 use pathflow_bgp::rpki::RoaStore;
 
-use super::{AgentRule, Enricher, Hold, Methods, Networks, PeerSourceRule, RouteSettings};
+use super::{AgentRule, Covers, Enricher, Hold, Methods, Networks, PeerSourceRule, RouteSettings};
 
 /// What records are to say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,6 +58,10 @@ pub struct RouteSource {
     pub reader: Option<RibReader>,
     /// Who may announce what, if there is RPKI.
     pub roas: Option<Arc<RoaStore>>,
+    /// Who knows what stands behind invalid routes, if there is BGP.
+    pub covers: Option<Covers>,
+    /// Our own AS in the BGP session that came up last; 0 = there was none.
+    pub session_as: Arc<AtomicU32>,
     /// Whether records wait for the routes.
     pub hold: Hold,
 }
@@ -65,6 +70,11 @@ impl RouteSource {
     /// An enricher for one thread.
     #[must_use]
     pub fn enricher(&self) -> Enricher {
-        Enricher::new(self.settings.clone(), self.reader.clone(), self.roas.clone())
+        let session_as = Arc::clone(&self.session_as);
+        Enricher {
+            session_as,
+            covers: self.covers.clone(),
+            ..Enricher::new(self.settings.clone(), self.reader.clone(), self.roas.clone())
+        }
     }
 }

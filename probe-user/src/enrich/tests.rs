@@ -1,6 +1,9 @@
 //! Records with routes of a real RIB.
 
 use std::net::IpAddr;
+use std::sync::Mutex;
+
+use ipnet::IpNet;
 
 use pathflow_bgp::rib::{LookupSource, PeerId, PeerIdentity, Rib};
 use pathflow_bgp::rpki::{Source, Vrp};
@@ -220,6 +223,72 @@ fn routes_are_validated_by_their_prefix_and_the_end_of_their_path() {
     assert_eq!(state(397_143, "198.51.100.1"), Some(OriginValidation::Valid));
     assert_eq!(state(64_500, "198.51.100.1"), Some(OriginValidation::Invalid));
     assert_eq!(state(0, "10.0.0.2"), None);
+}
+
+#[test]
+fn of_an_invalid_route_the_record_says_what_stands_behind_it() {
+    let mut rib = Rib::new();
+    let peer = add_peer(&mut rib, "127.0.0.1", "bird");
+    let of = |number| attributes(&[6939, number], "192.0.2.1");
+    for (prefix, number) in [
+        ("203.0.112.0/23", 60_729),
+        ("203.0.113.0/24", 1),
+        ("203.0.113.128/25", 2),
+        ("192.0.0.0/16", 3),
+        ("192.0.2.0/24", 4),
+        ("198.51.100.0/24", 5),
+    ] {
+        announce(&mut rib, peer, prefix, 0, &of(number));
+    }
+    let roas = Arc::new(RoaStore::new());
+    let vrp = |prefix: &str| Vrp::new(prefix.parse().unwrap(), 24, 60_729).unwrap();
+    let vrps = ["203.0.112.0/23", "192.0.2.0/24", "198.51.100.0/24"].map(vrp);
+    roas.publish(Source::File, Arc::from(vrps));
+    let reader = rib.reader();
+    let rib = Arc::new(Mutex::new(rib));
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let covers = Covers::new(move |peer, prefix| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let mut routes = Vec::new();
+        rib.lock().unwrap().less_specific(peer, prefix, |route| {
+            routes.push((route.nlri.prefix, Arc::new(route.attributes.clone())));
+        });
+        Some(routes)
+    });
+    let none = Enricher::new(CurrentSettings::default(), Some(reader.clone()), Some(Arc::clone(&roas)));
+    let mut with = Enricher {
+        covers: Some(covers),
+        ..Enricher::new(CurrentSettings::default(), Some(reader), Some(roas))
+    };
+    let state = |enricher: &mut Enricher, address| {
+        let enriched = enriched(enricher, record(address, address));
+        assert_eq!(enriched.source_rpki, enriched.destination_rpki);
+        enriched.destination_rpki.map(OriginValidation::as_str)
+    };
+    for _ in 0..2 {
+        assert_eq!(state(&mut with, "203.0.112.1"), Some("valid"));
+        assert_eq!(state(&mut with, "203.0.113.1"), Some("invalid-covered-by-valid"));
+        assert_eq!(state(&mut with, "203.0.113.200"), Some("invalid-covered-by-valid"));
+        assert_eq!(state(&mut with, "192.0.2.1"), Some("invalid-covered-by-not-found"));
+        assert_eq!(state(&mut with, "198.51.100.1"), Some("invalid"));
+        assert_eq!(state(&mut with, "192.0.1.1"), Some("not-found"));
+        assert_eq!(state(&mut with, "10.0.0.1"), None);
+    }
+    // Once for each invalid route.
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
+    let mut none = none;
+    assert_eq!(state(&mut none, "203.0.113.1"), Some("invalid"));
+    // Who does not answer is left alone for a while.
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    none.covers = Some(Covers::new(move |_, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        None
+    }));
+    assert_eq!(state(&mut none, "203.0.113.1"), Some("invalid"));
+    assert_eq!(state(&mut none, "192.0.2.1"), Some("invalid"));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 mod books;
 mod counters;
+mod gateway;
 mod reader;
 mod routing;
 mod source;
@@ -25,13 +26,14 @@ use tracing::{debug, info, warn};
 
 pub use books::{CollectorBooks, SflowBooks, SflowEnded};
 pub use reader::SampleReader;
-use routing::{PacketRoute, Routing};
+use routing::{PacketRoute, Routing, SampledAt};
 use source::Sources;
 
 use crate::captures::Shared;
 use crate::clock::Clock;
+use crate::enrich::RouteSource;
 use crate::error::RunError;
-use crate::interfaces::{CounterQuery, NameTable, RouteQuery};
+use crate::interfaces::{CounterQuery, InterfaceNames, NameTable, RouteQuery};
 use crate::metering::observation::{ObservationPoint, ObservationPoints};
 use crate::metering::samples::SampledHeader;
 use crate::pipeline::spawn;
@@ -73,7 +75,12 @@ impl Sflow {
     ///
     /// # Errors
     /// [`RunError`] if a collector cannot be sent to or the thread not be started.
-    pub fn start(settings: &SflowSettings, shared: &Shared, clock: Clock) -> Result<Self, RunError> {
+    pub fn start(
+        settings: &SflowSettings,
+        shared: &Shared,
+        routes: &RouteSource,
+        clock: Clock,
+    ) -> Result<Self, RunError> {
         let agents = settings.collectors.iter().map(|collector| agent(settings, *collector));
         let agents: Vec<(String, Agent)> = agents.collect::<Result<_, RunError>>()?;
         let books = SflowBooks::new(agents.iter().map(|(destination, _)| destination.clone()));
@@ -85,7 +92,7 @@ impl Sflow {
             names: shared.names.clone(),
             clock,
             query: CounterQuery::new().map_err(RunError::Netlink)?,
-            routing: Routing::new(RouteQuery::new().map_err(RunError::Netlink)?),
+            routing: Routing::new(RouteQuery::new().map_err(RunError::Netlink)?, routes.enricher()),
             schedule: CounterSchedule::new(settings.counter_interval),
             sources: Sources::default(),
             books: books.clone(),
@@ -181,8 +188,10 @@ impl Exporter {
         let (now, table, names) = (self.now(), self.points.table(), self.names.load());
         let mut export = |sample: &SampledHeader| {
             let Some(point) = table.get(sample.observation_point) else { return };
-            let route = route(&mut self.routing, now.monotonic, sample, point);
-            let flow_sample = self.sources.flow_sample(sample, point, &route, &names);
+            let route = route(&mut self.routing, now.monotonic, sample, point, &names);
+            let segments = route.gateway.as_ref().map(|gateway| gateway.segments()).unwrap_or_default();
+            let gateway = route.gateway.as_ref().map(|gateway| gateway.extended_gateway(&segments));
+            let flow_sample = self.sources.flow_sample(sample, point, &route, gateway, &names);
             for (_, agent) in &mut self.agents {
                 agent.flow_sample(now, &flow_sample);
             }
@@ -250,14 +259,21 @@ fn route(
     now: Duration,
     sample: &SampledHeader,
     point: &ObservationPoint,
+    names: &Arc<InterfaceNames>,
 ) -> PacketRoute {
-    let ingress_interface = match point.direction {
-        FlowDirection::Ingress => point.interface,
+    let number = |index| if index == 0 { 0 } else { names.number(index) };
+    let (ingress_interface, came_in, went_out) = match point.direction {
+        FlowDirection::Ingress => (point.interface, point.interface, 0),
         // It has gone that way already.
-        FlowDirection::Egress => 0,
+        FlowDirection::Egress => (0, sample.ingress_interface, point.interface),
+    };
+    let sampled_at = SampledAt {
+        direction: point.direction,
+        ingress_interface: number(came_in),
+        egress_interface: number(went_out),
     };
     let packet = routing::packet(sample, point.has_link_header, ingress_interface);
-    packet.map(|packet| routing.route(now, packet)).unwrap_or_default()
+    packet.map(|packet| routing.route(now, packet, sampled_at, names)).unwrap_or_default()
 }
 
 fn log(destination: &str, event: &ExportEvent) {

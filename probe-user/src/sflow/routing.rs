@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::slice;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -15,8 +17,11 @@ use pathflow_common::parse::link::{IPV4, IPV6, Link};
 use pathflow_common::parse::tunnel::Tunnels;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse_link};
 use pathflow_exporter::sflow::ExtendedRouter;
+use pathflow_exporter::{FlowDirection, FlowRecord};
 
-use crate::interfaces::{KernelRoute, RouteQuery, RoutedPacket};
+use super::gateway::Gateway;
+use crate::enrich::Enricher;
+use crate::interfaces::{InterfaceNames, KernelRoute, RouteQuery, RoutedPacket};
 use crate::metering::samples::SampledHeader;
 
 /// How long an answer is good for.
@@ -25,7 +30,7 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 const MAX_ANSWERS: usize = 4096;
 
 /// What routing knows of a packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PacketRoute {
     /// Where it goes; `None` if that is not known.
     pub(super) way: Option<KernelRoute>,
@@ -33,6 +38,19 @@ pub(super) struct PacketRoute {
     pub(super) source_prefix_length: u8,
     /// The same of the destination address.
     pub(super) destination_prefix_length: u8,
+    /// What BGP knows of it.
+    pub(super) gateway: Option<Arc<Gateway>>,
+}
+
+/// Where a packet was sampled, by numbers in records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SampledAt {
+    /// Whether it came in or went out there.
+    pub(super) direction: FlowDirection,
+    /// Interface by which it came in; 0 = not known.
+    pub(super) ingress_interface: u32,
+    /// Interface by which it went out; 0 = not known.
+    pub(super) egress_interface: u32,
 }
 
 impl PacketRoute {
@@ -49,37 +67,59 @@ impl PacketRoute {
     }
 }
 
-/// Asks the kernel, and keeps the answers for a moment.
+/// Asks the kernel and BGP, and keeps the answers for a moment.
 #[derive(Debug)]
 pub(super) struct Routing {
     query: RouteQuery,
-    answers: HashMap<RoutedPacket, (Duration, PacketRoute), RandomState>,
+    enricher: Enricher,
+    answers: HashMap<(RoutedPacket, SampledAt), (Duration, PacketRoute), RandomState>,
 }
 
 impl Routing {
-    pub(super) fn new(query: RouteQuery) -> Self {
-        Self { query, answers: HashMap::default() }
+    pub(super) fn new(query: RouteQuery, enricher: Enricher) -> Self {
+        Self { query, enricher, answers: HashMap::default() }
     }
 
     /// Of a packet at `now`, by the clock that only goes forward. With `ingress_interface` 0 (made by this host,
-    /// or going out) only the prefixes are looked for.
-    pub(super) fn route(&mut self, now: Duration, packet: RoutedPacket) -> PacketRoute {
-        if let Some((at, route)) = self.answers.get(&packet)
+    /// or going out) only the prefixes are looked for, and what BGP knows.
+    pub(super) fn route(
+        &mut self,
+        now: Duration,
+        packet: RoutedPacket,
+        sampled_at: SampledAt,
+        names: &Arc<InterfaceNames>,
+    ) -> PacketRoute {
+        if let Some((at, route)) = self.answers.get(&(packet, sampled_at))
             && now.saturating_sub(*at) < MAX_AGE
         {
-            return *route;
+            return route.clone();
         }
         let way = if packet.ingress_interface == 0 { None } else { self.query.way(&packet).ok() };
-        let mut prefix_length = |address| self.query.route(address).map_or(0, |route| route.prefix_length);
+        let source = self.query.route(packet.source).unwrap_or_default();
+        let destination = self.query.route(packet.destination).unwrap_or_default();
+        let mut record = FlowRecord {
+            flow_direction: sampled_at.direction,
+            ingress_interface: sampled_at.ingress_interface,
+            egress_interface: sampled_at.egress_interface,
+            ip_next_hop: way.map_or(destination.next_hop, |way| way.next_hop),
+            ..FlowRecord::between(packet.source, packet.destination)
+        };
+        self.enricher.enrich(slice::from_mut(&mut record), names);
+        // The kernel's prefix is the one that packets are routed by; of a default route it says nothing.
+        let prefix_length = |kernel: KernelRoute, bgp| match kernel.prefix_length {
+            0 => bgp,
+            length => length,
+        };
         let route = PacketRoute {
             way,
-            source_prefix_length: prefix_length(packet.source),
-            destination_prefix_length: prefix_length(packet.destination),
+            source_prefix_length: prefix_length(source, record.source_prefix_length),
+            destination_prefix_length: prefix_length(destination, record.destination_prefix_length),
+            gateway: Gateway::of(record, self.enricher.own_as()).map(Arc::new),
         };
         if self.answers.len() >= MAX_ANSWERS {
             self.answers.clear();
         }
-        self.answers.insert(packet, (now, route));
+        self.answers.insert((packet, sampled_at), (now, route.clone()));
         route
     }
 }

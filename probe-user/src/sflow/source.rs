@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use pathflow_exporter::FlowDirection;
-use pathflow_exporter::sflow::{ExtendedSwitch, FlowSample, HeaderProtocol, SampledInterface};
+use pathflow_exporter::sflow::{
+    ExtendedGateway, ExtendedSwitch, FlowSample, HeaderProtocol, SampledInterface,
+};
 
 use super::routing::PacketRoute;
 use crate::interfaces::{InterfaceNames, KernelRoute};
@@ -30,12 +32,13 @@ struct Totals {
 }
 
 impl Sources {
-    /// The flow sample of a packet that was sampled at `point` and goes by `route`.
+    /// The flow sample of a packet that was sampled at `point`, goes by `route` and belongs to `gateway`.
     pub(super) fn flow_sample<'a>(
         &mut self,
         sample: &'a SampledHeader,
         point: &ObservationPoint,
         route: &PacketRoute,
+        gateway: Option<ExtendedGateway<'a>>,
         names: &InterfaceNames,
     ) -> FlowSample<'a> {
         let number = names.number(point.interface);
@@ -64,7 +67,7 @@ impl Sources {
             header,
             switch: tag.map(|tag| switch(tag, point.direction)),
             router: route.extended_router(),
-            gateway: None,
+            gateway,
         }
     }
 }
@@ -157,7 +160,7 @@ mod tests {
         let mut enter = |number, pool, drops, direction| {
             let sample = sample(number, pool, drops, &[0; 60]);
             let (point, route) = (point(direction), PacketRoute::default());
-            let flow_sample = sources.flow_sample(&sample, &point, &route, &InterfaceNames::default());
+            let flow_sample = sources.flow_sample(&sample, &point, &route, None, &InterfaceNames::default());
             assert_eq!(flow_sample.source, 4);
             (flow_sample.sample_pool, flow_sample.drops)
         };
@@ -174,7 +177,7 @@ mod tests {
             let sample = SampledHeader { ingress_interface, ..sample(1, 1, 0, &[0; 60]) };
             let route = PacketRoute { way, ..PacketRoute::default() };
             let (mut sources, names) = (Sources::default(), InterfaceNames::default());
-            let flow_sample = sources.flow_sample(&sample, &point(direction), &route, &names);
+            let flow_sample = sources.flow_sample(&sample, &point(direction), &route, None, &names);
             (flow_sample.input, flow_sample.output)
         };
         let (own, internal) = (SampledInterface::Index(4), SampledInterface::Internal);
@@ -197,14 +200,14 @@ mod tests {
         tagged[12..16].copy_from_slice(&[0x81, 0x00, 0xa1, 0x2d]);
         let tagged = sample(1, 1, 0, &tagged);
         let (route, names) = (PacketRoute::default(), InterfaceNames::default());
-        let flow_sample = sources.flow_sample(&tagged, &point(FlowDirection::Ingress), &route, &names);
+        let flow_sample = sources.flow_sample(&tagged, &point(FlowDirection::Ingress), &route, None, &names);
         let switch = flow_sample.switch.unwrap();
         assert_eq!((switch.source_vlan, switch.source_priority, switch.destination_vlan), (301, 5, 0));
         assert_eq!((flow_sample.protocol, flow_sample.sampling_rate), (HeaderProtocol::Ethernet, 1000));
         for (first, protocol) in [(0x45, HeaderProtocol::Ipv4), (0x60, HeaderProtocol::Ipv6)] {
             let bare = sample(1, 1, 0, &[first; 40]);
             let point = ObservationPoint { has_link_header: false, ..point(FlowDirection::Ingress) };
-            let flow_sample = sources.flow_sample(&bare, &point, &route, &names);
+            let flow_sample = sources.flow_sample(&bare, &point, &route, None, &names);
             assert_eq!((flow_sample.protocol, flow_sample.switch), (protocol, None));
         }
     }

@@ -22,7 +22,7 @@ const PORT: u16 = 4242;
 
 /// The client's networks are the router's own, the server's are those of AS 60729 behind two others. A more specific
 /// route of each of the latter is of AS 15169.
-const CONFIGURATION: &str = "\
+pub(crate) const CONFIGURATION: &str = "\
 protocol static own4 { ipv4; route 198.51.100.0/24 via \"left\"; }
 protocol static own6 { ipv6; route 2001:db8:1::/64 via \"left\"; }
 protocol static other4 {
@@ -59,7 +59,7 @@ protocol bgp pathflow {
 ";
 
 /// Settings of the probe; the socket is in a directory of the test's.
-fn settings(directory: &TempDir, enrich: &str) -> String {
+pub(crate) fn settings(directory: &TempDir, enrich: &str) -> String {
     format!(
         "[bgp]\nlisten = [\"127.0.0.2:17917\"]\nrouter_id = \"127.0.0.2\"\n\
          [[bgp.peer]]\naddress = \"127.0.0.1\"\nname = \"bird\"\nstale_time = \"1h\"\n\
@@ -69,7 +69,7 @@ fn settings(directory: &TempDir, enrich: &str) -> String {
 }
 
 /// Asks the daemon, in JSON.
-fn ask(directory: &TempDir, words: &[&str]) -> Value {
+pub(crate) fn ask(directory: &TempDir, words: &[&str]) -> Value {
     let configuration = directory.file("ask.toml");
     let socket = directory.file("control.sock");
     fs::write(&configuration, format!("[control]\nsocket = \"{}\"\n", socket.display())).unwrap();
@@ -79,12 +79,12 @@ fn ask(directory: &TempDir, words: &[&str]) -> Value {
 }
 
 /// Waits until the probe has this many routes of both families together.
-fn wait_for_routes(probe: &Probe<'_>, count: u64) {
+pub(crate) fn wait_for_routes(probe: &Probe<'_>, count: u64) {
     probe.wait_until("routes", |metrics| metrics.total("pathflow_bgp_routes") == count);
 }
 
 /// The test's flows by their addresses.
-fn by_addresses(output: &str) -> BTreeMap<(String, String), Value> {
+pub(crate) fn by_addresses(output: &str) -> BTreeMap<(String, String), Value> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     flows(output)
         .into_iter()
@@ -156,7 +156,7 @@ fn an_ipfix_collector_gets_the_as_pair_of_every_record() {
     let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
     let directory = TempDir::new();
     let probe = ProbeBuilder::new(&network.router)
-        .configuration(&settings(&directory, "local_as = 397143\n[export]\nfields = [\"bgp\"]\n"))
+        .configuration(&settings(&directory, "local_as = 397143\n"))
         .collector(COLLECTOR_IPV4, "ipfix")
         .start();
     bird.wait_until_established();

@@ -9,6 +9,8 @@
 mod bgp;
 mod bgp_output;
 #[cfg(test)]
+mod bmp;
+#[cfg(test)]
 mod collector_down;
 #[cfg(test)]
 mod counts;
@@ -31,6 +33,8 @@ mod flow_end;
 mod foreign;
 #[cfg(test)]
 mod fragments;
+#[cfg(test)]
+mod gateway;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]
@@ -55,6 +59,8 @@ mod pin;
 mod queues;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod rpki;
 #[cfg(test)]
 mod sampling;
 #[cfg(test)]

@@ -322,7 +322,7 @@ fn both_directions_of_an_interface_are_one_data_source() {
 }
 
 /// The flow samples of datagrams to `port` that come to this socket, until there are `count` of them.
-fn flow_samples(socket: &UdpSocket, port: u16, count: usize) -> Vec<FlowSample> {
+pub(crate) fn flow_samples(socket: &UdpSocket, port: u16, count: usize) -> Vec<FlowSample> {
     let mut buffer = vec![0; 2048];
     let mut samples = Vec::new();
     while samples.len() < count {

@@ -11,6 +11,7 @@
 
 mod bucket;
 mod chunks;
+mod huge_pages;
 mod writer;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::bucket::{self, BUCKET_BITS, Entry, KEY_BITS, MAX_ENTRIES};
 use super::chunks::{Chunks, FreeChunks};
+use super::huge_pages::HugePages;
 use super::{
     BUCKET, EMPTY, Full, Lpm, NARROW_BITS, PAYLOAD_BITS, POINTER, ROOT_BITS, WIDE_BITS, is_bucket,
     is_pointer, payload,
@@ -23,6 +24,7 @@ pub(in crate::rib) struct LpmWriter {
     buckets: FreeChunks<BUCKET_BITS>,
     /// Pages of the root that were written, a bit each.
     touched: Box<[u64]>,
+    huge_pages: HugePages,
 }
 
 /// A node of the table, the root included.
@@ -82,6 +84,7 @@ impl LpmWriter {
             narrow: FreeChunks::default(),
             buckets: FreeChunks::default(),
             touched: vec![0; 1 << (ROOT_BITS - ROOT_PAGE_BITS - 6)].into_boxed_slice(),
+            huge_pages: HugePages::new(size_of::<AtomicU32>() << ROOT_BITS),
         }
     }
 
@@ -320,8 +323,11 @@ impl LpmWriter {
     fn touch(&mut self, first: usize, count: usize) {
         let last = first + count - 1;
         for page in first >> ROOT_PAGE_BITS..=last >> ROOT_PAGE_BITS {
-            if let Some(pages) = self.touched.get_mut(page / 64) {
+            if let Some(pages) = self.touched.get_mut(page / 64)
+                && *pages & (1 << (page % 64)) == 0
+            {
                 *pages |= 1 << (page % 64);
+                self.huge_pages.touched(&self.lpm.root, page);
             }
         }
     }

@@ -68,6 +68,36 @@ fn what_an_export_does_not_say_is_as_in_the_section() {
 }
 
 #[test]
+fn fields_of_bgp_are_the_default_where_there_are_routes() {
+    let networks = std::env::temp_dir().join(format!("pathflow-fields-{}.lst", std::process::id()));
+    std::fs::write(&networks, "64500,192.0.2.0/24\n").unwrap();
+    let by_file = format!("[enrich]\nnetworks_file = \"{}\"\n", networks.display());
+    let by_bmp = "[bmp]\nlisten = \"127.0.0.1:5000\"\nrouters = [\"127.0.0.1\"]\n";
+    let by_bgp = "[bgp]\nlisten = [\"127.0.0.1:1790\"]\n[[bgp.peer]]\naddress = \"127.0.0.1\"\n";
+    let groups = |source: &str, fields: &str| {
+        let text = format!(
+            "{source}[export]\ncollectors = [\"192.0.2.1:1\"]\n{fields}\n\
+             [[export.process]]\ncollectors = [\"192.0.2.2:1\"]\nformat = \"netflow-v9\"\n\
+             [[export.process]]\ncollectors = [\"192.0.2.3:1\"]\nformat = \"netflow-v5\"\n\
+             [[export.process]]\ncollectors = [\"192.0.2.4:1\"]\nfields = []\n"
+        );
+        let config = read(&text);
+        config.processes.iter().map(|process| process.settings.field_groups).collect::<Vec<_>>()
+    };
+    let none = [FieldGroups::NONE; 4];
+    for source in [&*by_file, by_bmp, by_bgp] {
+        let some = [FieldGroups::BGP, FieldGroups::BGP, FieldGroups::NONE, FieldGroups::NONE];
+        assert_eq!(groups(source, ""), some, "{source}");
+        assert_eq!(groups(source, "fields = []"), none, "{source}");
+    }
+    assert_eq!(groups("", ""), none);
+    assert_eq!(groups("[enrich]\nlocal_as = 397143\n", ""), none);
+    let tags = [FieldGroups::TAGS, FieldGroups::NONE, FieldGroups::NONE, FieldGroups::NONE];
+    assert_eq!(groups(by_bgp, "fields = [\"tags\"]"), tags);
+    std::fs::remove_file(networks).unwrap();
+}
+
+#[test]
 fn a_collector_of_the_command_line_is_the_only_one() {
     let raw = parse(Path::new("probe.toml"), FILE).unwrap();
     let overrides = Overrides { collectors: vec!["192.0.2.9:9".to_owned()], ..Overrides::default() };

@@ -12,6 +12,10 @@ use super::process::Process;
 use super::temp_dir::TempDir;
 use super::wait_for;
 
+/// What flows are told apart by.
+const AGGREGATE: &str =
+    "aggregate[test]: src_host,dst_host,src_port,dst_port,proto,in_iface,export_proto_version\n";
+
 /// A running `nfacctd`.
 #[derive(Debug)]
 pub(crate) struct Nfacctd {
@@ -32,7 +36,7 @@ impl Nfacctd {
         Self::start_program("nfacctd", namespace, address, more)
     }
 
-    /// `sfacctd`, the same for sFlow, with further lines of configuration.
+    /// `sfacctd`, the same for sFlow, with further lines of configuration, in which `aggregate` replaces the usual one.
     pub(crate) fn start_sflow(namespace: &Namespace, address: SocketAddr, more: &str) -> Self {
         Self::start_program("sfacctd", namespace, address, more)
     }
@@ -41,6 +45,7 @@ impl Nfacctd {
         let directory = TempDir::new();
         let (printed, log) = (directory.file("flows.json"), directory.file("log"));
         let configuration = directory.file("nfacctd.conf");
+        let aggregate = if more.contains("aggregate[test]") { "" } else { AGGREGATE };
         let text = format!(
             "daemonize: false\n\
              {program}_ip: {}\n\
@@ -51,8 +56,7 @@ impl Nfacctd {
              print_refresh_time[test]: 1\n\
              print_output_file[test]: {}\n\
              print_output_file_append[test]: true\n\
-             aggregate[test]: src_host,dst_host,src_port,dst_port,proto,in_iface,export_proto_version\n\
-             {more}",
+             {aggregate}{more}",
             address.ip(),
             address.port(),
             printed.display()

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 26] = [
+const PACKAGES: [(&str, &str); 28] = [
+    ("/usr/lib/frr/bgpd", "frr"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("bpftool", "bpftool"),
@@ -27,6 +28,7 @@ const PACKAGES: [(&str, &str); 26] = [
     ("sfacctd", "pmacct"),
     ("sfcapd", "nfdump-sflow"),
     ("socat", "socat"),
+    ("stayrtr", "stayrtr"),
     ("sysctl", "procps"),
     ("taskset", "util-linux"),
     ("tc", "iproute2"),
