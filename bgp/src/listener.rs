@@ -72,8 +72,8 @@ pub(crate) async fn accept(shared: Rc<Shared>, listener: Rc<TcpListener>) {
             Ok((stream, remote)) => admit(&shared, stream, remote.ip().to_canonical(), &mut log_limit),
             Err(error) => {
                 shared.counters.borrow_mut().accept_errors += 1;
-                if let Some(suppressed) = log_limit.admit(&error.to_string(), shared.now()) {
-                    tracing::warn!(suppressed, "a connection cannot be accepted: {error}");
+                if let Some(left_out) = log_limit.admit(&error.to_string(), shared.now()) {
+                    tracing::warn!("a connection cannot be accepted: {error}{left_out}");
                 }
                 tokio::time::sleep(PAUSE).await;
             }
@@ -89,8 +89,8 @@ fn admit(shared: &Rc<Shared>, stream: TcpStream, remote: IpAddr, log_limit: &mut
         let Some(allowed) = settings.peer(remote) else {
             shared.counters.borrow_mut().strangers_refused += 1;
             let text = format!("connection from {remote}, which is no peer's address, refused");
-            if let Some(suppressed) = log_limit.admit(&text, shared.now()) {
-                tracing::warn!(suppressed, "{text}");
+            if let Some(left_out) = log_limit.admit(&text, shared.now()) {
+                tracing::warn!("{text}{left_out}");
             }
             return None;
         };

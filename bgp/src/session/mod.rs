@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 
 pub use negotiation::Negotiated;
 
+use crate::Family;
 use crate::connection::{self, Connection, Fill};
 use crate::error::NotificationError;
 use crate::fsm::{Action, Direction, Event, Machine, OpenFacts, Parameters, State, Time};
@@ -469,7 +470,14 @@ impl Session {
         let restart_time = agreed.and_then(|agreed| agreed.graceful_restart).filter(|seconds| *seconds > 0);
         let stale_time =
             restart_time.map_or(self.settings.stale_time, |seconds| Duration::from_secs(seconds.into()));
-        self.shared.rib.borrow_mut().session_down(self.peer.id);
+        let mut rib = self.shared.rib.borrow_mut();
+        rib.session_down(self.peer.id);
+        let routes = Family::ALL.map(|family| rib.family_state(self.peer.id, family).routes);
+        let routes = routes.into_iter().sum::<u32>();
+        if routes > 0 {
+            let seconds = stale_time.as_secs();
+            tracing::info!(peer = %self.peer.name, "session lost: {routes} routes are stale and kept for {seconds} s");
+        }
         self.stale_until = Some(self.shared.now().saturating_add(stale_time));
     }
 

@@ -42,8 +42,8 @@ impl Session {
 
     /// Notes why a session or a try ended, and logs it unless it is the same as before.
     pub(super) fn failed(&mut self, notification: Option<Notification>, received: bool, text: String) {
-        if let Some(suppressed) = self.log_limit.admit(&text, self.shared.now()) {
-            tracing::warn!(peer = %self.peer.name, suppressed, "{text}");
+        if let Some(left_out) = self.log_limit.admit(&text, self.shared.now()) {
+            tracing::warn!(peer = %self.peer.name, "{text}{left_out}");
         }
         let error = LastError { at: SystemTime::now(), notification, received, text };
         self.peer.status.borrow_mut().last_error = Some(error);

@@ -33,10 +33,15 @@ impl Session {
             Some(ErrorHandling::TreatAsWithdraw) => counters.treated_as_withdraw += 1,
             _ => counters.attributes_discarded += (update.errors().len() + update.errors_omitted()) as u64,
         });
+        let mut status = self.peer.status.borrow_mut();
+        for error in update.errors() {
+            *status.attribute_errors.entry((error.type_code, error.handling)).or_default() += 1;
+        }
+        drop(status);
         let errors: Vec<String> = update.errors().iter().map(ToString::to_string).collect();
         let text = format!("malformed UPDATE: {}", errors.join("; "));
-        if let Some(suppressed) = self.log_limit.admit(&text, self.shared.now()) {
-            tracing::warn!(peer = %self.peer.name, suppressed, "{text}");
+        if let Some(left_out) = self.log_limit.admit(&text, self.shared.now()) {
+            tracing::warn!(peer = %self.peer.name, "{text}{left_out}");
         }
     }
 

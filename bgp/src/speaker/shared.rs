@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -106,6 +107,7 @@ impl Shared {
             negotiated: None,
             families: Vec::new(),
             counters: PeerCounters::default(),
+            attribute_errors: BTreeMap::new(),
             last_error: None,
         };
         let peer = Rc::new(Peer {
@@ -188,8 +190,8 @@ pub(crate) struct LogLimit {
 }
 
 impl LogLimit {
-    /// Whether to write `text` now; then with the number of lines left out since the last one.
-    pub(crate) fn admit(&mut self, text: &str, now: Time) -> Option<u64> {
+    /// Whether to write `text` now; then with how many lines were left out since the last one, to be written behind it.
+    pub(crate) fn admit(&mut self, text: &str, now: Time) -> Option<LeftOut> {
         if now >= self.until {
             self.until = now.saturating_add(LOG_PAUSE);
             self.lines = 0;
@@ -201,7 +203,20 @@ impl LogLimit {
         }
         self.lines += 1;
         text.clone_into(&mut self.last);
-        Some(std::mem::take(&mut self.suppressed))
+        Some(LeftOut(std::mem::take(&mut self.suppressed)))
+    }
+}
+
+/// Lines that were left out; nothing in a line if there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut(u64);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            lines => write!(formatter, " ({lines} lines left out)"),
+        }
     }
 }
 
@@ -213,11 +228,11 @@ mod tests {
     fn the_same_line_is_written_once_a_minute_with_the_number_left_out() {
         let mut limit = LogLimit::default();
         let second = Duration::from_secs(1);
-        assert_eq!(limit.admit("a", Duration::ZERO), Some(0));
+        assert_eq!(limit.admit("a", Duration::ZERO), Some(LeftOut(0)));
         assert_eq!(limit.admit("a", second), None);
         assert_eq!(limit.admit("a", 59 * second), None);
-        assert_eq!(limit.admit("a", 60 * second), Some(2));
-        assert_eq!(limit.admit("b", 60 * second), Some(0));
+        assert_eq!(limit.admit("a", 60 * second), Some(LeftOut(2)));
+        assert_eq!(limit.admit("b", 60 * second), Some(LeftOut(0)));
         let written = (0..100).filter(|n: &u32| limit.admit(&n.to_string(), 61 * second).is_some()).count();
         assert_eq!(written, 18);
     }

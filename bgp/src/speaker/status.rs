@@ -1,9 +1,11 @@
 //! How peers stand: what a handle shows.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use crate::Family;
+use crate::error::ErrorHandling;
 use crate::fsm::State;
 use crate::rib::{ApplyCounts, FamilyState, PeerId};
 use crate::session::Negotiated;
@@ -34,6 +36,9 @@ pub struct PeerStatus {
     pub families: Vec<(Family, FamilyState)>,
     /// Events since the peer was added.
     pub counters: PeerCounters,
+    /// Malformed path attributes by type code and what followed (RFC 7606); those that one UPDATE has beyond the first few
+    /// are not among them.
+    pub attribute_errors: BTreeMap<(u8, ErrorHandling), u64>,
     /// Why the last session or try ended.
     pub last_error: Option<LastError>,
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use pathflow_bgp::error::ErrorHandling;
+use pathflow_bgp::iana::attribute;
+
 use crate::daemon::{Daemon, folder};
 use crate::table::{Facts, assert_equal, is_complete, is_up, peer, routes, start, status};
 
@@ -84,5 +87,9 @@ fn the_table_is_what_exabgp_was_told_and_bad_attributes_do_no_harm() {
     let counters = status(&speaker).counters;
     assert_eq!((counters.treated_as_withdraw, counters.sessions), (1, 1));
     assert_eq!(counters.attributes_discarded, 1);
+    let by_type: Vec<_> = status(&speaker).attribute_errors.into_iter().collect();
+    let aggregator = (attribute::AGGREGATOR, ErrorHandling::AttributeDiscard);
+    let communities = (attribute::COMMUNITIES, ErrorHandling::TreatAsWithdraw);
+    assert_eq!(by_type, [(aggregator, 1), (communities, 1)]);
     speaker.stop("");
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use pathflow_bgp::Family;
+use pathflow_bgp::error::ErrorHandling;
 use pathflow_bgp::fsm::State;
+use pathflow_bgp::iana::attribute;
 use pathflow_bgp::speaker::{LogKind, PeerSettings};
 
 use crate::support::*;
@@ -124,6 +126,8 @@ fn a_malformed_attribute_withdraws_its_routes_and_the_session_stays() {
     until("one route", || prefixes(&speaker, id) == [route("198.51.100.0/24", false)]);
     let after = status(&speaker, "127.1.0.1");
     assert_eq!((after.state, after.counters.treated_as_withdraw), (State::Established, 1));
+    let origin = (attribute::ORIGIN, ErrorHandling::TreatAsWithdraw);
+    assert_eq!(after.attribute_errors.into_iter().collect::<Vec<_>>(), [(origin, 1)]);
     speaker.stop("");
 }
 

@@ -4,6 +4,7 @@
 mod features;
 mod interfaces;
 mod machine;
+mod ports;
 mod privileges;
 mod row;
 mod table;
@@ -13,6 +14,7 @@ mod tests;
 pub use row::{Row, Status};
 
 use std::io;
+use std::net::SocketAddr;
 
 use crate::capture::TableSizes;
 use crate::config::Config;
@@ -32,6 +34,10 @@ pub struct Plan {
     pub max_flows: u32,
     /// Whether maps and links are pinned.
     pub pins: bool,
+    /// Where routers connect to with BGP.
+    pub bgp: Vec<SocketAddr>,
+    /// Where they do with BMP.
+    pub bmp: Option<SocketAddr>,
 }
 
 impl Plan {
@@ -59,6 +65,8 @@ impl Plan {
             sizes: config.sizes,
             max_flows: config.max_flows,
             pins: config.pin,
+            bgp: config.bgp.iter().flat_map(|settings| settings.listen.clone()).collect(),
+            bmp: config.bmp.as_ref().map(|settings| settings.listen),
         }
     }
 }
@@ -81,6 +89,7 @@ pub fn examine(host: &dyn Host, plan: &Plan) -> Findings {
     } else {
         rows.push(features::not_examined());
     }
+    rows.extend(ports::rows(host, plan));
     rows.extend(machine::resources(host, plan));
     rows.extend(interfaces::rows(host, plan));
     rows.sort_by_key(|row| row.status);

@@ -42,7 +42,7 @@ fn capability_row(privileges: &Privileges, capability: Capability, wanted: &str)
     Row::ok(capability.name(), found, wanted)
 }
 
-fn remedy(privileges: &Privileges, capability: Capability) -> String {
+pub(super) fn remedy(privileges: &Privileges, capability: Capability) -> String {
     let name = capability.name();
     if privileges.may_have(capability) {
         return format!(

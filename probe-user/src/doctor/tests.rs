@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::ethtool::{Channels, Setting};
-use crate::host::stub::StubHost;
+use crate::host::stub::{ALL_CAPABILITIES, StubHost};
 use crate::host::{AttachedXdp, BpfFeature, FileSystem, Link, Program, XdpAttachMode};
 use crate::xdp_features::XdpFeatures;
 
@@ -14,6 +14,8 @@ fn plan(interfaces: &[&str]) -> Plan {
         sizes: TableSizes { ipv4_slots: 131_072, ipv6_slots: 16_384, spill_slots: 8_192 },
         max_flows: 1_048_576,
         pins: false,
+        bgp: Vec::new(),
+        bmp: None,
     }
 }
 
@@ -335,6 +337,31 @@ fn offloads_that_change_packets_before_xdp_are_warnings_with_the_command() {
     let findings = examine(&host, &plan(&["eth0"]));
     let row = findings.assert("merging of packets", Status::Warn, "rx-gro-hw");
     assert!(!row.remedy.contains("ethtool"), "{row:?}");
+}
+
+#[test]
+fn ports_for_routers_are_tried() {
+    let [bgp, other, bmp] =
+        ["192.0.2.1:179", "[::1]:179", "192.0.2.1:1790"].map(|text| text.parse().unwrap());
+    let with_routes = Plan { bgp: vec![other, bgp], bmp: Some(bmp), ..plan(&["eth0"]) };
+    let mut host = StubHost::new();
+    let findings = examine(&host, &with_routes);
+    assert!(findings.assert("BGP port", Status::Ok, "").found.contains("[::1]:179, 192.0.2.1:179"));
+    findings.assert("BMP port", Status::Ok, "");
+
+    host.listen_errors.insert(bgp, libc::EACCES);
+    host.listen_errors.insert(bmp, libc::EADDRINUSE);
+    host.file("/proc/self/status", &format!("CapEff: {:x}", ALL_CAPABILITIES & !(1 << 10)));
+    let findings = examine(&host, &with_routes);
+    let row = findings.assert("BGP port", Status::Fail, "AmbientCapabilities=CAP_NET_BIND_SERVICE");
+    assert_eq!(row.found, "192.0.2.1:179 refused: CAP_NET_BIND_SERVICE is missing");
+    let row = findings.assert("BMP port", Status::Fail, "ss -ltnp sport = :1790");
+    assert_eq!(row.found, "192.0.2.1:1790 taken");
+    assert!(!findings.is_fit());
+    // Nobody is to connect.
+    assert!(look(&host).is_fit());
+    host.listen_errors.insert(bgp, libc::EADDRNOTAVAIL);
+    examine(&host, &with_routes).assert("BGP port", Status::Fail, "ip address add 192.0.2.1 dev");
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub(crate) mod stub;
 mod system;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use links::{AttachedXdp, Link, XdpAttachMode};
@@ -99,6 +100,12 @@ pub trait Host {
 
     /// Memory that this process may lock, in octets; `None` = any.
     fn locked_memory_limit(&self) -> Option<u64>;
+
+    /// Tries to listen on an address and port of TCP, and lets go again.
+    ///
+    /// # Errors
+    /// If that is not possible.
+    fn listen(&self, address: SocketAddr) -> io::Result<()>;
 
     /// Nanoseconds from one tick of the kernel's counter (jiffy) to the next.
     fn tick_nanoseconds(&self) -> u64;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{BpfFeature, FileSystem, Host, Link, Program};
@@ -22,6 +23,8 @@ pub(crate) struct StubHost {
     pub(crate) file_systems: BTreeMap<String, FileSystem>,
     pub(crate) locked_memory_limit: Option<u64>,
     pub(crate) tick_nanoseconds: u64,
+    /// Error numbers of addresses that cannot be listened on.
+    pub(crate) listen_errors: BTreeMap<SocketAddr, i32>,
     /// What the kernel does not have.
     pub(crate) missing: BTreeSet<BpfFeature>,
     /// Error number of every `bpf()`.
@@ -46,6 +49,7 @@ impl StubHost {
             file_systems: BTreeMap::new(),
             locked_memory_limit: Some(8 << 20),
             tick_nanoseconds: 4_000_000,
+            listen_errors: BTreeMap::new(),
             missing: BTreeSet::new(),
             bpf_error: None,
             load: Ok("pathflow_frags".to_owned()),
@@ -190,6 +194,13 @@ impl Host for StubHost {
 
     fn locked_memory_limit(&self) -> Option<u64> {
         self.locked_memory_limit
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<()> {
+        match self.listen_errors.get(&address) {
+            Some(error) => Err(io::Error::from_raw_os_error(*error)),
+            None => Ok(()),
+        }
     }
 
     fn tick_nanoseconds(&self) -> u64 {

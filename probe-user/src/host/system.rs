@@ -1,5 +1,6 @@
 //! The machine that pathflow runs on.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::{fs, io};
 
@@ -41,6 +42,10 @@ impl Host for System {
 
     fn locked_memory_limit(&self) -> Option<u64> {
         getrlimit(Resource::Memlock).current
+    }
+
+    fn listen(&self, address: SocketAddr) -> io::Result<()> {
+        TcpListener::bind(address).map(drop)
     }
 
     fn tick_nanoseconds(&self) -> u64 {

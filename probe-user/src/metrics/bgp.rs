@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 use pathflow_bgp::fsm::State;
+use pathflow_bgp::iana::attribute_name;
 use pathflow_bgp::rpki::rtr::client::Statistics;
 use pathflow_bgp::speaker::{PeerCounters, PeerStatus, SpeakerCounters, SpeakerHandle};
 use prometheus_client::encoding::DescriptorEncoder;
@@ -136,6 +137,7 @@ fn errors(encoder: &mut DescriptorEncoder<'_>, bgp: &Bgp) -> fmt::Result {
     }
     let help = "What went wrong with a peer";
     family(encoder, "pathflow_bgp_errors", help, MetricType::Counter, ["peer", "kind"], &rows)?;
+    attribute_errors(encoder, bgp)?;
     let counters = bgp.counters;
     let rows = [
         (["stranger"], counters.strangers_refused),
@@ -144,6 +146,22 @@ fn errors(encoder: &mut DescriptorEncoder<'_>, bgp: &Bgp) -> fmt::Result {
     ];
     let help = "Connections refused that are no peer's";
     family(encoder, "pathflow_bgp_refused_connections", help, MetricType::Counter, ["reason"], &rows)
+}
+
+/// At most two rows for each of the 256 type codes.
+fn attribute_errors(encoder: &mut DescriptorEncoder<'_>, bgp: &Bgp) -> fmt::Result {
+    let mut errors = Vec::new();
+    for peer in &bgp.peers {
+        for ((type_code, handling), count) in &peer.attribute_errors {
+            let name = attribute_name(*type_code).map_or_else(|| type_code.to_string(), str::to_owned);
+            errors.push((&peer.name, name, handling.name(), *count));
+        }
+    }
+    let rows: Rows<'_, 3> =
+        errors.iter().map(|(peer, name, handling, count)| ([&***peer, name, *handling], *count)).collect();
+    let labels = ["peer", "attribute", "handling"];
+    let help = "Malformed path attributes, by what followed (RFC 7606)";
+    family(encoder, "pathflow_bgp_attribute_errors", help, MetricType::Counter, labels, &rows)
 }
 
 fn rpki(encoder: &mut DescriptorEncoder<'_>, cache: &Statistics) -> fmt::Result {

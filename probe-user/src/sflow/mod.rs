@@ -85,6 +85,8 @@ impl Sflow {
         let agents: Vec<(String, Agent)> = agents.collect::<Result<_, RunError>>()?;
         let books = SflowBooks::new(agents.iter().map(|(destination, _)| destination.clone()));
         let (sender, samples) = bounded(QUEUE_SAMPLES);
+        // No record of sFlow tells of origin validation.
+        let routes = RouteSource { roas: None, ..routes.clone() };
         let exporter = Exporter {
             agents,
             samples,

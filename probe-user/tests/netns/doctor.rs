@@ -1,6 +1,7 @@
 //! `pathflow doctor` on real interfaces, against what ethtool, ip and bpftool say of them.
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use pathflow::ethtool;
@@ -205,6 +206,33 @@ fn missing_capabilities_are_named() {
         diagnosis.assert("preemption", "ok", "found", "not PREEMPT_RT");
         diagnosis.assert("BPF features", "warn", "found", "not tried");
     }
+}
+
+#[test]
+fn ports_that_routers_cannot_connect_to_are_named() {
+    let network = Network::new();
+    let router = &network.router;
+    let directory = TempDir::new();
+    let configuration = directory.file("probe.toml");
+    let text = "[bgp]\nlisten = [\"127.0.0.1:179\"]\n[[bgp.peer]]\naddress = \"127.0.0.1\"\n\
+                [bmp]\nlisten = \"127.0.0.1:1790\"\nrouters = [\"127.0.0.1\"]\n";
+    fs::write(&configuration, text).unwrap();
+    let arguments = ["--interface", CAPTURED, "--config", configuration.to_str().unwrap()];
+    let diagnosis = Diagnosis::of(doctor(router).args(arguments));
+    assert!(diagnosis.is_fit, "{diagnosis:#?}");
+    diagnosis.assert("BGP port", "ok", "found", "127.0.0.1:179");
+    diagnosis.assert("BMP port", "ok", "found", "127.0.0.1:1790");
+
+    let taken = router.run(|| TcpListener::bind("127.0.0.1:1790").unwrap());
+    let mut command = router.command("setpriv");
+    command.args(["--bounding-set", "-net_bind_service", "--inh-caps", "-all"]).arg(daemon());
+    let diagnosis = Diagnosis::of(command.arg("doctor").args(arguments));
+    diagnosis.assert("BGP port", "fail", "found", "CAP_NET_BIND_SERVICE is missing");
+    diagnosis.assert("BMP port", "fail", "remedy", "ss -ltnp sport = :1790");
+    // The command finds who it is.
+    let holder = output(router.command("ss").args(["-ltnp", "sport", "=", ":1790"]));
+    assert!(holder.contains(&format!("pid={}", std::process::id())), "{holder}");
+    drop(taken);
 }
 
 #[test]

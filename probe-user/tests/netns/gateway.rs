@@ -84,7 +84,8 @@ fn samples_have_the_routes_of_their_packets() {
             let path: Vec<_> =
                 gateway.dst_as_path.iter().map(|segment| (segment.path_type, &*segment.path)).collect();
             assert_eq!(path, [(AsPathType::AsSequence, &[6939, 3356, 60_729][..])]);
-            assert_eq!(gateway.communities, [6939 << 16 | 100, 0xffff_ff01]);
+            // 6939:100 and NO_EXPORT.
+            assert_eq!(gateway.communities, [0x1b1b_0064, 0xffff_ff01]);
             assert_eq!(gateway.local_pref, 150);
             let router = router(&sample).unwrap();
             assert_eq!((router.src_mask_len, router.dst_mask_len), lengths, "{destination}");

@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod bgp;
+#[cfg(test)]
 mod bgp_output;
 #[cfg(test)]
 mod bmp;

@@ -90,6 +90,43 @@ fn the_longest_prefix_is_found_at_every_depth() {
 }
 
 #[test]
+fn less_specific_routes_are_those_around_a_prefix_that_are_looked_up() {
+    let less = |rib: &Rib, id, prefix: &str| {
+        let mut numbers = Vec::new();
+        rib.less_specific(id, prefix.parse().unwrap(), |route| numbers.push(number_of(route.attributes)));
+        numbers
+    };
+    let mut rib = Rib::new();
+    let id = peer(&mut rib, Some(LookupSource::Unicast));
+    let distinguisher = RouteDistinguisher([0, 0, 0, 1, 0, 0, 0, 2]);
+    let prefixes =
+        ["0.0.0.0/0", "203.0.0.0/8", "203.0.113.0/24", "203.0.113.0/25", "203.0.113.128/25", "2001:db8::/32"];
+    for (number, prefix) in (1..).zip(prefixes) {
+        announce(&mut rib, id, number, unicast(prefix));
+    }
+    let vpn = |route_distinguisher, prefix: &str| {
+        let (_, nlri) = unicast(prefix);
+        (
+            Family { afi: crate::Afi::Ipv4, safi: Safi::MplsVpn },
+            Nlri { route_distinguisher: Some(route_distinguisher), ..nlri },
+        )
+    };
+    announce(&mut rib, id, 11, vpn(distinguisher, "203.0.0.0/16"));
+    announce(&mut rib, id, 12, vpn(RouteDistinguisher([0; 8]), "203.0.112.0/20"));
+
+    assert_eq!(less(&rib, id, "203.0.113.0/25"), [3, 2, 1]);
+    assert_eq!(less(&rib, id, "203.0.113.0/24"), [2, 1]);
+    // Not there itself.
+    assert_eq!(less(&rib, id, "203.0.113.192/26"), [5, 3, 2, 1]);
+    assert_eq!(less(&rib, id, "0.0.0.0/0"), Vec::<u32>::new());
+    assert_eq!(less(&rib, id, "2001:db8:1::/48"), [6]);
+    rib.set_lookups(id, Some(LookupSource::Vpn(distinguisher)));
+    assert_eq!(less(&rib, id, "203.0.113.0/25"), [11]);
+    rib.set_lookups(id, None);
+    assert_eq!(less(&rib, id, "203.0.113.0/25"), Vec::<u32>::new());
+}
+
+#[test]
 fn an_empty_path_is_a_route() {
     let mut rib = Rib::new();
     let id = peer(&mut rib, Some(LookupSource::Unicast));

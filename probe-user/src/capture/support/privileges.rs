@@ -5,6 +5,8 @@ use crate::host::Host;
 /// A capability (capabilities(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Capability {
+    /// Listen on ports below 1024.
+    NetBindService,
     /// Attach to interfaces.
     NetAdmin,
     /// `AF_XDP` sockets.
@@ -22,6 +24,7 @@ pub(crate) enum Capability {
 impl Capability {
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::NetBindService => "CAP_NET_BIND_SERVICE",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
             Self::IpcLock => "CAP_IPC_LOCK",
@@ -35,6 +38,7 @@ impl Capability {
     /// split off from it.
     const fn mask(self) -> u64 {
         match self {
+            Self::NetBindService => 1 << 10,
             Self::NetAdmin => 1 << 12,
             Self::NetRaw => 1 << 13,
             Self::IpcLock => 1 << 14,

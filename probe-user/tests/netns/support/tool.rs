@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 28] = [
+const PACKAGES: [(&str, &str); 29] = [
     ("/usr/lib/frr/bgpd", "frr"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
@@ -28,6 +28,7 @@ const PACKAGES: [(&str, &str); 28] = [
     ("sfacctd", "pmacct"),
     ("sfcapd", "nfdump-sflow"),
     ("socat", "socat"),
+    ("ss", "iproute2"),
     ("stayrtr", "stayrtr"),
     ("sysctl", "procps"),
     ("taskset", "util-linux"),
