@@ -304,10 +304,7 @@ impl<H: Hook> Packet<'_, H> {
     #[inline(always)]
     fn neighbour(&self) -> [u8; 6] {
         let offset = if H::EGRESS { DESTINATION_MAC } else { SOURCE_MAC };
-        match self.hook.start().read(offset) {
-            Some(address) => address,
-            None => [0; 6],
-        }
+        self.hook.start().read(offset).unwrap_or_default()
     }
 
     /// The packet found no slot: keep it as a record of its own, for user space to merge.
