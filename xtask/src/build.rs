@@ -25,6 +25,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<()> {
 pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
     setup::run(Purpose::Test)?;
     build_probe(false)?;
+    // They start other programs of their package.
+    process::run(&mut process::cargo(["build", "--release", "--package", "pathflow-perf", "--bins"]))?;
     let run = ["run", "--release", "--package", "pathflow-perf", "--bin", "pathflow-bench", "--"];
     become_program(process::cargo(run).args(arguments))
 }

@@ -14,6 +14,7 @@ mod chunks;
 mod huge_pages;
 mod writer;
 
+use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytemuck::zeroed_slice_box;
@@ -188,6 +189,12 @@ impl Lpm {
                 if is_pointer(*slot) {
                     *slot = self.wide(*slot, (*address >> 96) as u32);
                 }
+            }
+            // Searches end where nobody can foresee, so the processor does not come to the next in time to wait for its
+            // memory meanwhile: all are waited for here.
+            for slot in found.iter() {
+                let bucket = if is_bucket(*slot) { payload(*slot) } else { 0 };
+                black_box(self.buckets.load(bucket, 0));
             }
             for (address, slot) in addresses.iter().zip(found.iter_mut()) {
                 *slot = self.below_ipv6(*address, *slot);
