@@ -21,6 +21,7 @@ use pathflow_bgp::rpki::{RoaStore, Source, read_file};
 use pathflow_bgp::speaker::{PeerStatus, RouteEntry, Speaker, SpeakerHandle, StartError, Unavailable};
 use tracing::{info, warn};
 
+use crate::bgp_output::origin::Origins;
 use crate::bgp_output::{Output, OutputCounts};
 use crate::config::{Config, RpkiSettings};
 use crate::control::{ControlSocket, FamilyAnswer, PeerAnswer, Request, Response, RouteAnswer, SocketName};
@@ -68,7 +69,7 @@ impl Routing {
         }
         let (speaker, station) = start_speaker(config)?;
         let output =
-            speaker.as_ref().map(|speaker| Output::start(&config.bgp_output, speaker)).transpose()?;
+            speaker.as_ref().map(|speaker| start_output(config, speaker, roas.as_ref())).transpose()?;
         let hold = match &speaker {
             Some(speaker) if !config.enrich.wait_for_rib.is_zero() => {
                 let hold = Hold::on();
@@ -134,6 +135,17 @@ fn announce_networks(config: &Config) {
     if !networks.repeated().is_empty() {
         warn!("enrich.networks_file: lines {:?} repeat earlier ones and do not count", networks.repeated());
     }
+}
+
+/// Starts what writes files of what peers have sent.
+fn start_output(
+    config: &Config,
+    speaker: &SpeakerHandle,
+    roas: Option<&Arc<RoaStore>>,
+) -> Result<Output, RunError> {
+    let local_as = config.enrich.routes.local_as;
+    let origins = roas.map(|roas| Origins { roas: Arc::clone(roas), speaker: speaker.clone(), local_as });
+    Output::start(&config.bgp_output, speaker, origins.as_ref())
 }
 
 /// Starts the thread `bgp` if there is something for it to do.

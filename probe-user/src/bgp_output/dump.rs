@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use super::file_name::FileNamePattern;
 use super::json::{Event, Lines, PeerName, RouteLine};
+use super::origin::Origins;
 use crate::error::RunError;
 use crate::pipeline::spawn;
 
@@ -40,6 +41,8 @@ pub struct TableDumpSettings {
     pub interval: Duration,
     /// Whether names and time stamps are in UTC; else in the system's time zone.
     pub utc: bool,
+    /// Whether AS paths and communities are arrays.
+    pub as_arrays: bool,
 }
 
 /// What became of table dumps. All counters only grow.
@@ -67,7 +70,11 @@ impl TableDumps {
     ///
     /// # Errors
     /// If there is none to be had.
-    pub fn start(settings: TableDumpSettings, speaker: SpeakerHandle) -> Result<Self, RunError> {
+    pub fn start(
+        settings: TableDumpSettings,
+        speaker: SpeakerHandle,
+        origins: Option<Origins>,
+    ) -> Result<Self, RunError> {
         let (stop, stopped) = bounded(1);
         let (stopping, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(TableDumpCounts::default()));
         let zone = if settings.utc { TimeZone::UTC } else { TimeZone::system() };
@@ -75,6 +82,7 @@ impl TableDumps {
             settings,
             zone,
             speaker,
+            origins,
             stopping: Arc::clone(&stopping),
             counts: Arc::clone(&counts),
             sequence: 0,
@@ -102,6 +110,7 @@ struct Dumper {
     settings: TableDumpSettings,
     zone: TimeZone,
     speaker: SpeakerHandle,
+    origins: Option<Origins>,
     stopping: Arc<AtomicBool>,
     counts: Arc<TableDumpCounts>,
     sequence: u64,
@@ -182,7 +191,7 @@ impl Dumper {
     fn write_part(&self, part: &Path, at: &Zoned, peer: &PeerStatus) -> io::Result<Option<u64>> {
         let mut file = BufWriter::with_capacity(CHUNK, File::create(part)?);
         let (name, timestamp) = (peer_name(peer), at.strftime("%Y-%m-%d %H:%M:%S").to_string());
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(self.settings.as_arrays);
         lines.dump_init(self.sequence, &timestamp, name, self.settings.interval.as_secs());
         let mut entries = 0;
         for route in self.speaker.routes(peer.id) {
@@ -194,6 +203,9 @@ impl Dumper {
                 nlri: route.nlri,
                 has_path_id,
                 attributes: Some(&route.attributes),
+                roa: self.origins.as_ref().and_then(|origins| {
+                    origins.letter(peer.id, route.family, &route.nlri, &route.attributes)
+                }),
             };
             lines.route(self.sequence, &timestamp, name, Event::Dump, &line);
             entries += 1;

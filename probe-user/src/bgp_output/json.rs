@@ -40,15 +40,24 @@ pub struct RouteLine<'a> {
     pub has_path_id: bool,
     /// Its attributes, if they are known.
     pub attributes: Option<&'a Attributes>,
+    /// State of origin validation, as pmacct's letter; `None` without RPKI.
+    pub roa: Option<char>,
 }
 
 /// Writes lines.
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
     text: String,
+    as_arrays: bool,
 }
 
 impl Lines {
+    /// With AS path and communities as arrays, or else as strings with blanks between them.
+    #[must_use]
+    pub fn new(as_arrays: bool) -> Self {
+        Self { text: String::new(), as_arrays }
+    }
+
     /// What was written.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -116,12 +125,15 @@ impl Lines {
         if let Some(attributes) = route.attributes {
             object.attributes(attributes);
         }
+        if let Some(roa) = route.roa {
+            object.display("roa", roa);
+        }
         object.labelled(route.nlri.route_distinguisher, route.nlri.label);
     }
 
     fn object(&mut self) -> Object<'_> {
         self.text.push('{');
-        Object { text: &mut self.text, is_empty: true }
+        Object { text: &mut self.text, is_empty: true, as_arrays: self.as_arrays }
     }
 }
 
@@ -129,6 +141,7 @@ impl Lines {
 struct Object<'a> {
     text: &'a mut String,
     is_empty: bool,
+    as_arrays: bool,
 }
 
 impl Drop for Object<'_> {
@@ -171,12 +184,13 @@ impl Object<'_> {
             return;
         }
         self.key(key);
-        let mut separator = '"';
+        let (mut before, between, after) =
+            if self.as_arrays { ("[\"", "\", \"", "\"]") } else { ("\"", " ", "\"") };
         for value in values {
-            let _ = write!(self.text, "{separator}{value}");
-            separator = ' ';
+            let _ = write!(self.text, "{before}{value}");
+            before = between;
         }
-        self.text.push('"');
+        self.text.push_str(after);
     }
 
     fn head(&mut self, timestamp: &str, peer: PeerName, event_type: &str) {
@@ -195,7 +209,12 @@ impl Object<'_> {
         if let Some(next_hop) = attributes.next_hop {
             self.display("bgp_nexthop", next_hop);
         }
-        self.display("as_path", &attributes.as_path);
+        if self.as_arrays && !attributes.as_path.is_empty() {
+            // Sets have commas and no blanks.
+            self.list("as_path", attributes.as_path.to_string().split(' '));
+        } else {
+            self.display("as_path", &attributes.as_path);
+        }
         self.list("comms", attributes.communities.iter().copied().map(Community));
         self.list("ecomms", attributes.extended_communities.iter().copied().map(ExtendedCommunity));
         self.list("lcomms", attributes.large_communities.iter().copied().map(LargeCommunity));
@@ -269,7 +288,8 @@ mod tests {
             ..attributes("127.0.0.1", sequence_of(SegmentKind::Sequence, &[3356, 60_729]))
         };
         let mut lines = Lines::default();
-        let line = |nlri, attributes| RouteLine { family: ipv4, nlri, has_path_id: false, attributes };
+        let line =
+            |nlri, attributes| RouteLine { family: ipv4, nlri, has_path_id: false, attributes, roa: None };
         lines.log_session(0, "2026-11-21 17:00:23.539232", bird, "log_init");
         let unknown = Attributes { origin: Origin::Incomplete, ..attributes("127.0.0.1", AsPath::default()) };
         let first = line(nlri("198.51.100.0/24"), Some(&unknown));
@@ -290,7 +310,7 @@ mod tests {
 
         let at = "2026-11-21 17:01:00";
         let mut dump = |family, nlri, attributes: &Attributes, has_path_id| {
-            let route = RouteLine { family, nlri, has_path_id, attributes: Some(attributes) };
+            let route = RouteLine { family, nlri, has_path_id, attributes: Some(attributes), roa: None };
             lines.route(21, at, exabgp, Event::Dump, &route);
         };
         let aggregated = Attributes {
@@ -340,6 +360,26 @@ mod tests {
     }
 
     #[test]
+    fn lists_may_be_arrays() {
+        let peer = PeerName { address: "192.0.2.1".parse().unwrap(), port: None };
+        let attributes = Attributes {
+            as_path: path(&[(SegmentKind::Sequence, &[3356, 1299]), (SegmentKind::Set, &[64_512, 64_513])]),
+            communities: Box::from([0x1b1b_0064, 0xffff_ff01]),
+            large_communities: Box::from([[397_143, 1, 2]]),
+            ..Attributes::default()
+        };
+        let (family, nlri) = (Family::IPV4_UNICAST, nlri("192.0.2.0/24"));
+        let route = RouteLine { family, nlri, has_path_id: false, attributes: Some(&attributes), roa: None };
+        let mut lines = Lines::new(true);
+        lines.route(1, "now", peer, Event::Dump, &route);
+        let line: serde_json::Value = serde_json::from_slice(lines.as_bytes()).unwrap();
+        assert_eq!(line["as_path"], serde_json::json!(["3356", "1299", "{64512,64513}"]));
+        assert_eq!(line["comms"], serde_json::json!(["6939:100", "no-export"]));
+        assert_eq!(line["lcomms"], serde_json::json!(["397143:1:2"]));
+        assert_eq!(line.get("ecomms"), None);
+    }
+
+    #[test]
     fn every_line_is_one_json_object() {
         let peer = PeerName { address: "2001:db8::7".parse().unwrap(), port: None };
         let mut lines = Lines::default();
@@ -354,6 +394,7 @@ mod tests {
             nlri: nlri("0.0.0.0/0"),
             has_path_id: false,
             attributes: Some(&attributes),
+            roa: Some('U'),
         };
         lines.route(2, "now", peer, Event::Dump, &route);
         lines.route(3, "now", peer, Event::Log("withdraw"), &RouteLine { attributes: None, ..route });
@@ -362,6 +403,7 @@ mod tests {
         let lines: Vec<_> = std::str::from_utf8(lines.as_bytes()).unwrap().lines().map(parse).collect();
         assert_eq!(lines[0]["timestamp"], "now");
         assert_eq!((&lines[1]["ecomms"], &lines[1]["otc"]), (&"0x4300000000000001".into(), &64_500.into()));
+        assert_eq!(lines[1]["roa"], "U");
         assert_eq!((lines[1].get("local_pref"), lines[1].get("bgp_nexthop")), (None, None));
         assert_eq!((&lines[2]["ip_prefix"], lines[2].get("as_path")), (&"0.0.0.0/0".into(), None));
         assert_eq!((&lines[3]["log_type"], &lines[3]["afi"]), (&"end-of-rib".into(), &2.into()));

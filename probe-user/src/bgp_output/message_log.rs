@@ -21,6 +21,7 @@ use tracing::warn;
 
 use super::file_name::FileNamePattern;
 use super::json::{Event, Lines, PeerName, RouteLine};
+use super::origin::Origins;
 use crate::error::RunError;
 use crate::pipeline::spawn;
 
@@ -38,6 +39,8 @@ pub struct MessageLogSettings {
     pub file: FileNamePattern,
     /// Whether names and time stamps are in UTC; else in the system's time zone.
     pub utc: bool,
+    /// Whether AS paths and communities are arrays.
+    pub as_arrays: bool,
 }
 
 /// What became of the log. All counters only grow.
@@ -63,13 +66,18 @@ impl MessageLog {
     ///
     /// # Errors
     /// If there is none to be had, or the speaker does not answer.
-    pub fn start(settings: MessageLogSettings, speaker: &SpeakerHandle) -> Result<Self, RunError> {
+    pub fn start(
+        settings: MessageLogSettings,
+        speaker: &SpeakerHandle,
+        origins: Option<Origins>,
+    ) -> Result<Self, RunError> {
         let events = speaker
             .subscribe(QUEUE_EVENTS)
             .map_err(|error| RunError::Bgp(format!("bgp.message_log: {error}")))?;
         let (stopping, reopen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let counts = Arc::new(MessageLogCounts::default());
         let zone = if settings.utc { TimeZone::UTC } else { TimeZone::system() };
+        let lines = Lines::new(settings.as_arrays);
         let writer = Writer {
             settings,
             zone,
@@ -77,7 +85,8 @@ impl MessageLog {
             reopen: Arc::clone(&reopen),
             counts: Arc::clone(&counts),
             files: BTreeMap::new(),
-            lines: Lines::default(),
+            lines,
+            origins,
             sequence: 0,
         };
         let thread = spawn("bgp-log".to_owned(), move || writer.run(&events))?;
@@ -121,6 +130,7 @@ struct Writer {
     counts: Arc<MessageLogCounts>,
     files: BTreeMap<IpAddr, OpenFile>,
     lines: Lines,
+    origins: Option<Origins>,
     sequence: u64,
 }
 
@@ -162,11 +172,15 @@ impl Writer {
 
     /// Makes the lines of one event; returns how many.
     fn compose(&mut self, event: &LogEvent, timestamp: &str, peer: PeerName) -> u64 {
-        let (lines, sequence) = (&mut self.lines, &mut self.sequence);
+        let (lines, sequence, origins) = (&mut self.lines, &mut self.sequence, self.origins.as_ref());
         let first = *sequence;
         let mut next = || std::mem::replace(sequence, *sequence + 1);
         let mut route = |log_type, family, nlri, attributes| {
-            let line = RouteLine { family, nlri, has_path_id: event.add_path.contains(family), attributes };
+            let origins = origins.filter(|_| log_type == "update").zip(attributes);
+            let roa = origins
+                .and_then(|(origins, attributes)| origins.letter(event.peer, family, &nlri, attributes));
+            let has_path_id = event.add_path.contains(family);
+            let line = RouteLine { family, nlri, has_path_id, attributes, roa };
             lines.route(next(), timestamp, peer, Event::Log(log_type), &line);
         };
         match &event.kind {

@@ -9,6 +9,7 @@ pub mod dump;
 pub mod file_name;
 pub mod json;
 pub mod message_log;
+pub mod origin;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use pathflow_bgp::speaker::SpeakerHandle;
 use crate::error::RunError;
 use dump::{TableDumpCounts, TableDumpSettings, TableDumps};
 use message_log::{MessageLog, MessageLogCounts, MessageLogSettings};
+use origin::Origins;
 
 /// What is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,12 +50,21 @@ impl Output {
     ///
     /// # Errors
     /// [`RunError`] if there is no thread to be had.
-    pub fn start(settings: &OutputSettings, speaker: &SpeakerHandle) -> Result<Self, RunError> {
+    pub fn start(
+        settings: &OutputSettings,
+        speaker: &SpeakerHandle,
+        origins: Option<&Origins>,
+    ) -> Result<Self, RunError> {
         // First: it has what comes from now on.
-        let message_log = settings.message_log.clone().map(|settings| MessageLog::start(settings, speaker));
+        let message_log = settings
+            .message_log
+            .clone()
+            .map(|settings| MessageLog::start(settings, speaker, origins.cloned()));
         let message_log = message_log.transpose()?;
-        let table_dumps =
-            settings.table_dump.clone().map(|settings| TableDumps::start(settings, speaker.clone()));
+        let table_dumps = settings
+            .table_dump
+            .clone()
+            .map(|settings| TableDumps::start(settings, speaker.clone(), origins.cloned()));
         Ok(Self { table_dumps: table_dumps.transpose()?, message_log })
     }
 

@@ -14,7 +14,7 @@ use pathflow_bgp::wire::Role;
 use pathflow_bgp::{Afi, Family, RouteDistinguisher, Safi};
 
 use super::error::ConfigError;
-use super::raw::{Bgp, Bmp, FamilyName, Peer, RoleName, Rpki};
+use super::raw::{Bgp, Bmp, FamilyName, MessageLog, Peer, RoleName, Rpki, TableDump};
 use super::{between, invalid};
 use crate::bgp_output::OutputSettings;
 use crate::bgp_output::dump::{self, TableDumpSettings};
@@ -81,10 +81,11 @@ pub(super) fn output(raw: &Bgp) -> Result<OutputSettings, ConfigError> {
             "it is the name of the file itself",
         ));
     }
-    let (interval, utc) = (table_dump.interval, table_dump.utc);
-    let table_dump = file.map(|file| TableDumpSettings { file, latest, interval, utc });
+    let TableDump { interval, utc, as_arrays, .. } = *table_dump;
+    let table_dump = file.map(|file| TableDumpSettings { file, latest, interval, utc, as_arrays });
     let file = pattern("bgp.message_log.file", &message_log.file)?;
-    let message_log = file.map(|file| MessageLogSettings { file, utc: message_log.utc });
+    let MessageLog { utc, as_arrays, .. } = *message_log;
+    let message_log = file.map(|file| MessageLogSettings { file, utc, as_arrays });
     Ok(OutputSettings { table_dump, message_log })
 }
 

@@ -29,7 +29,7 @@ pub use covers::{Covers, origin_validation};
 pub use hold::Hold;
 pub use method::{Method, Methods, Origin, resolve};
 pub use networks::{Network, Networks, NetworksError};
-pub use route::{PreparedRoute, RouteSettings};
+pub use route::{PreparedRoute, RouteSettings, announced_by};
 pub use rules::{AgentRule, InterfaceSets, PeerReference, PeerSourceRule};
 pub use settings::{CurrentSettings, EnrichSettings, RouteSource};
 

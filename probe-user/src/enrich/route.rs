@@ -145,7 +145,10 @@ fn origin_outside(path: &AsPath) -> Option<u32> {
     path.segments.iter().rev().filter(outside).find_map(|segment| segment.as_numbers.last().copied())
 }
 
-pub(super) fn announced_by(path: &AsPath) -> Option<u32> {
+/// The AS that origin validation looks at (RFC 6811, section 2): the last of the path; `None` if that is a set, or in the
+/// own confederation.
+#[must_use]
+pub fn announced_by(path: &AsPath) -> Option<u32> {
     let last = path.segments.iter().rev().find(|segment| !segment.as_numbers.is_empty())?;
     match last.kind {
         SegmentKind::Sequence => last.as_numbers.last().copied(),

@@ -1,8 +1,12 @@
 //! Origin validation of routes in records: VRPs of stayrtr, routes of BIRD.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::Stdio;
+
+use serde_json::Value;
 
 use super::bgp::{CONFIGURATION, ask, by_addresses, settings, wait_for_routes};
 use super::support::bird::Bird;
@@ -23,6 +27,22 @@ const ROAS: &str = r#"{ "roas": [
     { "asn": "AS60729", "prefix": "2001:db8:2::/64", "maxLength": 64, "ta": "test" },
     { "asn": "AS64500", "prefix": "192.0.2.0/24", "maxLength": 24, "ta": "test" }
 ] }"#;
+
+/// By prefix, the state in each table dump.
+fn dumps(directory: &TempDir) -> Vec<BTreeMap<String, String>> {
+    let files = fs::read_dir(directory.file("")).unwrap().map(|entry| entry.unwrap().path());
+    let is_dump = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("dump-") && !name.ends_with(".part")
+    };
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let states = |path: PathBuf| {
+        let lines = fs::read_to_string(path).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| (text(&line["ip_prefix"]), text(&line["roa"]))).collect()
+    };
+    files.filter(is_dump).map(states).collect()
+}
 
 #[test]
 fn records_have_the_five_states_of_origin_validation() {
@@ -54,9 +74,11 @@ fn records_have_the_five_states_of_origin_validation() {
     routed.router.ip(&format!("route add default via {}", SERVER[0]));
     let probe = ProbeBuilder::configured(&routed.router)
         .argument("--interface", LEFT)
-        .configuration(
-            &(settings(&directory, "local_as = 397143\n") + "[rpki]\ncache = \"127.0.0.1:8282\"\n"),
-        )
+        .configuration(&format!(
+            "{}[rpki]\ncache = \"127.0.0.1:8282\"\n[bgp.table_dump]\nfile = \"{}\"\ninterval = \"10s\"\n",
+            settings(&directory, "local_as = 397143\n"),
+            directory.file("dump-$peer_src_ip-%s").display(),
+        ))
         .json()
         .start();
     bird.wait_until_established();
@@ -78,6 +100,26 @@ fn records_have_the_five_states_of_origin_validation() {
         let route = &ask(&directory, &["route", destination])["routes"][0];
         assert_eq!(route["rpki"], state, "{route:#}");
     }
+    let letters = [
+        ("198.51.100.0/24", "i"),
+        ("203.0.113.0/24", "v"),
+        ("203.0.113.128/25", "V"),
+        ("192.0.2.0/24", "U"),
+        ("192.0.0.0/16", "u"),
+        ("2001:db8:2::/64", "v"),
+    ];
+    // A dump of a moment at which everything was there.
+    wait_for(
+        "letters in a dump",
+        || format!("{:#?}", dumps(&directory)),
+        || {
+            dumps(&directory).into_iter().find(|states| {
+                letters
+                    .iter()
+                    .all(|(prefix, letter)| states.get(*prefix).is_some_and(|found| found == letter))
+            })
+        },
+    );
     let ended = probe.terminate();
     ended.report.assert_balanced();
     let flows = by_addresses(&ended.output);

@@ -51,11 +51,19 @@ pub struct TableDump {
     pub interval: Duration,
     /// Whether times are in UTC.
     pub utc: bool,
+    /// Whether AS paths and communities are arrays; else they are strings.
+    pub as_arrays: bool,
 }
 
 impl Default for TableDump {
     fn default() -> Self {
-        Self { file: String::new(), latest: String::new(), interval: Duration::from_mins(5), utc: false }
+        Self {
+            file: String::new(),
+            latest: String::new(),
+            interval: Duration::from_mins(5),
+            utc: false,
+            as_arrays: false,
+        }
     }
 }
 
@@ -67,6 +75,8 @@ pub struct MessageLog {
     pub file: String,
     /// Whether times are in UTC.
     pub utc: bool,
+    /// As in `[bgp.table_dump]`.
+    pub as_arrays: bool,
 }
 
 /// `[[bgp.peer]]`: a peer, or all of a network.
