@@ -44,6 +44,7 @@ information_elements! {
     DestinationMacAddress = 0, 80, "destinationMacAddress", MacAddress, Default;
     InterfaceName = 0, 82, "interfaceName", String, Default;
     InterfaceDescription = 0, 83, "interfaceDescription", String, Default;
+    ApplicationId = 0, 95, "applicationId", OctetArray, Default;
     BgpNextAdjacentAsNumber = 0, 128, "bgpNextAdjacentAsNumber", Unsigned32, Identifier;
     BgpPrevAdjacentAsNumber = 0, 129, "bgpPrevAdjacentAsNumber", Unsigned32, Identifier;
     FlowEndReason = 0, 136, "flowEndReason", Unsigned8, Identifier;

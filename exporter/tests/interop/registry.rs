@@ -26,7 +26,10 @@ fn elements_are_those_of_the_registry() {
                 FieldDataType::from(known) == FieldDataType::DurationMillis
             }
             AbstractDataType::String | AbstractDataType::OctetArray | AbstractDataType::BasicList => {
-                matches!(FieldDataType::from(known), FieldDataType::String | FieldDataType::Vec)
+                matches!(
+                    FieldDataType::from(known),
+                    FieldDataType::String | FieldDataType::Vec | FieldDataType::ApplicationId
+                )
             }
             // Some have types of their own there.
             AbstractDataType::Unsigned8
