@@ -378,10 +378,14 @@ impl Session {
                 true
             }
             Changes::Increment(changes) => {
-                let announced = changes.values().filter(|announced| **announced).count();
-                if self.vrps.len() - (changes.len() - announced).min(self.vrps.len()) + announced
-                    > self.max_vrps
-                {
+                // What was announced and withdrawn again in the same answer is not there to be withdrawn.
+                let changed = |announces| {
+                    let is_change = |change: &(&Vrp, &bool)| {
+                        *change.1 == announces && self.vrps.contains(change.0) != announces
+                    };
+                    changes.iter().filter(is_change).count()
+                };
+                if self.vrps.len() + changed(true) - changed(false) > self.max_vrps {
                     self.data_version = None;
                     return Err(SessionError::TooManyVrps { limit: self.max_vrps });
                 }
