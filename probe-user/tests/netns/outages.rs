@@ -26,6 +26,9 @@ const TRAFFIC: Traffic = Traffic {
     cpu: None,
 };
 
+/// After so long without data, the fate of data in a format without templates can be told.
+const TELLING_PAUSE: Duration = Duration::from_millis(1500);
+
 /// Sends traffic until every record of it has been sent or lost, and all of it went through the exporter.
 fn round(network: &Network, probe: &Probe<'_>) {
     let settled = |metrics: &super::support::metrics::Metrics| {
@@ -118,7 +121,7 @@ fn what_a_firewall_rejects_is_lost_by_name() {
         if format == "ipfix" {
             probe.wait_until("it is back", |_| probe.errors().contains("takes messages again"));
         } else {
-            std::thread::sleep(Duration::from_millis(1500));
+            std::thread::sleep(TELLING_PAUSE);
         }
         round(&network, &probe);
         let report = probe.terminate().report;
@@ -149,6 +152,9 @@ fn a_collector_that_restarts_costs_what_it_refused() {
         let first = first.stop(&network);
         let rounds = outage(&network, &probe);
         let second = Nfcapd::start(&network, COLLECTOR_IPV4);
+        if format == "netflow-v5" {
+            std::thread::sleep(TELLING_PAUSE);
+        }
         round(&network, &probe);
         let report = probe.terminate().report;
         let second = second.stop(&network);
