@@ -2,15 +2,12 @@
 
 use std::io;
 
-use netlink_packet_core::{
-    DecodeError, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-    NlasIterator,
-};
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NlasIterator};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkHeader, LinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::rtnetlink::{LINK_HEADER, receive};
+use super::question::Questions;
+use super::rtnetlink::LINK_HEADER;
 
 /// What the kernel has counted of an interface (`struct rtnl_link_stats64`), and its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,8 +93,7 @@ impl LinkCounters {
 /// A socket to ask for counters.
 #[derive(Debug)]
 pub struct CounterQuery {
-    socket: Socket,
-    sequence: u32,
+    questions: Questions,
 }
 
 impl CounterQuery {
@@ -106,10 +102,7 @@ impl CounterQuery {
     /// # Errors
     /// If there is no socket to be had.
     pub fn new() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { questions: Questions::new()? })
     }
 
     /// Counters of the interface with this index.
@@ -117,29 +110,9 @@ impl CounterQuery {
     /// # Errors
     /// If there is no such interface, or the kernel cannot be asked.
     pub fn read(&mut self, index: u32) -> io::Result<LinkCounters> {
-        self.sequence = self.sequence.wrapping_add(1);
         let mut link = LinkMessage::default();
         link.header.index = index;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST;
-        header.sequence_number = self.sequence;
-        let mut request = NetlinkMessage::new(header, RouteNetlinkMessage::GetLink(link).into());
-        request.finalize();
-        let mut buffer = vec![0; request.buffer_len()];
-        request.serialize(&mut buffer);
-        self.socket.send(&buffer, 0)?;
-        loop {
-            let datagram = receive(&self.socket)?;
-            let answer = NetlinkMessage::<LinkCounters>::deserialize(&datagram).map_err(io::Error::other)?;
-            if answer.header.sequence_number != self.sequence {
-                continue;
-            }
-            return match answer.payload {
-                NetlinkPayload::InnerMessage(counters) => Ok(counters),
-                NetlinkPayload::Error(error) => Err(error.to_io()),
-                _ => Err(io::ErrorKind::InvalidData.into()),
-            };
-        }
+        self.questions.ask(RouteNetlinkMessage::GetLink(link))
     }
 }
 

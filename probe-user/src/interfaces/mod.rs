@@ -12,6 +12,7 @@ mod monitor;
 mod names;
 mod pattern;
 mod plan;
+mod question;
 mod routes;
 mod rtnetlink;
 mod settings;

@@ -3,15 +3,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{
-    DecodeError, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-    NlasIterator,
-};
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NlasIterator};
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::rtnetlink::receive;
+use super::question::Questions;
 
 /// Octets of `struct rtmsg`, which attributes follow.
 const ROUTE_HEADER: usize = 12;
@@ -86,8 +82,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 /// A socket to ask for routes.
 #[derive(Debug)]
 pub struct RouteQuery {
-    socket: Socket,
-    sequence: u32,
+    questions: Questions,
 }
 
 impl RouteQuery {
@@ -96,10 +91,7 @@ impl RouteQuery {
     /// # Errors
     /// If there is no socket to be had.
     pub fn new() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { questions: Questions::new()? })
     }
 
     /// Which way the kernel sends this packet: interface and next router are those of this very packet.
@@ -116,7 +108,7 @@ impl RouteQuery {
             message.attributes.push(RouteAttribute::Sport(packet.source_port));
             message.attributes.push(RouteAttribute::Dport(packet.destination_port));
         }
-        self.ask(message)
+        self.questions.ask(RouteNetlinkMessage::GetRoute(message))
     }
 
     /// The route to `address` as it stands in the routing table, of packets that this host makes.
@@ -126,31 +118,7 @@ impl RouteQuery {
     pub fn route(&mut self, address: IpAddr) -> io::Result<KernelRoute> {
         let mut message = request(address);
         message.header.flags = RouteFlags::FibMatch;
-        self.ask(message)
-    }
-
-    fn ask(&mut self, message: RouteMessage) -> io::Result<KernelRoute> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST;
-        header.sequence_number = self.sequence;
-        let mut request = NetlinkMessage::new(header, RouteNetlinkMessage::GetRoute(message).into());
-        request.finalize();
-        let mut buffer = vec![0; request.buffer_len()];
-        request.serialize(&mut buffer);
-        self.socket.send(&buffer, 0)?;
-        loop {
-            let datagram = receive(&self.socket)?;
-            let answer = NetlinkMessage::<KernelRoute>::deserialize(&datagram).map_err(io::Error::other)?;
-            if answer.header.sequence_number != self.sequence {
-                continue;
-            }
-            return match answer.payload {
-                NetlinkPayload::InnerMessage(route) => Ok(route),
-                NetlinkPayload::Error(error) => Err(error.to_io()),
-                _ => Err(io::ErrorKind::InvalidData.into()),
-            };
-        }
+        self.questions.ask(RouteNetlinkMessage::GetRoute(message))
     }
 }
 
