@@ -1,0 +1,1 @@
+//! Rows against pmacct's own output.
