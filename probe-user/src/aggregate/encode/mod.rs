@@ -20,7 +20,7 @@ pub use settings::{EncodeSettings, FormatTable, Style, TcpFlagsStyle, TimestampS
 
 use serde::{Deserialize, Serialize};
 
-use super::{Primitive, Value};
+use super::{Primitive, Row, Value};
 use columns::Columns;
 use nested::Nested;
 use pmacct::PmacctJson;
@@ -52,6 +52,28 @@ pub trait Fields {
     fn packets(&self) -> u64;
     /// Layer 3 octets.
     fn octets(&self) -> u64;
+}
+
+impl Fields for Row<'_> {
+    #[inline]
+    fn bin(&self) -> Option<u64> {
+        Row::bin(self)
+    }
+
+    #[inline]
+    fn value(&self, position: usize) -> Value<'_> {
+        Row::value(self, position)
+    }
+
+    #[inline]
+    fn packets(&self) -> u64 {
+        Row::packets(self)
+    }
+
+    #[inline]
+    fn octets(&self) -> u64 {
+        Row::octets(self)
+    }
 }
 
 /// Rows cannot be written so.
