@@ -46,6 +46,12 @@ impl Amount {
         self.octets = self.octets.wrapping_sub(other.octets);
     }
 
+    /// The product.
+    #[must_use]
+    pub const fn times(self, factor: u64) -> Self {
+        Self { packets: self.packets.wrapping_mul(factor), octets: self.octets.wrapping_mul(factor) }
+    }
+
     /// True if there is nothing.
     #[must_use]
     pub fn is_zero(&self) -> bool {

@@ -4,6 +4,7 @@
 //! [`export`] (sinks). [`supervisor`] builds the parts, [`ledger`] accounts for every packet on the way.
 
 pub mod adoption;
+pub mod aggregate;
 pub mod bgp_output;
 pub mod capture;
 pub mod captures;

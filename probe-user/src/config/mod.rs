@@ -3,6 +3,7 @@
 //! The file's shape is in [`raw`]; every key has a default, and `pathflow.example.toml` shows them all.
 //! [`Config`] is what the daemon uses: checked, with flags applied over the file.
 
+mod aggregate;
 mod bgp;
 mod capture;
 mod duration;
@@ -24,6 +25,7 @@ pub use export::ExportProcess;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
 pub use transport::ExportTransport;
 
+use crate::aggregate::AggregateSettings;
 use crate::bgp_output::OutputSettings;
 use crate::capture::{Filter, TableSizes};
 use crate::enrich::EnrichSettings;
@@ -77,6 +79,8 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// What records say beyond what packets carry.
     pub enrich: EnrichSettings,
+    /// What is added up beside the flows, and where it goes.
+    pub aggregates: Vec<AggregateSettings>,
     /// Address of the metrics page; `None` = no page.
     pub listen: Option<SocketAddr>,
     /// Least level of messages that are logged.
@@ -195,7 +199,7 @@ impl Config {
 }
 
 fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Config, ConfigError> {
-    let Raw { capture, flow, export, sflow, bgp, bmp, enrich, rpki, control, http, log } = raw;
+    let Raw { capture, flow, export, sflow, bgp, bmp, enrich, rpki, aggregate, control, http, log } = raw;
     let interfaces = capture::interface_rules(&capture)?;
     capture::check_vxlan_ports(&capture.vxlan_ports)?;
     between(
@@ -245,6 +249,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let has_routes = bgp.is_some() || bmp.is_some() || !enrich.networks_file.is_empty();
     let enrich = enrich::settings(&enrich)?;
     let processes = export::processes(&export, has_routes, &look_up)?;
+    let aggregates = aggregate::settings(&aggregate, capture.drain_interval)?;
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),
@@ -285,6 +290,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         rpki,
         control: (!control.socket.is_empty()).then(|| PathBuf::from(&control.socket)),
         enrich,
+        aggregates,
         listen,
         log: log.level,
     })

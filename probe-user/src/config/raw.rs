@@ -1,5 +1,6 @@
 //! The configuration file as it is written (TOML). Every key is optional.
 
+mod aggregate;
 mod bgp;
 mod enrich;
 
@@ -9,6 +10,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+pub use aggregate::{Aggregate, AggregateStdout, TopBy};
 pub use bgp::{Bgp, Bmp, Control, FamilyName, MessageLog, Peer, RoleName, Rpki, TableDump};
 pub use enrich::{Agent, Enrich, PeerSource};
 
@@ -34,6 +36,9 @@ pub struct Raw {
     pub enrich: Enrich,
     /// `[rpki]`
     pub rpki: Rpki,
+    /// `[[aggregate]]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aggregate: Vec<Aggregate>,
     /// `[control]`
     pub control: Control,
     /// `[http]`

@@ -1,0 +1,160 @@
+//! Checks `[[aggregate]]`.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::{ConfigError, between, invalid, raw};
+use crate::aggregate::{AggregateSettings, Bins, Key, OutputSettings, RowLimits, Selection, TopBy};
+use crate::capture::Filter;
+
+/// Filters of all aggregates at most: bits of a packet's results.
+const MAX_FILTERS: usize = 8;
+
+/// Settings of every aggregate. `drain_interval` is how often it gets something.
+pub(super) fn settings(
+    aggregates: &[raw::Aggregate],
+    drain_interval: Duration,
+) -> Result<Vec<AggregateSettings>, ConfigError> {
+    let mut filters = Vec::new();
+    let mut settings: Vec<AggregateSettings> = Vec::new();
+    for (number, aggregate) in aggregates.iter().enumerate() {
+        let key = |name: &str| format!("aggregate[{number}].{name}");
+        let checked = check(aggregate, drain_interval, &mut filters, &key)?;
+        if settings.iter().any(|other| other.name == checked.name) {
+            return Err(invalid(key("name"), &checked.name, "another aggregate has this name"));
+        }
+        settings.push(checked);
+    }
+    Ok(settings)
+}
+
+fn check(
+    aggregate: &raw::Aggregate,
+    drain_interval: Duration,
+    filters: &mut Vec<String>,
+    key: &impl Fn(&str) -> String,
+) -> Result<AggregateSettings, ConfigError> {
+    let name = aggregate.name.as_str();
+    let is_name = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
+        return Err(invalid(key("name"), &name, "a name has letters, digits, -, _ and ., and 64 at most"));
+    }
+    let fields =
+        Key::parse(&aggregate.key).map_err(|(name, error)| invalid(key("key"), &name, error.to_string()))?;
+    let zone = if aggregate.utc { TimeZone::UTC } else { TimeZone::system() };
+
+    let sampling_interval = NonZeroU32::new(aggregate.sampling_interval)
+        .filter(|interval| interval.get() < 1 << 24)
+        .ok_or_else(|| {
+            invalid(key("sampling_interval"), &aggregate.sampling_interval, "it must be from 1 to 16777215")
+        })?;
+    let agent = match aggregate.agent_address.as_str() {
+        "" => None,
+        text => {
+            Some(text.parse().map_err(|_| invalid(key("agent_address"), &text, "it is not an IP address"))?)
+        }
+    };
+    between(key("refresh"), aggregate.refresh, Duration::from_secs(1), Duration::from_hours(24))?;
+    if aggregate.refresh.subsec_nanos() > 0 {
+        let text = super::duration::text(aggregate.refresh);
+        return Err(invalid(key("refresh"), &text, "it must be whole seconds"));
+    }
+    let selection = Selection {
+        filter: filter_number(&aggregate.filter, filters)
+            .map_err(|reason| invalid(key("filter"), &aggregate.filter, reason))?,
+        tags: aggregate
+            .tags
+            .parse()
+            .map_err(|reason: String| invalid(key("tags"), &aggregate.tags, reason))?,
+        tags2: aggregate
+            .tags2
+            .parse()
+            .map_err(|reason: String| invalid(key("tags2"), &aggregate.tags2, reason))?,
+        labels: aggregate
+            .labels
+            .parse()
+            .map_err(|reason: String| invalid(key("labels"), &aggregate.labels, reason))?,
+    };
+    if !(2..=1 << 28).contains(&aggregate.max_entries) {
+        return Err(invalid(key("max_entries"), &aggregate.max_entries, "it must be from 2 to 268435456"));
+    }
+    let mut outputs = Vec::new();
+    if aggregate.stdout.is_some() {
+        outputs.push(OutputSettings::Stdout);
+    }
+    if outputs.is_empty() {
+        return Err(invalid(key("name"), &name, "it has no output, such as [aggregate.stdout]"));
+    }
+    Ok(AggregateSettings {
+        name: name.to_owned(),
+        key: fields,
+        selection,
+        sampling_interval,
+        renormalize: aggregate.renormalize,
+        agent,
+        refresh: Bins::every(aggregate.refresh),
+        history: history(aggregate, drain_interval, zone, key)?,
+        max_entries: aggregate.max_entries as usize,
+        limits: RowLimits {
+            top: aggregate.top as usize,
+            top_by: match aggregate.top_by {
+                raw::TopBy::Octets => TopBy::Octets,
+                raw::TopBy::Packets => TopBy::Packets,
+            },
+            min_packets: aggregate.min_packets,
+            min_octets: aggregate.min_octets,
+        },
+        outputs,
+    })
+}
+
+fn history(
+    aggregate: &raw::Aggregate,
+    drain_interval: Duration,
+    zone: TimeZone,
+    key: &impl Fn(&str) -> String,
+) -> Result<Option<Bins>, ConfigError> {
+    let raw::Aggregate { history, history_roundoff, history_offset, .. } = aggregate;
+    if history.is_empty() {
+        return match (history_roundoff.as_str(), history_offset.is_zero()) {
+            ("", true) => Ok(None),
+            (letters, _) => Err(invalid(
+                key("history_roundoff"),
+                &letters,
+                "it is of use only with history, as is history_offset",
+            )),
+        };
+    }
+    if history_offset.subsec_nanos() > 0 {
+        let text = super::duration::text(*history_offset);
+        return Err(invalid(key("history_offset"), &text, "it must be whole seconds"));
+    }
+    let bins = Bins::parse(history, history_roundoff, *history_offset, zone)
+        .map_err(|reason| invalid(key("history"), history, reason))?;
+    if !bins.is_multiple_of(drain_interval) {
+        let interval = super::duration::text(drain_interval);
+        let reason =
+            format!("its bins do not begin and end with a drain: capture.drain_interval is {interval}");
+        return Err(invalid(key("history"), history, reason));
+    }
+    Ok(Some(bins))
+}
+
+/// The bit of an expression among the results of a packet; equal expressions share one.
+fn filter_number(expression: &str, filters: &mut Vec<String>) -> Result<Option<u8>, String> {
+    let expression = expression.trim();
+    if expression.is_empty() {
+        return Ok(None);
+    }
+    Filter::compile(expression).map_err(|error| error.to_string())?;
+    let number = filters.iter().position(|other| other == expression).unwrap_or_else(|| {
+        filters.push(expression.to_owned());
+        filters.len() - 1
+    });
+    if number >= MAX_FILTERS {
+        return Err(format!("there can be {MAX_FILTERS} different filters of aggregates"));
+    }
+    Ok(Some(number as u8))
+}
