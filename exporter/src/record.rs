@@ -96,6 +96,8 @@ pub struct FlowRecord {
     pub sampling_interval: u32,
     /// The [`Selector`](crate::Selector) by which the packets were selected; 0 = none, every packet was counted.
     pub selector_id: u16,
+    /// Which filters of the operator the packets match, a bit for each. Not exported: it says for whom a record is.
+    pub filter_results: u8,
 }
 
 /// Values of flowDirection (Information Element 61, IANA "IPFIX Entities").
@@ -203,6 +205,7 @@ impl FlowRecord {
             layer2_segment_id: 0,
             sampling_interval: 1,
             selector_id: 0,
+            filter_results: 0,
         }
     }
 

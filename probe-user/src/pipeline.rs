@@ -104,6 +104,7 @@ impl Pipeline {
                 points: Arc::clone(&shared.points),
                 names: shared.names.clone(),
                 enricher: routing.enricher(),
+                record_filters: config.record_filters,
                 hold: routing.hold.clone(),
                 sinks: sinks.clone(),
                 pace,

@@ -268,7 +268,7 @@ fn load_settings(config: &Config, interfaces: &[Interface]) -> Result<LoadSettin
         sizes: config.sizes,
         table_cpus,
         hash_secrets: random_words()?,
-        filter: config.filter.clone(),
+        filters: config.filters.clone(),
         fib_lookup: config.egress_interface == EgressInterface::Fib,
         tunnels: config.tunnels.clone(),
         header_samples: each().any(|settings| settings.header_sampling_interval.is_some()),

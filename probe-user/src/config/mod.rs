@@ -27,7 +27,7 @@ pub use transport::ExportTransport;
 
 use crate::aggregate::AggregateSettings;
 use crate::bgp_output::OutputSettings;
-use crate::capture::{Filter, TableSizes};
+use crate::capture::{Filter, FilterSet, TableSizes};
 use crate::enrich::EnrichSettings;
 use crate::interfaces::{Direction, Hook, InterfaceRules, InterfaceSettings};
 use crate::metering::Timeouts;
@@ -51,8 +51,10 @@ pub struct Config {
     pub sizes: TableSizes,
     /// What the key of a packet in a tunnel is.
     pub tunnels: TunnelSettings,
-    /// Packets to account; `None` = all.
-    pub filter: Option<Filter>,
+    /// Packets to account, and what else is asked of them.
+    pub filters: FilterSet,
+    /// The filter results that records have, a bit for each: those that exports and the tag map ask for.
+    pub record_filters: u8,
     /// When flows end.
     pub timeouts: Timeouts,
     /// Flows that the cache holds at most, all shards together.
@@ -225,7 +227,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     if !(64..=1 << 20).contains(&capture.spill_slots) {
         return Err(invalid("capture.spill_slots", &capture.spill_slots, "it must be from 64 to 1048576"));
     }
-    let filter = match capture.filter.trim() {
+    let required = match capture.filter.trim() {
         "" => None,
         expression => Some(
             Filter::compile(expression)
@@ -241,6 +243,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     if capture.drain_workers > 256 {
         return Err(invalid("capture.drain_workers", &capture.drain_workers, "it must be at most 256"));
     }
+    let mut filters = FilterSet::new(required);
     let sflow = sflow::settings(&sflow, &interfaces, &look_up)?;
     let rpki = bgp::rpki(&rpki)?;
     let bmp = bgp::bmp(&bmp)?;
@@ -248,7 +251,11 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let bgp = bgp::settings(&bgp)?;
     let has_routes = bgp.is_some() || bmp.is_some() || !enrich.networks_file.is_empty();
     let enrich = enrich::settings(&enrich)?;
-    let processes = export::processes(&export, has_routes, &look_up)?;
+    let processes = export::processes(&export, has_routes, &mut filters, &look_up)?;
+    let record_filters = processes
+        .iter()
+        .filter_map(|process| process.conditions.filter)
+        .fold(0, |filters, bit| filters | 1 << bit);
     let aggregates = aggregate::settings(&aggregate, capture.drain_interval)?;
     let listen = match http.listen.as_str() {
         "" => None,
@@ -272,7 +279,8 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
             inner: capture.tunnels == Tunnels::Inner,
             vxlan_ports: capture.vxlan_ports,
         },
-        filter,
+        filters,
+        record_filters,
         timeouts: Timeouts {
             active: flow.active_timeout,
             idle: flow.idle_timeout,

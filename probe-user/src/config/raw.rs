@@ -247,6 +247,8 @@ pub struct Export {
     pub queue_records: u32,
     /// Records that a collector is sent in a second, ten times as many while its queue is half full; 0 = no limit.
     pub pace: u32,
+    /// Only packets that this expression in tcpdump's syntax matches; empty = all.
+    pub filter: String,
     /// Flows on standard output.
     pub stdout: StdoutStyle,
     /// `[[export.process]]`: further Exporting Processes.
@@ -297,6 +299,8 @@ pub struct ExportProcess {
     pub queue_records: Option<u32>,
     /// Records that a collector is sent in a second at most.
     pub pace: Option<u32>,
+    /// Only packets that this expression in tcpdump's syntax matches.
+    pub filter: Option<String>,
     /// 4 or 6: only records of this version of IP.
     pub ip_version: Option<u8>,
     /// Only records with source or destination in one of these networks; empty = any.
@@ -343,6 +347,7 @@ impl Default for Export {
             template_messages: 1000,
             queue_records: 262_144,
             pace: 200_000,
+            filter: String::new(),
             stdout: StdoutStyle::Auto,
             process: Vec::new(),
         }

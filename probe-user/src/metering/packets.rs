@@ -9,7 +9,7 @@ use std::mem;
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
-use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, WideKey};
+use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, Origin, WideKey};
 use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
 use pathflow_common::parse::link::Link;
 use pathflow_common::parse::tunnel::Tunnels;
@@ -82,20 +82,20 @@ impl PacketMeter {
         &self.batches
     }
 
-    /// Accounts a packet of `point` seen at `time`, in nanoseconds, from or to `neighbour` on the link. `link` is where
+    /// Accounts a packet of `origin` seen at `time`, in nanoseconds, from or to `neighbour` on the link. `link` is where
     /// parsing starts, or why it cannot.
     pub fn packet<P: PacketBytes>(
         &mut self,
-        point: u16,
+        origin: Origin,
         time: u64,
         neighbour: MacAddress,
         packet: &P,
         link: Result<Link, DropReason>,
     ) {
         self.neighbour = neighbour;
-        let sink = Sink { meter: self, point, time };
+        let sink = Sink { meter: self, point: origin.observation_point, time };
         match link {
-            Ok(link) => parse_link(packet, point, link, sink),
+            Ok(link) => parse_link(packet, origin, link, sink),
             Err(reason) => sink.unaccounted(reason, packet.wire_length()),
         }
         self.packets += 1;

@@ -64,6 +64,8 @@ pub struct Shard {
     pub names: NameTable,
     /// Fills what packets do not carry.
     pub enricher: Enricher,
+    /// The filter results that records have, a bit for each; flows are not told apart by others.
+    pub record_filters: u8,
     /// Whether the first records still wait for routes.
     pub hold: Hold,
     /// Queues of the sinks, in the order of the ledger's sinks.
@@ -121,7 +123,8 @@ impl Shard {
             amounts.add(delta.key.fields().observation_point, amount);
         }
         self.ledger.merged(&amounts);
-        for delta in &deltas {
+        for delta in &mut deltas {
+            delta.key = delta.key.with_filter_results_of(self.record_filters);
             if let Some(evicted) = self.cache.merge(delta) {
                 self.record(&evicted, FlowEndReason::LackOfResources, records);
             }
