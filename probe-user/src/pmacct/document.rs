@@ -113,7 +113,8 @@ impl Document {
     /// Whether anything in it should stay secret.
     #[must_use]
     pub fn has_secrets(&self) -> bool {
-        self.tables.iter().flat_map(|table| &table.entries).any(|entry| is_secret(&entry.key))
+        let properties = self.tables.iter().filter(|table| table.name.ends_with(".properties"));
+        properties.flat_map(|table| &table.entries).any(|entry| is_secret(&entry.key))
     }
 
     /// The text. Each key has the line that it is from behind it.
@@ -146,7 +147,7 @@ fn from(origin: Option<&Origin>) -> String {
 #[must_use]
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
-    ["password", "passwd", "secret", "ssl.key.pem", "jaas"].iter().any(|word| name.contains(word))
+    ["password", "passwd", "secret", ".pem", "token", "oauthbearer.config", "jaas"].iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What plugins that write rows have in common: `[[aggregate]]`.
 
-use crate::aggregate::Primitive;
+use crate::aggregate::Key;
 use crate::pmacct::configuration::Plugin;
 use crate::pmacct::document::TableId;
 use crate::pmacct::remark::Verdict;
@@ -36,7 +36,7 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
         if name == "none" || key.contains(&name) {
             continue;
         }
-        if is_primitive(&name) {
+        if Key::parse(&[&name]).is_ok() {
             key.push(name);
         } else {
             let text = format!("{name} is left out: {}", why_not(&name));
@@ -48,12 +48,6 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
     if is_agent_asked_for {
         agent(work, &setting, table);
     }
-}
-
-/// Whether pathflow has it, alone or as `sum_`.
-fn is_primitive(name: &str) -> bool {
-    let sums = ["sum_host", "sum_net", "sum_as", "sum_port", "sum_mac"];
-    sums.contains(&name) || Primitive::ALL.iter().any(|primitive| primitive.name() == name)
 }
 
 fn why_not(name: &str) -> &'static str {
@@ -136,21 +130,58 @@ fn time(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str, table: TableI
     if let Some((setting, seconds)) = work.plugin_number(plugin, &key("refresh_time")) {
         work.document.set(table, "refresh", format!("{seconds}s"), Some(&setting.origin));
     }
-    if let Some(setting) = work.of_plugin(plugin, &key("history")) {
+    let history = work.of_plugin(plugin, &key("history"));
+    if let Some(setting) = &history {
         let is_seconds = setting.value.bytes().all(|c| c.is_ascii_digit());
         let unit = if is_seconds { "s" } else { "" };
         work.document.set(table, "history", format!("{}{unit}", setting.value), Some(&setting.origin));
     }
-    if let Some(setting) = work.of_plugin(plugin, &key("history_roundoff")) {
-        work.document.set(table, "history_roundoff", setting.value.as_str(), Some(&setting.origin));
-    }
-    if let Some((setting, seconds)) = work.plugin_number(plugin, &key("history_offset")) {
-        work.document.set(table, "history_offset", format!("{seconds}s"), Some(&setting.origin));
+    let of_bins = ["history_roundoff", "history_offset"].map(|name| (name, work.of_plugin(plugin, &key(name))));
+    for (name, setting) in of_bins {
+        let Some(setting) = setting else { continue };
+        if history.is_none() {
+            let text = format!("not needed: there is no {prefix}_history");
+            work.remark(&setting, Verdict::NotNeeded, text);
+        } else if name == "history_roundoff" {
+            work.document.set(table, name, setting.value.as_str(), Some(&setting.origin));
+        } else if let Some(seconds) = work.number(&setting) {
+            work.document.set(table, name, format!("{seconds}s"), Some(&setting.origin));
+        }
     }
     if let Some((setting, true)) = work.plugin_flag(plugin, "timestamps_utc") {
         work.document.set(table, "utc", true, Some(&setting.origin));
     }
     work.refuse_of(plugin, &key("startup_delay"), "the first purge is at the next multiple of refresh");
+}
+
+/// How values are written: `[aggregate.format]`.
+pub(super) fn format(work: &mut Translation<'_>, plugin: &Plugin, table: TableId, prefix: &str) {
+    let flags = [
+        ("as_path_encode_as_array", "as_path_as_array"),
+        ("bgp_comms_encode_as_array", "communities_as_array"),
+        ("bgp_comms_num", "community_numbers"),
+        ("tos_encode_as_dscp", "tos_as_dscp"),
+        ("timestamps_secs", "timestamps_in_seconds"),
+        (&format!("{prefix}_num_protos"), "protocol_numbers"),
+    ];
+    for (key, name) in flags {
+        if let Some((setting, true)) = work.plugin_flag(plugin, key) {
+            let format = work.document.subtable(table, "format", None);
+            work.document.set(format, name, true, Some(&setting.origin));
+        }
+    }
+    let words = [
+        ("tcpflags_encode_as_array", "tcp_flags", "array"),
+        ("timestamps_since_epoch", "timestamps", "epoch"),
+        ("timestamps_rfc3339", "timestamps", "rfc3339"),
+        ("timestamps_rfc9557", "timestamps", "rfc9557"),
+    ];
+    for (key, name, word) in words {
+        if let Some((setting, true)) = work.plugin_flag(plugin, key) {
+            let format = work.document.subtable(table, "format", None);
+            work.document.set(format, name, word, Some(&setting.origin));
+        }
+    }
 }
 
 fn limits(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) {

@@ -90,9 +90,9 @@ fn fields(work: &mut Translation<'_>, plugin: &Plugin, table: TableId, is_ipfix:
     let names: Vec<String> = setting.list().iter().map(|name| name.to_lowercase()).collect();
     let has = |wanted: &[&str]| names.iter().any(|name| wanted.contains(&name.as_str()));
     let mut fields = Vec::new();
-    let version = work.document.get(table, "format").and_then(|value| value.as_str()).unwrap_or_default();
+    let is_v5 = work.document.get(table, "format").and_then(|value| value.as_str()) == Some("netflow-v5");
     if has(&["src_mask", "dst_mask", "src_net", "dst_net", "peer_dst_ip", "peer_src_as", "peer_dst_as"])
-        && version != "netflow-v5"
+        && !is_v5
     {
         fields.push("bgp");
     }
@@ -106,7 +106,7 @@ fn fields(work: &mut Translation<'_>, plugin: &Plugin, table: TableId, is_ipfix:
             work.remark(&setting, Verdict::NotHonoured, "tags are exported by IPFIX only (nfprobe_version: 10)");
         }
     }
-    if has(&["src_mac", "dst_mac"]) && version != "netflow-v5" {
+    if has(&["src_mac", "dst_mac"]) && !is_v5 {
         fields.push("mac");
     }
     if !fields.is_empty() {
