@@ -6,6 +6,7 @@
 
 mod aggregation;
 mod bins;
+pub mod encode;
 mod intern;
 mod key;
 mod observed;
