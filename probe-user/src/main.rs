@@ -23,7 +23,7 @@ use pathflow::replay::Replayed;
 use pathflow::stop::Stop;
 use pathflow::supervisor::{self, Events};
 use pathflow::{logging, report};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 #[global_allocator]
@@ -164,13 +164,14 @@ fn resolve(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<Config> 
     Ok(Config::resolve(raw, overrides)?)
 }
 
-/// The first SIGINT or SIGTERM ends the work in order, the second one at once; SIGHUP calls `reload`.
+/// The first SIGINT or SIGTERM ends the work in order, the second one at once; SIGHUP calls `reload`, and so does SIGUSR2,
+/// by which pmacct reads its maps again.
 fn listen_for_signals(stop: Stop, reload: impl Fn() + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut ends = 0;
         for signal in signals.forever() {
-            if signal == SIGHUP {
+            if matches!(signal, SIGHUP | SIGUSR2) {
                 reload();
                 continue;
             }

@@ -128,6 +128,12 @@ impl Routing {
 }
 
 fn announce_networks(config: &Config) {
+    for expression in config.enrich.tags.without_bit() {
+        info!(
+            "enrich.tag_map: filter {expression:?} is compared with the addresses of records, as packets are asked for \
+             8 others already; it is not true of records with VLAN or MPLS label"
+        );
+    }
     let networks = &config.enrich.networks;
     if !networks.is_empty() {
         info!("{} networks of our own", networks.len());

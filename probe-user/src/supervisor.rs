@@ -225,7 +225,12 @@ fn follow(
                 Err(_) => return,
             },
             recv(reloaded) -> settings => match settings {
-                Ok(settings) => {
+                Ok(mut settings) => {
+                    let tags = &mut settings.enrich.tags;
+                    if let Err(error) = tags.bind_to_loaded(&config.filters, config.record_filters) {
+                        warn!("enrich.tag_map: {error}; the rules stay as they are");
+                        tags.clone_from(&routing.source.settings.load().tags);
+                    }
                     if settings.needs_restart(config) {
                         warn!(
                             "of the new settings, only those of interfaces, routes and BGP peers hold; \

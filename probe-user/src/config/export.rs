@@ -24,6 +24,8 @@ pub struct ExportProcess {
     pub distribution: Distribution,
     /// Records that are exported.
     pub conditions: Conditions,
+    /// The expression whose bit is one of the conditions; empty = none.
+    pub filter: String,
     /// One in this many packets of each record is exported.
     pub sampling_interval: NonZeroU32,
     /// How messages travel.
@@ -138,6 +140,7 @@ fn process(
         collectors,
         distribution: export.distribution,
         conditions,
+        filter: filter.to_owned(),
         sampling_interval,
         transport: transport(table, export)?,
         settings: ExportSettings {

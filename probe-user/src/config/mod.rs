@@ -150,7 +150,11 @@ impl Config {
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> bool {
         let bgp = if self.bgp.is_some() && other.bgp.is_some() { &other.bgp } else { &self.bgp };
+        // Filters of exports are compared with these, and the rules for tags make do with those that there are.
+        let filters = if self.filters.requires_the_same_as(&other.filters) { other } else { self };
         let changed = Self {
+            filters: filters.filters.clone(),
+            record_filters: other.record_filters,
             interfaces: other.interfaces.clone(),
             enrich: other.enrich.clone(),
             bgp: bgp.clone(),
@@ -251,12 +255,13 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let bgp_output = bgp::output(&bgp)?;
     let bgp = bgp::settings(&bgp)?;
     let has_routes = bgp.is_some() || bmp.is_some() || !enrich.networks_file.is_empty();
-    let enrich = enrich::settings(&enrich)?;
     let processes = export::processes(&export, has_routes, &mut filters, &look_up)?;
-    let record_filters = processes
-        .iter()
-        .filter_map(|process| process.conditions.filter)
-        .fold(0, |filters, bit| filters | 1 << bit);
+    let agents = processes.iter().filter_map(|process| process.source_address);
+    let agents = agents.chain(sflow.iter().filter_map(|sflow| sflow.agent_address)).collect();
+    // Last, because it can do without some of its filters.
+    let enrich = enrich::settings(&enrich, agents, &mut filters)?;
+    let of_exports = processes.iter().filter_map(|process| process.conditions.filter);
+    let record_filters = of_exports.fold(enrich.tags.filter_bits(), |filters, bit| filters | 1 << bit);
     let aggregates = aggregate::settings(&aggregate, capture.drain_interval)?;
     let listen = match http.listen.as_str() {
         "" => None,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::duration;
 pub use aggregate::{Aggregate, AggregateStdout, TopBy};
 pub use bgp::{Bgp, Bmp, Control, FamilyName, MessageLog, Peer, RoleName, Rpki, TableDump};
-pub use enrich::{Agent, Enrich, PeerSource};
+pub use enrich::{Agent, Enrich, PeerSource, TagValue};
 
 use crate::interfaces::{Direction, EgressPackets, Hook, Mode, SamplingMethod};
 

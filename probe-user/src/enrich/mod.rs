@@ -11,6 +11,7 @@ mod networks;
 mod route;
 mod rules;
 mod settings;
+pub mod tags;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub use networks::{Network, Networks, NetworksError};
 pub use route::{PreparedRoute, RouteSettings, announced_by};
 pub use rules::{AgentRule, InterfaceSets, PeerReference, PeerSourceRule};
 pub use settings::{CurrentSettings, EnrichSettings, RouteSource};
+use tags::JoinedLabels;
+pub use tags::{TagMap, TagMapError};
 
 /// Fills the fields of records that packets do not carry. One for each thread that makes records.
 #[derive(Debug)]
@@ -52,6 +55,7 @@ struct Work {
     covers: CoverCache,
     agent_interfaces: InterfaceSets,
     peer_source_interfaces: InterfaceSets,
+    labels: JoinedLabels,
 }
 
 /// What BGP says of one address.
@@ -91,16 +95,17 @@ impl Enricher {
         }
         let Self { settings, reader, roas, covers, work, .. } = self;
         if reader.is_none() && settings.networks.is_empty() && settings.peer_sources.is_empty() {
-            return;
+            return work.tag(records, settings);
         }
         work.set_names(names, settings);
         let view = reader.as_mut().map(RibReader::enter);
         let tables = Tables::new(view.as_ref(), settings);
         let table = roas.as_ref().map(|store| store.table());
         let rpki = table.as_deref().map(|roas| Rpki { roas, covers: covers.as_ref() });
-        for record in records {
+        for record in &mut *records {
             work.enrich(record, &tables, settings, rpki);
         }
+        work.tag(records, settings);
     }
 }
 
@@ -167,6 +172,17 @@ impl Work {
             covers: CoverCache::default(),
             agent_interfaces: InterfaceSets::new(settings.agents.len()),
             peer_source_interfaces: InterfaceSets::new(settings.peer_sources.len()),
+            labels: JoinedLabels::default(),
+        }
+    }
+
+    /// Tags go by everything else.
+    fn tag(&mut self, records: &mut [FlowRecord], settings: &EnrichSettings) {
+        if settings.tags.is_empty() {
+            return;
+        }
+        for record in records {
+            settings.tags.apply(record, &mut self.labels);
         }
     }
 

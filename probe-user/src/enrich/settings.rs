@@ -7,7 +7,7 @@ use std::time::Duration;
 use pathflow_bgp::rib::RibReader;
 use pathflow_bgp::rpki::RoaStore;
 
-use super::{AgentRule, Covers, Enricher, Hold, Methods, Networks, PeerSourceRule, RouteSettings};
+use super::{AgentRule, Covers, Enricher, Hold, Methods, Networks, PeerSourceRule, RouteSettings, TagMap};
 
 /// What records are to say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +22,8 @@ pub struct EnrichSettings {
     pub agents: Vec<AgentRule>,
     /// From which AS traffic comes in, where the route to its source does not say.
     pub peer_sources: Vec<PeerSourceRule>,
+    /// Tags and labels.
+    pub tags: TagMap,
     /// How long the first records wait for the routes.
     pub wait_for_rib: Duration,
 }

@@ -64,6 +64,12 @@ impl FilterSet {
         self.results.iter().map(|(expression, _)| expression.as_str())
     }
 
+    /// Whether the packets to account are those that `other` has.
+    #[must_use]
+    pub fn requires_the_same_as(&self, other: &Self) -> bool {
+        self.required == other.required
+    }
+
     /// Whether there is nothing to be asked of a packet.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
