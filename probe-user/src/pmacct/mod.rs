@@ -123,3 +123,6 @@ fn fault(file: &Path, document: &Document, error: ConfigError) -> ImportError {
         None => ImportError::Translation { file: file.to_owned(), source: error },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,9 @@ use super::{Setting, Translation};
 /// Primitives that need to know the AS.
 const AS_PRIMITIVES: &[&str] = &["src_as", "dst_as", "sum_as", "peer_src_as", "peer_dst_as"];
 
+/// What a collector was sent, in a tag map.
+const SAMPLE_TYPE: &str = "sample_type";
+
 pub(super) fn translate(work: &mut Translation<'_>, plugins: &[Plugin]) -> Result<(), ImportError> {
     methods(work, plugins);
     let enrich = work.document.table("enrich");
@@ -28,9 +31,7 @@ pub(super) fn translate(work: &mut Translation<'_>, plugins: &[Plugin]) -> Resul
     for key in ["networks_mask", "networks_no_mask_if_zero", "networks_file_filter"] {
         work.refuse(key, "src_net and dst_net are those of the route or of the line in networks_file");
     }
-    if let Some(setting) = work.global("pre_tag_map") {
-        work.document.set(enrich, "tag_map", setting.value.as_str(), Some(&setting.origin));
-    }
+    tags(work)?;
     attributes(work);
     agents(work)?;
     peer_sources(work)
@@ -90,6 +91,33 @@ fn asks_for_as(work: &Translation<'_>, plugins: &[Plugin]) -> Option<Setting> {
         let setting = Setting::from(work.configuration.of_plugin(plugin, "aggregate")?);
         setting.list().iter().any(|name| AS_PRIMITIVES.contains(&name.as_str())).then_some(setting)
     })
+}
+
+/// The tag map, which pathflow reads itself, unless it has what only collectors know.
+fn tags(work: &mut Translation<'_>) -> Result<(), ImportError> {
+    let Some(setting) = work.global("pre_tag_map") else { return Ok(()) };
+    let file = PathBuf::from(&setting.value);
+    let rows = maps::rows(&file).map_err(|error| work.map_fault(&setting, &error))?;
+    if !rows.iter().any(|row| row.get(SAMPLE_TYPE).is_some()) {
+        let enrich = work.document.table("enrich");
+        work.document.set(enrich, "tag_map", setting.value.as_str(), Some(&setting.origin));
+        return Ok(());
+    }
+    let text = "its rows are copied without sample_type, as everything here is a flow: changes have to be made in \
+                [[enrich.tag]]";
+    work.remark(&setting, Verdict::Differs, text);
+    for row in rows {
+        if row.get(SAMPLE_TYPE).is_some_and(|kind| !kind.starts_with("flow")) {
+            work.remark_in(&file, row.line, SAMPLE_TYPE, "there are no such samples; the row is left out");
+            continue;
+        }
+        let rule = work.document.array_table("enrich.tag", Some(&setting.origin));
+        for (key, value) in row.pairs.iter().filter(|(key, _)| key != SAMPLE_TYPE) {
+            let value = value.parse::<i64>().map_or_else(|_| value.as_str().into(), toml::Value::from);
+            work.document.set(rule, key, value, Some(&setting.origin));
+        }
+    }
+    Ok(())
 }
 
 /// Attributes of routes: which part of them is kept, and what they stand for.

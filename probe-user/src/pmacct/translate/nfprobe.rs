@@ -126,12 +126,8 @@ fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
     if let Some((origin, filter)) = aggregate::filter(work, plugin) {
         work.document.set(table, "filter", filter, Some(&origin));
     }
-    for (key, name) in
-        [("pre_tag_filter", "tags"), ("pre_tag2_filter", "tags2"), ("pre_tag_label_filter", "labels")]
-    {
-        if let Some(setting) = work.of_plugin(plugin, key) {
-            work.document.set(table, name, setting.value.as_str(), Some(&setting.origin));
-        }
+    for key in ["pre_tag_filter", "pre_tag2_filter", "pre_tag_label_filter"] {
+        work.refuse_of(plugin, key, "exports do not choose by tags; aggregate_filter can say the same of packets");
     }
 }
 
