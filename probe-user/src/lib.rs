@@ -25,6 +25,7 @@ pub mod logging;
 pub mod metering;
 pub mod metrics;
 pub mod pipeline;
+pub mod pmacct;
 pub mod replay;
 pub mod report;
 pub mod routing;

@@ -173,7 +173,8 @@ fn peer(number: usize, raw: &Peer) -> Result<PeerSettings, ConfigError> {
         file => {
             let fault = |reason: String| invalid(key("md5_key_file"), &file, reason);
             let text = fs::read(file).map_err(|error| fault(error.to_string()))?;
-            Some(Md5Key::new(text.trim_ascii()).map_err(|error| fault(error.to_string()))?)
+            let key = md5_key_of(&text, remote.addr()).map_err(|reason| fault(reason.to_owned()))?;
+            Some(Md5Key::new(key).map_err(|error| fault(error.to_string()))?)
         }
     };
     let nonzero = |number: u32| (number > 0).then_some(number);
@@ -204,6 +205,27 @@ fn peer(number: usize, raw: &Peer) -> Result<PeerSettings, ConfigError> {
         },
         ..PeerSettings::new(remote)
     })
+}
+
+/// The key in a file that has nothing else, or the peer's in a list of pmacct's `bgp_daemon_md5_file`, which has lines
+/// `ADDRESS, KEY`.
+fn md5_key_of(text: &[u8], peer: IpAddr) -> Result<&[u8], &'static str> {
+    let lines = text.split(|c| *c == b'\n').map(<[u8]>::trim_ascii);
+    let entry = |line: &'_ [u8]| -> Option<(IpAddr, usize)> {
+        let comma = line.iter().position(|c| *c == b',')?;
+        let address = std::str::from_utf8(line.get(..comma)?).ok()?.trim().parse().ok()?;
+        Some((address, comma + 1))
+    };
+    let is_comment = |line: &&[u8]| line.is_empty() || matches!(line.first(), Some(b'!' | b'#'));
+    let mut entries = lines.filter(|line| !is_comment(line)).map(|line| (line, entry(line))).peekable();
+    if !matches!(entries.peek(), Some((_, Some(_)))) {
+        return Ok(text.trim_ascii());
+    }
+    let own = entries.find_map(|(line, entry)| {
+        let (_, start) = entry.filter(|(address, _)| *address == peer)?;
+        line.get(start..)
+    });
+    own.map(<[u8]>::trim_ascii).ok_or("it is a list, and this peer is not in it")
 }
 
 const LOOKUPS_EXPECTED: &str =
@@ -279,4 +301,20 @@ pub(super) fn rpki(raw: &Rpki) -> Result<Option<RpkiSettings>, ConfigError> {
         return Err(invalid("rpki.cache", cache, "it needs a port: HOST:PORT"));
     }
     Ok((file.is_some() || cache.is_some()).then_some(RpkiSettings { file, cache }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_one_key_or_a_list_by_address() {
+        let of = |text: &'static str, peer: &str| md5_key_of(text.as_bytes(), peer.parse().unwrap());
+        assert_eq!(of("se,cret\n", "192.0.2.1"), Ok(b"se,cret".as_slice()));
+        assert_eq!(of("!se,cret\n", "192.0.2.1"), Ok(b"!se,cret".as_slice()));
+        let list = "! keys\n192.0.2.1, one\n2001:db8::1 ,two,three\n";
+        assert_eq!(of(list, "192.0.2.1"), Ok(b"one".as_slice()));
+        assert_eq!(of(list, "2001:db8::1"), Ok(b"two,three".as_slice()));
+        assert_eq!(of(list, "192.0.2.2"), Err("it is a list, and this peer is not in it"));
+    }
 }

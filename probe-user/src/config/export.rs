@@ -185,6 +185,7 @@ impl From<FieldsName> for FieldGroups {
             FieldsName::Bgp => Self::BGP,
             FieldsName::Communities => Self::COMMUNITIES,
             FieldsName::Tags => Self::TAGS,
+            FieldsName::Mac => Self::MAC,
         }
     }
 }

@@ -136,7 +136,8 @@ pub fn read(path: &Path) -> Result<Raw, ConfigError> {
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
+/// Reads and checks the text of a file.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
     let raw: Raw = toml::from_str(text).map_err(|error| error::syntax(path, text, &error))?;
     // Names are looked up when they are used, after flags have had their say.
     let accept = |_: &str| Some(SocketAddr::from(([0, 0, 0, 0], 1)));

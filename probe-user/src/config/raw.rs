@@ -376,6 +376,8 @@ pub enum FieldsName {
     Communities,
     /// pmacct's `tag`, `tag2` and `label`.
     Tags,
+    /// MAC address of the neighbour.
+    Mac,
 }
 
 /// How messages travel.
