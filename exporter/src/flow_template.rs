@@ -83,7 +83,7 @@ impl Content {
     /// The same without [`FieldGroups`].
     const STANDARD_COUNT: usize = 1 << 4;
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(record: &FlowRecord, is_ipv6: bool, groups: FieldGroups) -> Self {
         let mut content = if is_ipv6 { Self::IPV6 } else { 0 };
         if record.is_labelled() {
@@ -246,7 +246,11 @@ impl VariableFields for NoVariableFields {
         0
     }
 
-    fn write<'octets>(octets: &'octets mut [u8], _: &FlowRecord, _: Content) -> Result<&'octets mut [u8], Full> {
+    fn write<'octets>(
+        octets: &'octets mut [u8],
+        _: &FlowRecord,
+        _: Content,
+    ) -> Result<&'octets mut [u8], Full> {
         Ok(octets)
     }
 }

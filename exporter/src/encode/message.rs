@@ -13,8 +13,18 @@ pub(crate) struct Framing {
     pub(super) template_set_id: u16,
     /// Set ID of Options Template Sets.
     pub(super) options_template_set_id: u16,
-    /// Sets are padded to a multiple of this many octets.
+    /// Sets are padded to a multiple of this many octets, a power of two.
     pub(super) alignment: usize,
+}
+
+impl Framing {
+    /// `length` with the padding after it.
+    #[inline]
+    const fn padded(self, length: usize) -> usize {
+        // A power of two: a division would take long.
+        let mask = self.alignment.wrapping_sub(1);
+        length.saturating_add(mask) & !mask
+    }
 }
 
 /// Templates of Flow Records by [`TemplateId::index`].
@@ -203,7 +213,7 @@ impl Message {
     pub(crate) fn add_flow_record(&mut self, framing: Framing, length: usize) -> Result<(), Full> {
         let end = self.length.saturating_add(length);
         // Padding of the set belongs to the budget too, although it is written only when the set closes.
-        if end.next_multiple_of(framing.alignment) > self.budget {
+        if framing.padded(end) > self.budget {
             return Err(Full);
         }
         self.length = end;
@@ -225,7 +235,7 @@ impl Message {
         length: usize,
     ) -> Result<(), Full> {
         let end = self.next_set(framing) + SET_HEADER_LENGTH + length;
-        if end.next_multiple_of(framing.alignment) > self.budget {
+        if framing.padded(end) > self.budget {
             return Err(Full);
         }
         self.close_set(framing);
@@ -243,7 +253,7 @@ impl Message {
         // Templates are a multiple of the alignment.
         let template_length = SET_HEADER_LENGTH + template.encoded_length();
         let end = self.next_set(framing) + template_length + SET_HEADER_LENGTH + length;
-        if end.next_multiple_of(framing.alignment) > self.budget {
+        if framing.padded(end) > self.budget {
             return Err(Full);
         }
         self.close_set(framing);
@@ -282,7 +292,7 @@ impl Message {
         let continues = !is_options && matches!(self.open_set, Some(set) if set.id == set_id);
         let start = if continues { self.length } else { self.next_set(framing) + SET_HEADER_LENGTH };
         let end = start + template.encoded_length();
-        if end.next_multiple_of(framing.alignment) > self.budget {
+        if framing.padded(end) > self.budget {
             return Err(Full);
         }
         if !continues {
@@ -305,7 +315,7 @@ impl Message {
 
     /// Where the next set begins.
     const fn next_set(&self, framing: Framing) -> usize {
-        self.length.next_multiple_of(framing.alignment)
+        framing.padded(self.length)
     }
 
     fn append_field_specifier(&mut self, specifier: FieldSpecifier) {

@@ -118,7 +118,8 @@ impl NetflowV5 {
     /// All records of a message have the sampling of its header.
     #[inline]
     pub(super) fn push(&self, message: &mut Message, record: &FlowRecord) -> Result<(), Full> {
-        let (IpAddr::V4(source), IpAddr::V4(destination)) = (record.source_address, record.destination_address)
+        let (IpAddr::V4(source), IpAddr::V4(destination)) =
+            (record.source_address, record.destination_address)
         else {
             return Err(Full);
         };

@@ -69,7 +69,7 @@ impl VariableFields for CommunitiesAndTags {
         length
     }
 
-    #[inline]
+    #[inline(always)]
     fn write<'octets>(
         mut octets: &'octets mut [u8],
         record: &FlowRecord,
@@ -98,23 +98,19 @@ impl VariableFields for CommunitiesAndTags {
 
 #[inline]
 fn put_tags<'octets>(octets: &'octets mut [u8], record: &FlowRecord) -> Result<&'octets mut [u8], Full> {
+    let tags = u128::from(record.tag) << 64 | u128::from(record.tag2);
+    let (field, octets) = octets.split_first_chunk_mut().ok_or(Full)?;
+    *field = tags.to_be_bytes();
     let label = label(record);
     // pmacct sends a zero octet at the end, and counts on it when it receives.
     let length = label.len() + 1;
-    let (tags, octets) = octets.split_first_chunk_mut::<16>().ok_or(Full)?;
-    let (tag, tag2) = tags.split_at_mut(8);
-    tag.copy_from_slice(&record.tag.to_be_bytes());
-    tag2.copy_from_slice(&record.tag2.to_be_bytes());
-    let octets = match u8::try_from(length) {
-        Ok(length) if length < u8::MAX => put(octets, &[length])?,
-        _ => put(put(octets, &[u8::MAX])?, &(length as u16).to_be_bytes())?,
+    let octets = if length > MAX_SHORT {
+        put(put(octets, &[u8::MAX])?, &(length as u16).to_be_bytes())?
+    } else {
+        put(octets, &[length as u8])?
     };
-    let (field, rest) = octets.split_at_mut_checked(length).ok_or(Full)?;
-    if let Some((end, text)) = field.split_last_mut() {
-        copy(text, label);
-        *end = 0;
-    }
-    Ok(rest)
+    let octets = put(octets, label)?;
+    put(octets, &[0])
 }
 
 #[inline]
