@@ -27,6 +27,7 @@ pub mod template;
 pub mod transport;
 
 mod bgp_route;
+mod community_lists;
 mod exporting_process;
 mod flow_printer;
 mod flow_template;
