@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use serde_json::Value;
 
@@ -76,8 +77,10 @@ fn by_tags(rows: &str, packets: &str, octets: &str) -> Tagged {
     tagged
 }
 
-fn by_pmacctd(scratch: &Scratch, capture: &Path, map: &Path) -> Tagged {
-    let (configuration, printed) = (scratch.file("pmacctd.conf"), scratch.file("printed.json"));
+/// By a daemon with the number `number`.
+fn by_pmacctd(scratch: &Scratch, number: usize, capture: &Path, map: &Path) -> Tagged {
+    let configuration = scratch.file(&format!("{number}.conf"));
+    let printed = scratch.file(&format!("{number}.json"));
     let _ = fs::remove_file(&printed);
     let text = format!(
         "daemonize: false\npcap_savefile: {}\npmacctd_time_new: true\nsnaplen: 65535\nplugins: print[a]\n\
@@ -138,8 +141,17 @@ fn own() -> Vec<Packet> {
 #[test]
 fn packets_have_the_tags_that_pmacctd_gives_them() {
     let scratch = Scratch::new("tags");
-    let nothing = scratch.file("nothing.map");
-    fs::write(&nothing, "set_tag=1\n").expect("a map");
+    let everything = "set_tag=1\n";
+    let maps: Vec<(&str, PathBuf)> = [everything]
+        .into_iter()
+        .chain(MAPS)
+        .enumerate()
+        .map(|(number, text)| {
+            let map = scratch.file(&format!("{number}.map"));
+            fs::write(&map, text).expect("a map");
+            (text, map)
+        })
+        .collect();
     let own_file = scratch.file("own.pcap");
     file::write(&own_file, &own()).expect("a file");
     let mut files = vec![("own frames".to_owned(), own_file)];
@@ -155,16 +167,27 @@ fn packets_have_the_tags_that_pmacctd_gives_them() {
     files.extend(chosen.filter_map(|capture| Some((capture.name.clone(), capture.path.clone()?))));
     let (mut compared, mut tags) = (0, 0);
     for (name, file) in &files {
+        // pmacctd takes seconds to end.
+        let theirs: Vec<Tagged> = thread::scope(|scope| {
+            let scratch = &scratch;
+            let numbered = maps.iter().enumerate();
+            let runs: Vec<_> = numbered
+                .map(|(number, (_, map))| scope.spawn(move || by_pmacctd(scratch, number, file, map)))
+                .collect();
+            runs.into_iter().map(|run| run.join().expect("what pmacctd printed")).collect()
+        });
+        let mut both = maps
+            .iter()
+            .zip(&theirs)
+            .map(|((text, map), theirs)| (text, by_pathflow(&scratch, file, map), theirs));
         // pmacctd leaves out what it does not understand, and counts octets of some in another way.
-        if by_pmacctd(&scratch, file, &nothing) != by_pathflow(&scratch, file, &nothing) {
+        let (_, here, theirs) = both.next().expect("the first map");
+        if here != *theirs {
             assert_ne!(name, "own frames");
             continue;
         }
-        for text in MAPS {
-            let map = scratch.file("tags.map");
-            fs::write(&map, text).expect("a map");
-            let here = by_pathflow(&scratch, file, &map);
-            assert_eq!(here, by_pmacctd(&scratch, file, &map), "{name}: {text}");
+        for (text, here, theirs) in both {
+            assert_eq!(here, *theirs, "{name}: {text}");
             tags += here.len();
         }
         compared += 1;
