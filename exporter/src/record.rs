@@ -248,6 +248,13 @@ impl FlowRecord {
     }
 }
 
+/// So that what holds a record can be filled in as records are.
+impl AsMut<Self> for FlowRecord {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
 /// Number of records and what they count: the unit of every export account.
 ///
 /// Arithmetic is modulo 2^64: whatever the counters of a record say, sums never panic and a ledger of tallies

@@ -87,7 +87,7 @@ impl Enricher {
     }
 
     /// Fills `records`, which have interface numbers by `names`. A field stays 0 or `None` where nothing is known.
-    pub fn enrich(&mut self, records: &mut [FlowRecord], names: &Arc<InterfaceNames>) {
+    pub fn enrich<R: AsMut<FlowRecord>>(&mut self, records: &mut [R], names: &Arc<InterfaceNames>) {
         let settings = self.current.load();
         if !Arc::ptr_eq(&settings, &self.settings) {
             self.work = Work::new(&settings);
@@ -103,7 +103,7 @@ impl Enricher {
         let table = roas.as_ref().map(|store| store.table());
         let rpki = table.as_deref().map(|roas| Rpki { roas, covers: covers.as_ref() });
         for record in &mut *records {
-            work.enrich(record, &tables, settings, rpki);
+            work.enrich(record.as_mut(), &tables, settings, rpki);
         }
         work.tag(records, settings);
     }
@@ -177,12 +177,12 @@ impl Work {
     }
 
     /// Tags go by everything else.
-    fn tag(&mut self, records: &mut [FlowRecord], settings: &EnrichSettings) {
+    fn tag<R: AsMut<FlowRecord>>(&mut self, records: &mut [R], settings: &EnrichSettings) {
         if settings.tags.is_empty() {
             return;
         }
         for record in records {
-            settings.tags.apply(record, &mut self.labels);
+            settings.tags.apply(record.as_mut(), &mut self.labels);
         }
     }
 
