@@ -128,7 +128,8 @@ fn pmacctd(directory: &Path, format: &str, key: &str) -> Vec<String> {
         format!("print_output: {format}"),
         format!("print_output_file: {}", path(format)),
         "print_output_file_append: true".to_owned(),
-        "print_refresh_time: 60".to_owned(),
+        // In the end only.
+        "print_refresh_time: 86400".to_owned(),
         format!("networks_file: {}", path("networks")),
         "pmacctd_as: file".to_owned(),
         "pmacctd_net: file".to_owned(),
@@ -191,9 +192,10 @@ fn compare(name: &str, format: Format, pmacct_format: &str, key: &str) {
     let theirs = pmacctd(&directory, pmacct_format, key);
     let ours = pathflow(&directory, format, key, &packets);
     fs::remove_dir_all(&directory).unwrap();
-    for (ours, theirs) in ours.iter().zip(&theirs) {
-        assert_eq!(ours, theirs);
-    }
+    let without = |some: &[String], others: &[String]| -> Vec<String> {
+        some.iter().filter(|line| !others.contains(line)).take(3).cloned().collect()
+    };
+    assert_eq!(without(&ours, &theirs), without(&theirs, &ours), "ours and not theirs, and the reverse");
     assert_eq!(ours.len(), theirs.len());
     assert!(ours.len() >= 267);
 }
