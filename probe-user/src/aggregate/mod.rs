@@ -23,7 +23,7 @@ pub use bins::Bins;
 pub use observed::Observed;
 pub use output::{
     FileOutput, FileSettings, FileTable, OutputSettingsError, RowOutput, StdoutOutput, StdoutSettings,
-    StdoutTable,
+    StdoutTable, open as open_outputs,
 };
 pub use primitive::{Key, Primitive, PrimitiveError};
 pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
