@@ -1,6 +1,5 @@
 //! Where rows go.
 
-mod account;
 mod failures;
 mod file;
 mod groups;
@@ -22,7 +21,7 @@ pub use stdout::StdoutOutput;
 use super::encode::EncodeError;
 use super::purge::Purge;
 use super::settings::{AggregateSettings, OutputSettings};
-use crate::aggregate::output::account::OutputAccount;
+use crate::ledger::OutputAccount;
 
 /// Opens the outputs of an aggregate. Files are opened when there is something to write.
 ///

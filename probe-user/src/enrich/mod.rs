@@ -83,7 +83,11 @@ impl Enricher {
     }
 
     /// Fills `records`, which have interface numbers by `names`. A field stays 0 or `None` where nothing is known.
-    pub fn enrich(&mut self, records: &mut [FlowRecord], names: &Arc<InterfaceNames>) {
+    pub fn enrich<'r>(
+        &mut self,
+        records: impl IntoIterator<Item = &'r mut FlowRecord>,
+        names: &Arc<InterfaceNames>,
+    ) {
         let settings = self.current.load();
         if !Arc::ptr_eq(&settings, &self.settings) {
             self.work = Work::new(&settings);

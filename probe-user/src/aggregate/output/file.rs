@@ -18,9 +18,9 @@ use super::groups::{FileChooser, Group};
 use super::settings::FileSettings;
 use super::writer::{Piece, RowWriter, Written};
 use crate::aggregate::encode::EncodeError;
-use crate::aggregate::output::account::OutputAccount;
 use crate::aggregate::{Primitive, Purge};
 use crate::file_name::{replace_link, with_suffix};
+use crate::ledger::OutputAccount;
 
 /// Octets that are written to a file at once.
 const CHUNK: usize = 1 << 16;
