@@ -26,7 +26,10 @@ pub use aggregator::{AggregateQueue, Aggregator, AggregatorParts, Writer};
 pub use bins::Bins;
 pub use feed::Feed;
 pub use observed::Observed;
-pub use output::{RowOutput, StdoutOutput};
+pub use output::{
+    FileOutput, FileSettings, FileTable, OutputSettingsError, RowOutput, StdoutOutput, StdoutSettings,
+    StdoutTable,
+};
 pub use primitive::{Key, Primitive, PrimitiveError};
 pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
 pub use selection::{LabelCondition, Selection, TagCondition};

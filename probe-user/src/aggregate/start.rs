@@ -5,8 +5,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::aggregator::{AggregateQueue, Aggregator, AggregatorParts};
-use super::output::{RowOutput, StdoutOutput};
-use super::settings::{AggregateSettings, OutputSettings};
+use super::output;
+use super::settings::AggregateSettings;
 use crate::error::RunError;
 use crate::export::SharedContext;
 use crate::ledger::{AggregateAccounts, Ledger};
@@ -36,7 +36,7 @@ impl Aggregates {
         ledger: &Arc<Ledger>,
         context: &SharedContext,
     ) -> Result<Self, RunError> {
-        let outputs: Vec<Vec<Box<dyn RowOutput>>> = settings.iter().map(open).collect();
+        let outputs = settings.iter().map(output::open).collect::<Result<Vec<_>, _>>()?;
         let accounts = settings.iter().zip(&outputs).map(|(settings, outputs)| {
             let outputs = outputs.iter().map(|output| (output.kind(), output.destination()));
             AggregateAccounts::new(settings.name.clone(), outputs)
@@ -74,13 +74,4 @@ impl Aggregates {
             }
         }
     }
-}
-
-fn open(settings: &AggregateSettings) -> Vec<Box<dyn RowOutput>> {
-    let open = |output: &OutputSettings| -> Box<dyn RowOutput> {
-        match output {
-            OutputSettings::Stdout => Box::new(StdoutOutput::default()),
-        }
-    };
-    settings.outputs.iter().map(open).collect()
 }
