@@ -184,7 +184,7 @@ fn agents(work: &mut Translation<'_>) -> Result<(), ImportError> {
     let Some(setting) = work.global("bgp_agent_map") else { return Ok(()) };
     let file = PathBuf::from(&setting.value);
     let rows = maps::rows(&file).map_err(|error| work.map_fault(&setting, &error))?;
-    let mut rules: Vec<(usize, IpAddr, Condition)> = Vec::new();
+    let mut rules: Vec<(IpAddr, Condition)> = Vec::new();
     for row in &rows {
         let Some(peer) = row.get("bgp_ip") else {
             work.remark_in(&file, row.line, "", "bgp_ip is missing; the row is left out");
@@ -207,28 +207,20 @@ fn agents(work: &mut Translation<'_>) -> Result<(), ImportError> {
             work.remark_in(&file, row.line, "bgp_port", "sessions are told apart by address only");
         }
         match condition(row.get("filter").unwrap_or_default()) {
-            Some(condition) => rules.push((row.line, peer, condition)),
+            Some(condition) => rules.push((peer, condition)),
             None => {
                 let text = "a row's filter can be ip, ip6, or net NETWORK; the row is left out";
                 work.remark_in(&file, row.line, "filter", text);
             }
         }
     }
-    let peers: std::collections::BTreeSet<IpAddr> = rules.iter().map(|(_, peer, _)| *peer).collect();
-    let is_for_all = rules.iter().any(|(.., condition)| *condition == Condition::default());
-    if peers.len() == 1 && is_for_all {
-        // The address may be the router's identifier, and not that of the session.
-        let text = "all records use the routes of the peer that is there; if there will be several, say which by \
-                    [[enrich.agent]], with the address of its session";
-        work.remark(&setting, Verdict::NotNeeded, text);
+    if work.daemon != Daemon::Pmacctd && exporters(work).len() > 1 {
+        let text = "it has rows for several routers, and pathflow runs on one of them: say by [[enrich.agent]] which \
+                    peer's routes count, or the first peer that has a route does";
+        work.remark(&setting, Verdict::NotHonoured, text);
         return Ok(());
     }
-    if !peers.is_empty() {
-        let text = "peers are known by the address of their session here, and not by their BGP identifier: if bgp_ip \
-                    is an identifier, put the address into [[enrich.agent]]";
-        work.remark(&setting, Verdict::Differs, text);
-    }
-    for (_, peer, condition) in rules {
+    for (peer, condition) in rules {
         let agent = work.document.array_table("enrich.agent", Some(&setting.origin));
         work.document.set(agent, "peer", peer.to_string(), Some(&setting.origin));
         if let Some(version) = condition.ip_version {
