@@ -17,6 +17,7 @@ pub mod enrich;
 pub mod error;
 pub mod ethtool;
 pub mod export;
+pub mod file_name;
 pub mod host;
 pub mod http;
 pub mod interfaces;

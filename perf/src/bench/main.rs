@@ -10,6 +10,7 @@ mod exporter;
 mod families;
 mod file;
 mod final_report;
+mod json;
 mod kernel;
 mod latency;
 mod link;
@@ -76,6 +77,8 @@ enum Measurement {
     Merge,
     /// Flow records and samples encoded
     Encode,
+    /// Rows of an aggregate as JSON
+    Json,
     /// Flow records encoded and sent, over UDP, TCP and TLS
     Send,
     /// pathflow beside other exporters, from a veth pair to a collector
@@ -148,6 +151,10 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
             let _stay = stay()?;
             encode::run(common, report)
         }
+        Measurement::Json => {
+            let _stay = stay()?;
+            json::run(common, report)
+        }
         Measurement::Send => {
             let _stay = stay()?;
             send::run(common, report)
@@ -177,6 +184,7 @@ fn all(pathflow: Option<&Path>, common: &Common, report: &mut Report) -> Result<
         Measurement::Drain,
         Measurement::Merge,
         Measurement::Encode,
+        Measurement::Json,
         Measurement::Send,
         Measurement::EndToEnd(endtoend::Options {
             pathflow: pathflow.clone(),

@@ -10,6 +10,7 @@ pub mod encode;
 mod intern;
 mod key;
 mod observed;
+mod output;
 mod primitive;
 mod purge;
 mod selection;
@@ -20,6 +21,10 @@ mod value;
 pub use aggregation::{Aggregation, Spread};
 pub use bins::Bins;
 pub use observed::Observed;
+pub use output::{
+    FileOutput, FileSettings, FileTable, OutputSettingsError, RowOutput, StdoutOutput, StdoutSettings,
+    StdoutTable,
+};
 pub use primitive::{Key, Primitive, PrimitiveError};
 pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
 pub use selection::{LabelCondition, Selection, TagCondition};

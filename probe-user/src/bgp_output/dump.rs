@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -21,6 +21,7 @@ use super::file_name::FileNamePattern;
 use super::json::{Event, Lines, PeerName, RouteLine};
 use super::origin::Origins;
 use crate::error::RunError;
+use crate::file_name::{replace_link, with_suffix};
 use crate::pipeline::spawn;
 
 /// How often a table may be dumped.
@@ -227,14 +228,7 @@ impl Dumper {
     fn link(&self, path: &Path, at: &Zoned, peer: PeerName) {
         let Some(latest) = &self.settings.latest else { return };
         let link = latest.path(at, peer);
-        let part = with_suffix(&link, ".part");
-        // One may be left of a run that was killed.
-        let _ = fs::remove_file(&part);
-        let target = fs::canonicalize(path);
-        let linked = target
-            .and_then(|target| std::os::unix::fs::symlink(target, &part))
-            .and_then(|()| fs::rename(&part, &link));
-        if let Err(error) = linked {
+        if let Err(error) = replace_link(path, &link) {
             warn!("BGP table dump: {}: {error}", link.display());
         }
     }
@@ -242,12 +236,6 @@ impl Dumper {
 
 fn peer_name(peer: &PeerStatus) -> PeerName {
     PeerName { address: peer.address, port: peer.remote.map(|remote| remote.port()) }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// The next multiple of `interval` after midnight, in the zone of `now`.

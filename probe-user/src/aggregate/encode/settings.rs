@@ -67,7 +67,7 @@ pub struct FormatTable {
 }
 
 /// How values are written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EncodeSettings {
     /// Names, order and types of JSON.
     pub style: Style,
