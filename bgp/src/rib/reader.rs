@@ -108,7 +108,8 @@ impl RibView<'_> {
     /// Identifier it is.
     pub fn peers_at(&self, address: IpAddr) -> impl Iterator<Item = PeerId> {
         let is_at = move |peer: &&PeerView| peer.identity.address == address;
-        let is_named = move |peer: &&PeerView| !is_at(peer) && peer.identifier.map(IpAddr::V4) == Some(address);
+        let is_named =
+            move |peer: &&PeerView| !is_at(peer) && peer.identifier.map(IpAddr::V4) == Some(address);
         self.peers.iter().filter(is_at).chain(self.peers.iter().filter(is_named)).map(|peer| peer.id)
     }
 

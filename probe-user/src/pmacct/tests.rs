@@ -8,7 +8,8 @@ use super::*;
 use crate::config::Overrides;
 
 /// Where the documents have their maps.
-const PLACES: [&str; 4] = ["/etc/pmacct/", "/opt/pmacct-1.7.2/", "/home/maoke/pmacct_work/maps/", "/path/to/"];
+const PLACES: [&str; 4] =
+    ["/etc/pmacct/", "/opt/pmacct-1.7.2/", "/home/maoke/pmacct_work/maps/", "/path/to/"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pmacct")
@@ -19,7 +20,8 @@ struct Copy(PathBuf);
 
 impl Copy {
     fn new(document: &str, test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("pathflow-import-{}-{test}-{document}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("pathflow-import-{}-{test}-{document}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         let copy = Self(path);
         for entry in fs::read_dir(folder().join(document)).unwrap() {
@@ -96,7 +98,8 @@ fn what_is_printed_is_a_right_configuration_and_the_same_that_runs() {
         assert_eq!(read, imported.raw, "{document}/{name}");
         // Names of hosts are not looked up here.
         if !imported.toml().contains("fqdn") {
-            config::Config::resolve(read, Overrides::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+            config::Config::resolve(read, Overrides::default())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }
 }
@@ -138,7 +141,7 @@ fn value(key: &str, folder: &Path) -> String {
         "pcap_interfaces_map" => file("interfaces.map", "ifname=eth0 ifindex=10\n"),
         "pre_tag_map" => file("pretag.map", "set_tag=1\n"),
         "bgp_agent_map" => file("agent.map", "bgp_ip=192.0.2.1 ip=0.0.0.0/0\n"),
-        "bgp_peer_src_as_map" => file("peers.map", "set_tag=64500 in=10\n"),
+        "bgp_peer_src_as_map" => file("peers.map", "set_tag=64500 filter='ether src 02:00:5e:00:53:01'\n"),
         "bgp_daemon_allow_file" => file("allow.map", "192.0.2.0/24\n"),
         "kafka_config_file" => file("librdkafka.conf", "global, linger.ms, 50\n"),
         "bgp_peer_src_as_type" | "bgp_src_as_path_type" | "bgp_src_roa_type" => "bgp".into(),
@@ -150,9 +153,12 @@ fn value(key: &str, folder: &Path) -> String {
         "bgp_daemon_as" => "64500".into(),
         key if key.ends_with("_as") || key.ends_with("_as_new") || key.ends_with("_net") => "bgp".into(),
         key if key.ends_with("_ip") || key.ends_with("ip") || key.ends_with("_id") => "192.0.2.1".into(),
-        "daemonize" | "debug" | "networks_file_no_lpm" | "bgp_daemon" | "print_output_file_append" | "bmp_daemon" => {
-            "true".into()
-        }
+        "daemonize"
+        | "debug"
+        | "networks_file_no_lpm"
+        | "bgp_daemon"
+        | "print_output_file_append"
+        | "bmp_daemon" => "true".into(),
         _ => "1".into(),
     }
 }
@@ -172,7 +178,8 @@ fn every_key_of_the_documents_becomes_something_or_is_remarked_on() {
             ("print_output_file", "/tmp/rows".to_owned()),
             ("bgp_table_dump_file", "/tmp/dump".to_owned()),
         ];
-        let base = base.iter().filter(|(other, _)| *other != name && !name.starts_with("bgp_table_dump_kafka"));
+        let base =
+            base.iter().filter(|(other, _)| *other != name && !name.starts_with("bgp_table_dump_kafka"));
         let mut text: String = base.map(|(key, value)| format!("{key}: {value}\n")).collect();
         let line = text.lines().count() + 1;
         text += &format!("{key}: {}\n", value(key, &folder));

@@ -1,5 +1,6 @@
 //! AS numbers, networks, tags and whose routes count: `[enrich]`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -70,11 +71,19 @@ fn method(work: &mut Translation<'_>, key: &str) -> Option<(Setting, &'static st
             "bgp"
         }
         "netflow" | "sflow" => {
-            work.remark(&setting, Verdict::Differs, "there is no flow to take it from; it is that of the longest match");
+            work.remark(
+                &setting,
+                Verdict::Differs,
+                "there is no flow to take it from; it is that of the longest match",
+            );
             "longest"
         }
         "mask" | "igp" | "bgp-ls" => {
-            work.remark(&setting, Verdict::NotHonoured, "it can be bgp, file or longest; the longest match counts");
+            work.remark(
+                &setting,
+                Verdict::NotHonoured,
+                "it can be bgp, file or longest; the longest match counts",
+            );
             "longest"
         }
         _ => {
@@ -144,17 +153,33 @@ fn attributes(work: &mut Translation<'_>) {
         let origin = line.into();
         work.document.set(enrich, "skip_confederation", false, Some(&origin));
     }
-    for name in ["peer_src_as", "src_as_path", "src_std_comm", "src_ext_comm", "src_lrg_comm", "src_local_pref", "src_med", "src_roa"] {
+    for name in [
+        "peer_src_as",
+        "src_as_path",
+        "src_std_comm",
+        "src_ext_comm",
+        "src_lrg_comm",
+        "src_local_pref",
+        "src_med",
+        "src_roa",
+    ] {
         let Some(setting) = work.global(&format!("bgp_{name}_type")) else { continue };
         match setting.value.to_lowercase().as_str() {
-            "bgp" => work.remark(&setting, Verdict::NotNeeded, "not needed: it is always known if there is a route"),
+            "bgp" => work.remark(
+                &setting,
+                Verdict::NotNeeded,
+                "not needed: it is always known if there is a route",
+            ),
             "map" if name == "peer_src_as" => {}
             "map" => work.remark(&setting, Verdict::NotHonoured, "it is that of the route to the source"),
             _ => work.remark(&setting, Verdict::Differs, "it is that of the route to the source"),
         }
     }
     for key in ["bgp_follow_default", "bgp_follow_nexthop", "bgp_follow_nexthop_external"] {
-        work.refuse(key, "routes of one peer do not lead to those of another; have each router send its full table");
+        work.refuse(
+            key,
+            "routes of one peer do not lead to those of another; have each router send its full table",
+        );
     }
     for key in ["bgp_src_local_pref_map", "bgp_src_med_map", "bgp_peer_dst_ip_map", "bgp_link_bandwidth"] {
         work.refuse(key, "it is left out");
@@ -165,8 +190,11 @@ fn attributes(work: &mut Translation<'_>) {
 pub(super) fn exporters(work: &Translation<'_>) -> Vec<IpAddr> {
     let Some(line) = work.configuration.global("bgp_agent_map") else { return Vec::new() };
     let rows = maps::rows(Path::new(&line.value)).unwrap_or_default();
-    let mut exporters: Vec<IpAddr> =
-        rows.iter().filter_map(|row| exporter(row)?.parse().ok()).filter(|ip: &IpAddr| !ip.is_unspecified()).collect();
+    let mut exporters: Vec<IpAddr> = rows
+        .iter()
+        .filter_map(|row| exporter(row)?.parse().ok())
+        .filter(|ip: &IpAddr| !ip.is_unspecified())
+        .collect();
     exporters.sort_unstable();
     exporters.dedup();
     exporters
@@ -265,6 +293,11 @@ fn peer_sources(work: &mut Translation<'_>) -> Result<(), ImportError> {
         Some(line) => InterfacesMap::read(Path::new(&line.value)).unwrap_or_default(),
         None => InterfacesMap::default(),
     };
+    let routers: BTreeSet<&str> = rows.iter().filter_map(exporter).collect();
+    if routers.len() > 1 {
+        let text = "its rows are of several routers, and all of them count: leave those of this router";
+        work.remark(&setting, Verdict::Differs, text);
+    }
     for row in &rows {
         peer_source(work, &setting, &file, row, &numbers);
     }
