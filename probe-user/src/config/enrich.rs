@@ -12,7 +12,7 @@ use super::{between, invalid};
 use crate::capture::FilterSet;
 use crate::enrich::tags::Row;
 use crate::enrich::{
-    AgentRule, EnrichSettings, Methods, Networks, Pattern, PeerSourceRule, RouteSettings, TagMap,
+    AgentRule, EnrichSettings, Methods, Networks, Pattern, PeerSourceRule, RouteSettings, TagMap, TagMapError,
 };
 use crate::export::IpVersion;
 use crate::interfaces::{MacAddressError, NamePattern, PatternError};
@@ -56,6 +56,9 @@ pub(super) fn settings(
     })
 }
 
+/// What the places of rules begin with that are tables.
+const TABLES: &str = "enrich.tag[";
+
 /// The rules of the file, and behind them those of the tables.
 fn tags(raw: &Enrich, agents: Vec<IpAddr>, filters: &mut FilterSet) -> Result<TagMap, ConfigError> {
     let mut tags = TagMap::new(agents);
@@ -63,15 +66,17 @@ fn tags(raw: &Enrich, agents: Vec<IpAddr>, filters: &mut FilterSet) -> Result<Ta
         tags.read(Path::new(&raw.tag_map))?;
     }
     for (number, table) in raw.tag.iter().enumerate() {
-        let place = format!("enrich.tag[{number}]");
+        let place = format!("{TABLES}{number}]");
         let pairs: Vec<(&str, String)> =
             table.iter().map(|(key, value)| (key.as_str(), value.to_string())).collect();
         let row = Row::new(place.clone(), pairs.iter().map(|(key, value)| (*key, value.as_str())))
             .map_err(|error| invalid(format!("{place}.{}", error.key), &error.value, error.reason))?;
         tags.push(row).map_err(|reason| invalid(place, &"", reason))?;
     }
-    tags.resolve()?;
-    tags.bind(filters)?;
+    tags.resolve().and_then(|()| tags.bind(filters)).map_err(|error| match error {
+        TagMapError::Row { place, reason } if place.starts_with(TABLES) => invalid(place, &"rule", reason),
+        error => error.into(),
+    })?;
     Ok(tags)
 }
 

@@ -11,6 +11,7 @@
 //! - [`kernel`]: the XDP program, run by the kernel over the same frames, gives the same flows (needs root);
 //! - [`filter`] and [`filter_programs`]: filters choose what tcpdump chooses, in the kernel and on the host
 //!   (need root and tcpdump);
+//! - [`tags`]: tags and labels are those of pmacctd (needs pmacctd);
 //! - [`totals`] and [`keys`]: packets, octets and the fields of keys equal those that tshark sees;
 //! - [`families`]: the kernel's counts of each kind of labels, sessions, fragments and tunnels are tshark's;
 //! - [`tc`]: what the tc programs know of packets beside their octets (needs root);
@@ -39,6 +40,8 @@ mod own;
 mod pipeline;
 mod replay;
 mod scratch;
+#[cfg(test)]
+mod tags;
 mod tc;
 mod totals;
 mod tshark;

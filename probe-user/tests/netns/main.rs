@@ -75,4 +75,6 @@ mod standard_output;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tags;
+#[cfg(test)]
 mod vlan;

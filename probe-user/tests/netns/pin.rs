@@ -303,6 +303,37 @@ fn an_upgrade_with_other_sizes_and_another_filter_under_traffic_loses_nothing() 
     assert_eq!((collected.packets(), collected.octets()), (traffic.packets, traffic.octets()));
 }
 
+/// The number of a filter means another one in the next run.
+#[test]
+fn filters_of_one_run_say_nothing_in_the_next() {
+    let pinned = Pinned::new();
+    let nfcapd = Nfcapd::start(&pinned.0, COLLECTOR_IPV4);
+    let start = |filter: &str| {
+        let builder = ProbeBuilder::new(pinned.router()).json().argument("--idle-timeout", "300ms");
+        let export = format!("[export]\ncollectors = [\"{COLLECTOR_IPV4}\"]\nfilter = \"{filter}\"\n");
+        super::pin::pinned(builder, &export)
+    };
+    let packets = |ended: &Ended| json::sum(&json::flows(&ended.output), "packet_delta_count");
+    let received = |probe: &Probe<'_>, packets: u64| {
+        probe.wait_until("packets are received", |metrics| {
+            metrics.total("pathflow_received_packets_total") == packets
+        });
+    };
+    // Counted by the kernel alone, as packets that the first filter matches.
+    kill(start("udp"));
+    send(&pinned.0, 200);
+    let probe = start("tcp");
+    received(&probe, 200);
+    assert_eq!(packets(&probe.terminate()), 200);
+    send(&pinned.0, 30);
+    let probe = start("udp");
+    received(&probe, 30);
+    send(&pinned.0, 50);
+    received(&probe, 80);
+    assert_eq!(packets(&probe.terminate()), 80);
+    assert_eq!(nfcapd.stop(&pinned.0).packets(), 50);
+}
+
 #[test]
 fn links_of_both_directions_are_taken_over_and_an_unwanted_one_is_detached() {
     let pinned = Pinned::new();
