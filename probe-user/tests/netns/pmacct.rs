@@ -101,7 +101,8 @@ fn the_router_articles_configuration_has_the_sums_of_pmacctd() {
 
     let rows = directory.file("rows.json");
     let print = format!(
-        "plugins: print[rows]\nprint_output[rows]: json\nprint_output_file[rows]: {}\nprint_refresh_time: 600\n",
+        "plugins: print[rows]\nprint_output[rows]: json\nprint_output_file[rows]: {}\nprint_refresh_time: 1\n\
+         print_output_file_append: true\n",
         rows.display()
     );
     let file = directory.file("pmacctd.conf");
@@ -135,11 +136,15 @@ fn the_router_articles_configuration_has_the_sums_of_pmacctd() {
     let said = probe.errors();
     let ended = probe.terminate();
     ended.report.assert_balanced();
+    // It crashes when it is told to end with BGP sessions, before it has written everything.
+    let rows = || printed(&fs::read_to_string(&rows).unwrap_or_default());
+    let packets = || rows().values().map(|sum| sum.0).sum::<u64>();
+    wait_for("rows of pmacctd", || pmacctd.errors(), || (packets() >= 110).then_some(()));
     pmacctd.signal(Signal::INT);
     pmacctd.wait();
 
     let by_pathflow = exported(&ended.output);
-    let by_pmacctd = printed(&fs::read_to_string(&rows).unwrap_or_default());
+    let by_pmacctd = rows();
     assert_eq!(by_pathflow, by_pmacctd, "{}", pmacctd.errors());
     // What follows from the test: each packet came in at one interface and went out at the other.
     let label = "bdr1.neptunenetworks.org".to_owned();
