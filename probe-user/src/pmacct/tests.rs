@@ -72,10 +72,10 @@ fn every_document_becomes_what_was_written_down_for_it() {
     let mut faults = Vec::new();
     for (document, name) in documents {
         let copy = Copy::new(&document, "golden");
-        let actual = match import(&copy.0.join(&name)) {
-            Ok(imported) => copy.here(&imported.toml()),
-            Err(error) => copy.here(&error.to_string()),
-        };
+        let file = copy.0.join(&name);
+        let configuration = Configuration::parse(&file, &fs::read_to_string(&file).unwrap()).unwrap();
+        let (translated, remarks) = translate::translate(&configuration).unwrap();
+        let actual = copy.here(&toml(&file, &translated, &remarks));
         let expected = folder().join(&document).join(name.replace(".conf", ".toml"));
         if fs::read_to_string(&expected).ok().as_deref() != Some(&actual) {
             faults.push(format!("=== {}\n{actual}", expected.display()));
@@ -93,11 +93,11 @@ fn what_is_printed_is_a_right_configuration_and_the_same_that_runs() {
         let copy = Copy::new(&document, "check");
         let imported = copy.import(&name);
         let file = copy.0.join("pathflow.toml");
-        fs::write(&file, imported.toml()).unwrap();
+        fs::write(&file, &imported.toml).unwrap();
         let read = config::read(&file).unwrap_or_else(|error| panic!("{document}/{name}: {error}"));
         assert_eq!(read, imported.raw, "{document}/{name}");
         // Names of hosts are not looked up here.
-        if !imported.toml().contains("fqdn") {
+        if !imported.toml.contains("fqdn") {
             config::Config::resolve(read, Overrides::default())
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
         }
