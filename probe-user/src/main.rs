@@ -95,7 +95,7 @@ fn check(file: Option<&Path>, pmacct_config: Option<&Path>) -> anyhow::Result<Ex
 fn import(file: &Path, directory: Option<&Path>) -> anyhow::Result<ExitCode> {
     let imported = pmacct::import(file)?;
     remark(&imported);
-    let text = imported.toml();
+    let text = &imported.toml;
     match directory {
         None => io::stdout().write_all(text.as_bytes()).context("standard output")?,
         Some(directory) => {

@@ -21,7 +21,7 @@ mod update;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::BitXor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -75,6 +75,8 @@ pub struct Rib {
 #[derive(Debug)]
 struct Peer {
     identity: Arc<PeerIdentity>,
+    /// The BGP Identifier that it told last.
+    identifier: Option<Ipv4Addr>,
     /// At the places of [`Family::ALL`].
     families: [Option<Box<AdjRibIn>>; Family::ALL.len()],
     lookups: Option<PeerLookups>,
@@ -149,6 +151,7 @@ impl Rib {
         self.next_peer += 1;
         let peer = Peer {
             identity: Arc::new(identity),
+            identifier: None,
             families: std::array::from_fn(|_| None),
             lookups: lookups.map(PeerLookups::new),
             end_of_rib: Arc::default(),
@@ -156,6 +159,14 @@ impl Rib {
         self.peers.insert(id, peer);
         self.show_peers();
         id
+    }
+
+    /// Notes the BGP Identifier of a peer (RFC 4271, section 4.2), by which readers find it as well.
+    pub fn set_identifier(&mut self, peer: PeerId, identifier: Ipv4Addr) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if entry.identifier.replace(identifier) != Some(identifier) {
+            self.show_peers();
+        }
     }
 
     /// Forgets a peer. Readers do not see it any more at once; its memory comes back in [`Self::work`].
@@ -197,6 +208,7 @@ impl Rib {
         let view = |(id, peer): (&PeerId, &Peer)| PeerView {
             id: *id,
             identity: Arc::clone(&peer.identity),
+            identifier: peer.identifier,
             tables: peer.lookups.as_ref().map(PeerLookups::tables),
             end_of_rib: Arc::clone(&peer.end_of_rib),
         };

@@ -42,6 +42,7 @@ impl Shared {
 pub(super) struct PeerView {
     pub(super) id: PeerId,
     pub(super) identity: Arc<PeerIdentity>,
+    pub(super) identifier: Option<Ipv4Addr>,
     pub(super) tables: Option<Tables>,
     /// A bit for each family.
     pub(super) end_of_rib: Arc<AtomicU8>,
@@ -103,9 +104,13 @@ impl RibView<'_> {
         self.peers.iter().find(|peer| *peer.identity.name == *name).map(|peer| peer.id)
     }
 
-    /// Numbers of the peers with this address (one session, or several BMP tables).
+    /// Numbers of the peers with this address (one session, or several BMP tables), and after them of those whose BGP
+    /// Identifier it is.
     pub fn peers_at(&self, address: IpAddr) -> impl Iterator<Item = PeerId> {
-        self.peers.iter().filter(move |peer| peer.identity.address == address).map(|peer| peer.id)
+        let is_at = move |peer: &&PeerView| peer.identity.address == address;
+        let is_named =
+            move |peer: &&PeerView| !is_at(peer) && peer.identifier.map(IpAddr::V4) == Some(address);
+        self.peers.iter().filter(is_at).chain(self.peers.iter().filter(is_named)).map(|peer| peer.id)
     }
 
     /// All peers.

@@ -96,7 +96,13 @@ impl Configuration {
             };
             let lower = key.to_lowercase();
             let written = name.as_ref().map_or_else(|| lower.clone(), |name| format!("{lower}[{name}]"));
-            lines.push(Line { number, key: canonical(&lower), written, name, value: value.trim().to_owned() });
+            lines.push(Line {
+                number,
+                key: canonical(&lower),
+                written,
+                name,
+                value: value.trim().to_owned(),
+            });
         }
         Ok(Self { file: file.to_owned(), lines })
     }
@@ -265,8 +271,10 @@ mod tests {
         assert_eq!((of("a"), of("b"), of("c")), ("csv".into(), "formatted".into(), "csv".into()));
         let mut remarks = Remarks::default();
         configuration.remark_overridden(&mut remarks);
-        let remarks: Vec<String> = remarks.sorted(&configuration.file).iter().map(ToString::to_string).collect();
-        let expected = "pmacctd.conf:1: print_output[a]: it does not count: line 2, for all plugins, comes later";
+        let remarks: Vec<String> =
+            remarks.sorted(&configuration.file).iter().map(ToString::to_string).collect();
+        let expected =
+            "pmacctd.conf:1: print_output[a]: it does not count: line 2, for all plugins, comes later";
         assert_eq!(remarks, [expected]);
     }
 

@@ -147,7 +147,9 @@ fn from(origin: Option<&Origin>) -> String {
 #[must_use]
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
-    ["password", "passwd", "secret", ".pem", "token", "oauthbearer.config", "jaas"].iter().any(|word| name.contains(word))
+    ["password", "passwd", "secret", ".pem", "token", "oauthbearer.config", "jaas"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 #[cfg(test)]

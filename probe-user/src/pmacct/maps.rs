@@ -48,8 +48,7 @@ pub(super) fn rows(file: &Path) -> Result<Vec<Row>, MapError> {
     lines(file)?
         .into_iter()
         .map(|(line, text)| {
-            let pairs =
-                pairs(&text).map_err(|reason| MapError { file: file.to_owned(), line, reason })?;
+            let pairs = pairs(&text).map_err(|reason| MapError { file: file.to_owned(), line, reason })?;
             Ok(Row { line, pairs })
         })
         .collect()
@@ -141,10 +140,12 @@ mod tests {
             Ok(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
         };
         let row = "bgp_ip=192.0.2.1\tip=0.0.0.0/0   filter='ip6 or (vlan and ip6)'";
-        let with_filter =
-            [("bgp_ip", "192.0.2.1"), ("ip", "0.0.0.0/0"), ("filter", "ip6 or (vlan and ip6)")];
+        let with_filter = [("bgp_ip", "192.0.2.1"), ("ip", "0.0.0.0/0"), ("filter", "ip6 or (vlan and ip6)")];
         assert_eq!(pairs(row), expected(&with_filter));
-        assert_eq!(pairs("filter=\"net 0.0.0.0/0\" jeq=a"), expected(&[("filter", "net 0.0.0.0/0"), ("jeq", "a")]));
+        assert_eq!(
+            pairs("filter=\"net 0.0.0.0/0\" jeq=a"),
+            expected(&[("filter", "net 0.0.0.0/0"), ("jeq", "a")])
+        );
         assert_eq!(pairs("ip=1 what"), Err("\"what\" is not KEY=VALUE".to_owned()));
         assert_eq!(pairs("a b=1"), Err("\"a b\" is not a key".to_owned()));
         assert_eq!(pairs("filter='net"), Err("the quote after filter is not closed".to_owned()));

@@ -62,10 +62,10 @@ pub struct Imported {
     pub raw: Raw,
     /// What the operator should know, by line.
     pub remarks: Vec<Remark>,
-    /// Whether the document holds passwords or the like.
+    /// Whether the TOML holds passwords or the like.
     pub has_secrets: bool,
-    document: String,
-    file: PathBuf,
+    /// The configuration as TOML, with the remarks at its head.
+    pub toml: String,
 }
 
 /// Reads `file` and the maps it names, and checks what it makes of them.
@@ -77,22 +77,21 @@ pub fn import(file: &Path) -> Result<Imported, ImportError> {
         .map_err(|error| ImportError::Read { file: file.to_owned(), reason: error.to_string() })?;
     let configuration = Configuration::parse(file, &text)?;
     let (document, remarks) = translate::translate(&configuration)?;
-    let text = document.text();
-    let raw = config::parse(file, &text).map_err(|error| fault(file, &document, error))?;
-    Ok(Imported { raw, remarks, has_secrets: document.has_secrets(), document: text, file: file.to_owned() })
+    let raw = config::parse(file, &document.text()).map_err(|error| fault(file, &document, error))?;
+    let toml = toml(file, &document, &remarks);
+    Ok(Imported { raw, remarks, has_secrets: document.has_secrets(), toml })
+}
+
+/// The document, with the remarks at its head.
+fn toml(file: &Path, document: &Document, remarks: &[Remark]) -> String {
+    let mut text = format!("# From {} by `pathflow import`.\n", file.display());
+    for remark in remarks {
+        let _ = writeln!(text, "# {remark}");
+    }
+    text + &document.text()
 }
 
 impl Imported {
-    /// The configuration as TOML, with the remarks at its head.
-    #[must_use]
-    pub fn toml(&self) -> String {
-        let mut text = format!("# From {} by `pathflow import`.\n", self.file.display());
-        for remark in &self.remarks {
-            let _ = writeln!(text, "# {remark}");
-        }
-        text + &self.document
-    }
-
     /// The remarks on what differs or cannot be done.
     pub fn warnings(&self) -> impl Iterator<Item = &Remark> {
         self.remarks.iter().filter(|remark| remark.verdict != Verdict::NotNeeded)

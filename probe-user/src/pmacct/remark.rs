@@ -49,8 +49,7 @@ pub struct Remarks(Vec<Remark>);
 impl Remarks {
     /// Adds one, unless it was made before.
     pub fn add(&mut self, file: &Path, line: usize, key: &str, verdict: Verdict, text: impl Into<String>) {
-        let remark =
-            Remark { file: file.to_owned(), line, key: key.to_owned(), verdict, text: text.into() };
+        let remark = Remark { file: file.to_owned(), line, key: key.to_owned(), verdict, text: text.into() };
         if !self.0.contains(&remark) {
             self.0.push(remark);
         }

@@ -59,6 +59,8 @@ mod path_mtu;
 #[cfg(test)]
 mod pin;
 #[cfg(test)]
+mod pmacct;
+#[cfg(test)]
 mod queues;
 #[cfg(test)]
 mod refusals;

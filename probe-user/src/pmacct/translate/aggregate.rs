@@ -25,7 +25,8 @@ pub(super) fn begin(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) -
 
 fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
     let Some(setting) = work.of_plugin(plugin, "aggregate") else {
-        let text = format!("{}: nothing is said of what to aggregate by; pmacctd takes {DEFAULT_KEY}", plugin.name);
+        let text =
+            format!("{}: nothing is said of what to aggregate by; pmacctd takes {DEFAULT_KEY}", plugin.name);
         work.whole(text);
         work.document.set(table, "key", vec![DEFAULT_KEY], None);
         return;
@@ -98,7 +99,11 @@ fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
     for key in ["post_tag", "post_tag2"] {
         work.refuse_of(plugin, key, "give the tag in the pre_tag_map");
     }
-    work.refuse_of(plugin, "aggregate_primitives", "primitives of your own are not possible; those in it are left out");
+    work.refuse_of(
+        plugin,
+        "aggregate_primitives",
+        "primitives of your own are not possible; those in it are left out",
+    );
 }
 
 /// The plugin's `aggregate_filter`: of several, one has to be true.
@@ -136,7 +141,8 @@ fn time(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str, table: TableI
         let unit = if is_seconds { "s" } else { "" };
         work.document.set(table, "history", format!("{}{unit}", setting.value), Some(&setting.origin));
     }
-    let of_bins = ["history_roundoff", "history_offset"].map(|name| (name, work.of_plugin(plugin, &key(name))));
+    let of_bins =
+        ["history_roundoff", "history_offset"].map(|name| (name, work.of_plugin(plugin, &key(name))));
     for (name, setting) in of_bins {
         let Some(setting) = setting else { continue };
         if history.is_none() {
@@ -187,7 +193,11 @@ pub(super) fn format(work: &mut Translation<'_>, plugin: &Plugin, table: TableId
 fn limits(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) {
     for name in ["cache_entries", "max_writers"] {
         if let Some(setting) = work.of_plugin(plugin, &format!("{prefix}_{name}")) {
-            work.remark(&setting, Verdict::NotNeeded, "not needed: tables grow up to max_entries of the aggregate");
+            work.remark(
+                &setting,
+                Verdict::NotNeeded,
+                "not needed: tables grow up to max_entries of the aggregate",
+            );
         }
     }
     for name in ["trigger_exec", "preprocess_type"] {
@@ -198,12 +208,18 @@ fn limits(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) {
 fn preprocess(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str, table: TableId) {
     let Some(setting) = work.of_plugin(plugin, &format!("{prefix}_preprocess")) else { return };
     for condition in setting.list() {
-        let (name, value) = condition.split_once('=').map_or((condition.as_str(), ""), |(name, value)| (name.trim(), value.trim()));
+        let (name, value) = condition
+            .split_once('=')
+            .map_or((condition.as_str(), ""), |(name, value)| (name.trim(), value.trim()));
         let key = match name {
             "minp" => "min_packets",
             "minb" => "min_octets",
             _ => {
-                work.remark(&setting, Verdict::NotHonoured, format!("{name} is left out; there are minp and minb"));
+                work.remark(
+                    &setting,
+                    Verdict::NotHonoured,
+                    format!("{name} is left out; there are minp and minb"),
+                );
                 continue;
             }
         };

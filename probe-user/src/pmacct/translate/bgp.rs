@@ -28,7 +28,8 @@ pub(super) fn translate(work: &mut Translation<'_>) -> Result<(), ImportError> {
     if !is_wanted {
         let has_keys = |key: &str| key.starts_with("bgp_daemon_") || key.starts_with("bgp_table_dump_");
         if let Some(line) = work.configuration.lines.iter().find(|line| has_keys(&line.key)) {
-            let text = "without bgp_daemon: true there is no BGP, and this and what belongs to it is left out";
+            let text =
+                "without bgp_daemon: true there is no BGP, and this and what belongs to it is left out";
             work.remark_at(&line.into(), Verdict::NotHonoured, text);
         }
         for (line, used) in work.configuration.lines.iter().zip(&mut work.used) {
@@ -39,7 +40,10 @@ pub(super) fn translate(work: &mut Translation<'_>) -> Result<(), ImportError> {
     let bgp = work.document.table("bgp");
     let address = work.global("bgp_daemon_ip");
     let port = work.global_number("bgp_daemon_port");
-    let listen = listen(address.as_ref().map(|setting| setting.value.as_str()), port.as_ref().map_or(PORT, |port| port.1));
+    let listen = listen(
+        address.as_ref().map(|setting| setting.value.as_str()),
+        port.as_ref().map_or(PORT, |port| port.1),
+    );
     let origin = address.as_ref().or(port.as_ref().map(|port| &port.0)).map(|setting| &setting.origin);
     work.document.set(bgp, "listen", listen, origin);
     if let Some(setting) = work.global("bgp_daemon_id") {
@@ -78,10 +82,13 @@ fn peers(work: &mut Translation<'_>) -> Result<(), ImportError> {
     }
     match work.global("bgp_daemon_allow_file") {
         Some(setting) => {
-            let allowed =
-                maps::networks(Path::new(&setting.value)).map_err(|error| work.map_fault(&setting, &error))?;
+            let allowed = maps::networks(Path::new(&setting.value))
+                .map_err(|error| work.map_fault(&setting, &error))?;
             if allowed.is_empty() {
-                return Err(work.line_fault(&setting, "the file is empty, so no peer may connect; use bgp_daemon: false"));
+                return Err(work.line_fault(
+                    &setting,
+                    "the file is empty, so no peer may connect; use bgp_daemon: false",
+                ));
             }
             for (_, network) in allowed {
                 let is_host = network.prefix_len() == network.max_prefix_len();
@@ -169,11 +176,20 @@ fn not_to_files(work: &mut Translation<'_>, prefix: &str) {
 }
 
 fn refusals(work: &mut Translation<'_>) {
-    for key in ["bgp_daemon_lg", "bgp_daemon_lg_ip", "bgp_daemon_lg_port", "bgp_daemon_lg_user", "bgp_daemon_lg_passwd", "bgp_daemon_lg_threads"] {
+    for key in [
+        "bgp_daemon_lg",
+        "bgp_daemon_lg_ip",
+        "bgp_daemon_lg_port",
+        "bgp_daemon_lg_user",
+        "bgp_daemon_lg_passwd",
+        "bgp_daemon_lg_threads",
+    ] {
         work.refuse(key, "there is no looking glass over ZeroMQ; `pathflow route` and `pathflow peers` answer on this machine");
     }
     work.refuse("bgp_daemon_xconnect_map", "pathflow is no proxy for BGP sessions");
-    for key in ["bgp_daemon_ipprec", "bgp_disable_router_id_check", "bgp_neighbors_file", "bgp_daemon_ipv6_only"] {
+    for key in
+        ["bgp_daemon_ipprec", "bgp_disable_router_id_check", "bgp_neighbors_file", "bgp_daemon_ipv6_only"]
+    {
         work.refuse(key, "it is left out");
     }
 }
@@ -185,11 +201,16 @@ fn bmp(work: &mut Translation<'_>) -> Result<(), ImportError> {
     let port = work.global_number("bmp_daemon_port").map_or(BMP_PORT, |port| port.1);
     let text = address.as_ref().map_or("::", |setting| setting.value.as_str());
     let listen = listen(Some(text), port).concat();
-    work.document.set(bmp, "listen", listen, Some(address.as_ref().map_or(&daemon.origin, |setting| &setting.origin)));
+    work.document.set(
+        bmp,
+        "listen",
+        listen,
+        Some(address.as_ref().map_or(&daemon.origin, |setting| &setting.origin)),
+    );
     let routers = match work.global("bmp_daemon_allow_file") {
         Some(setting) => {
-            let allowed =
-                maps::networks(Path::new(&setting.value)).map_err(|error| work.map_fault(&setting, &error))?;
+            let allowed = maps::networks(Path::new(&setting.value))
+                .map_err(|error| work.map_fault(&setting, &error))?;
             allowed.into_iter().map(|(_, network)| network.to_string()).collect()
         }
         None => EVERYBODY.map(str::to_owned).to_vec(),

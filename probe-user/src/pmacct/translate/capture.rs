@@ -90,7 +90,8 @@ fn interfaces(work: &mut Translation<'_>) -> Result<(), ImportError> {
         work.document.set(capture, "interfaces", vec![PHYSICAL], None);
         return Ok(());
     };
-    let (name, queue) = setting.value.split_once('@').map_or((setting.value.as_str(), ""), |(name, queue)| (name, queue));
+    let (name, queue) =
+        setting.value.split_once('@').map_or((setting.value.as_str(), ""), |(name, queue)| (name, queue));
     if !queue.is_empty() {
         work.remark(&setting, Verdict::Differs, "all queues of the interface are counted, without PF_RING");
     }

@@ -1,5 +1,6 @@
 //! AS numbers, networks, tags and whose routes count: `[enrich]`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -70,11 +71,19 @@ fn method(work: &mut Translation<'_>, key: &str) -> Option<(Setting, &'static st
             "bgp"
         }
         "netflow" | "sflow" => {
-            work.remark(&setting, Verdict::Differs, "there is no flow to take it from; it is that of the longest match");
+            work.remark(
+                &setting,
+                Verdict::Differs,
+                "there is no flow to take it from; it is that of the longest match",
+            );
             "longest"
         }
         "mask" | "igp" | "bgp-ls" => {
-            work.remark(&setting, Verdict::NotHonoured, "it can be bgp, file or longest; the longest match counts");
+            work.remark(
+                &setting,
+                Verdict::NotHonoured,
+                "it can be bgp, file or longest; the longest match counts",
+            );
             "longest"
         }
         _ => {
@@ -144,17 +153,33 @@ fn attributes(work: &mut Translation<'_>) {
         let origin = line.into();
         work.document.set(enrich, "skip_confederation", false, Some(&origin));
     }
-    for name in ["peer_src_as", "src_as_path", "src_std_comm", "src_ext_comm", "src_lrg_comm", "src_local_pref", "src_med", "src_roa"] {
+    for name in [
+        "peer_src_as",
+        "src_as_path",
+        "src_std_comm",
+        "src_ext_comm",
+        "src_lrg_comm",
+        "src_local_pref",
+        "src_med",
+        "src_roa",
+    ] {
         let Some(setting) = work.global(&format!("bgp_{name}_type")) else { continue };
         match setting.value.to_lowercase().as_str() {
-            "bgp" => work.remark(&setting, Verdict::NotNeeded, "not needed: it is always known if there is a route"),
+            "bgp" => work.remark(
+                &setting,
+                Verdict::NotNeeded,
+                "not needed: it is always known if there is a route",
+            ),
             "map" if name == "peer_src_as" => {}
             "map" => work.remark(&setting, Verdict::NotHonoured, "it is that of the route to the source"),
             _ => work.remark(&setting, Verdict::Differs, "it is that of the route to the source"),
         }
     }
     for key in ["bgp_follow_default", "bgp_follow_nexthop", "bgp_follow_nexthop_external"] {
-        work.refuse(key, "routes of one peer do not lead to those of another; have each router send its full table");
+        work.refuse(
+            key,
+            "routes of one peer do not lead to those of another; have each router send its full table",
+        );
     }
     for key in ["bgp_src_local_pref_map", "bgp_src_med_map", "bgp_peer_dst_ip_map", "bgp_link_bandwidth"] {
         work.refuse(key, "it is left out");
@@ -165,8 +190,11 @@ fn attributes(work: &mut Translation<'_>) {
 pub(super) fn exporters(work: &Translation<'_>) -> Vec<IpAddr> {
     let Some(line) = work.configuration.global("bgp_agent_map") else { return Vec::new() };
     let rows = maps::rows(Path::new(&line.value)).unwrap_or_default();
-    let mut exporters: Vec<IpAddr> =
-        rows.iter().filter_map(|row| exporter(row)?.parse().ok()).filter(|ip: &IpAddr| !ip.is_unspecified()).collect();
+    let mut exporters: Vec<IpAddr> = rows
+        .iter()
+        .filter_map(|row| exporter(row)?.parse().ok())
+        .filter(|ip: &IpAddr| !ip.is_unspecified())
+        .collect();
     exporters.sort_unstable();
     exporters.dedup();
     exporters
@@ -184,7 +212,7 @@ fn agents(work: &mut Translation<'_>) -> Result<(), ImportError> {
     let Some(setting) = work.global("bgp_agent_map") else { return Ok(()) };
     let file = PathBuf::from(&setting.value);
     let rows = maps::rows(&file).map_err(|error| work.map_fault(&setting, &error))?;
-    let mut rules: Vec<(usize, IpAddr, Condition)> = Vec::new();
+    let mut rules: Vec<(IpAddr, Condition)> = Vec::new();
     for row in &rows {
         let Some(peer) = row.get("bgp_ip") else {
             work.remark_in(&file, row.line, "", "bgp_ip is missing; the row is left out");
@@ -207,28 +235,20 @@ fn agents(work: &mut Translation<'_>) -> Result<(), ImportError> {
             work.remark_in(&file, row.line, "bgp_port", "sessions are told apart by address only");
         }
         match condition(row.get("filter").unwrap_or_default()) {
-            Some(condition) => rules.push((row.line, peer, condition)),
+            Some(condition) => rules.push((peer, condition)),
             None => {
                 let text = "a row's filter can be ip, ip6, or net NETWORK; the row is left out";
                 work.remark_in(&file, row.line, "filter", text);
             }
         }
     }
-    let peers: std::collections::BTreeSet<IpAddr> = rules.iter().map(|(_, peer, _)| *peer).collect();
-    let is_for_all = rules.iter().any(|(.., condition)| *condition == Condition::default());
-    if peers.len() == 1 && is_for_all {
-        // The address may be the router's identifier, and not that of the session.
-        let text = "all records use the routes of the peer that is there; if there will be several, say which by \
-                    [[enrich.agent]], with the address of its session";
-        work.remark(&setting, Verdict::NotNeeded, text);
+    if work.daemon != Daemon::Pmacctd && exporters(work).len() > 1 {
+        let text = "it has rows for several routers, and pathflow runs on one of them: say by [[enrich.agent]] which \
+                    peer's routes count, or the first peer that has a route does";
+        work.remark(&setting, Verdict::NotHonoured, text);
         return Ok(());
     }
-    if !peers.is_empty() {
-        let text = "peers are known by the address of their session here, and not by their BGP identifier: if bgp_ip \
-                    is an identifier, put the address into [[enrich.agent]]";
-        work.remark(&setting, Verdict::Differs, text);
-    }
-    for (_, peer, condition) in rules {
+    for (peer, condition) in rules {
         let agent = work.document.array_table("enrich.agent", Some(&setting.origin));
         work.document.set(agent, "peer", peer.to_string(), Some(&setting.origin));
         if let Some(version) = condition.ip_version {
@@ -273,6 +293,11 @@ fn peer_sources(work: &mut Translation<'_>) -> Result<(), ImportError> {
         Some(line) => InterfacesMap::read(Path::new(&line.value)).unwrap_or_default(),
         None => InterfacesMap::default(),
     };
+    let routers: BTreeSet<&str> = rows.iter().filter_map(exporter).collect();
+    if routers.len() > 1 {
+        let text = "its rows are of several routers, and all of them count: leave those of this router";
+        work.remark(&setting, Verdict::Differs, text);
+    }
     for row in &rows {
         peer_source(work, &setting, &file, row, &numbers);
     }

@@ -55,7 +55,12 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
         let text = "each message has one record; librdkafka puts messages together on the way (linger.ms)";
         work.remark(&setting, Verdict::Differs, text);
     }
-    for key in ["kafka_avro_schema_registry", "kafka_avro_schema_topic", "kafka_avro_schema_refresh_time", "avro_schema_file"] {
+    for key in [
+        "kafka_avro_schema_registry",
+        "kafka_avro_schema_topic",
+        "kafka_avro_schema_refresh_time",
+        "avro_schema_file",
+    ] {
         work.refuse_of(plugin, key, "messages are JSON; there is no Avro");
     }
     work.refuse_of(plugin, "kafka_topic_rr", "there is one topic; give it more partitions");
@@ -63,19 +68,21 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
 }
 
 fn brokers(work: &mut Translation<'_>, plugin: &Plugin, kafka: TableId) {
-    let port = work.of_plugin(plugin, "kafka_broker_port");
-    let port = port.as_ref().map_or(PORT, |setting| setting.value.as_str());
+    let port_setting = work.of_plugin(plugin, "kafka_broker_port");
+    let port = port_setting.as_ref().map_or(PORT, |setting| setting.value.as_str());
     let host = work.of_plugin(plugin, "kafka_broker_host");
     let brokers: Vec<String> = match &host {
         None => vec![with_port(HOST, port)],
         Some(setting) => setting.list().iter().map(|host| with_port(host, port)).collect(),
     };
-    work.document.set(kafka, "brokers", brokers, host.as_ref().map(|setting| &setting.origin));
+    let origin = host.as_ref().or(port_setting.as_ref()).map(|setting| &setting.origin);
+    work.document.set(kafka, "brokers", brokers, origin);
 }
 
 /// A host of its own may have its port, and IPv6 is in brackets then.
 fn with_port(host: &str, port: &str) -> String {
-    let (scheme, rest) = host.rsplit_once("://").map_or(("", host), |(_, rest)| (host.trim_end_matches(rest), rest));
+    let (scheme, rest) =
+        host.rsplit_once("://").map_or(("", host), |(_, rest)| (host.trim_end_matches(rest), rest));
     if rest.parse::<std::net::Ipv6Addr>().is_ok() {
         return format!("{scheme}[{rest}]:{port}");
     }
@@ -106,8 +113,7 @@ fn partition(work: &mut Translation<'_>, plugin: &Plugin, kafka: TableId) {
 fn properties(work: &mut Translation<'_>, plugin: &Plugin, kafka: TableId) -> Result<(), ImportError> {
     let Some(setting) = work.of_plugin(plugin, "kafka_config_file") else { return Ok(()) };
     let file = PathBuf::from(&setting.value);
-    let properties =
-        maps::properties(Path::new(&file)).map_err(|error| work.map_fault(&setting, &error))?;
+    let properties = maps::properties(Path::new(&file)).map_err(|error| work.map_fault(&setting, &error))?;
     let table = work.document.subtable(kafka, "properties", Some(&setting.origin));
     for property in properties {
         if RESERVED.contains(&property.name.as_str()) {

@@ -46,7 +46,10 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
     ("syslog", "messages go to standard error; a service manager can pass them to syslog"),
     ("nfacctd_*", "pathflow is no collector: it counts the packets of the router that it runs on"),
     ("sfacctd_*", "pathflow is no collector: it counts the packets of the router that it runs on"),
-    ("uacctd_*", "packets are counted by XDP and tc, without NFLOG; name the interfaces in capture.interfaces"),
+    (
+        "uacctd_*",
+        "packets are counted by XDP and tc, without NFLOG; name the interfaces in capture.interfaces",
+    ),
     ("tee_*", "pathflow does not replicate what others export; give [export] several collectors"),
     ("telemetry_*", "pathflow does not collect telemetry"),
     ("isis_*", "there is no IS-IS; next hops are those of the kernel's routing table"),
@@ -71,12 +74,8 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
 ];
 
 /// Keys that only their plugins know.
-const OF_PLUGINS: &[(&str, &str)] = &[
-    ("print_", "print"),
-    ("kafka_", "kafka"),
-    ("nfprobe_", "nfprobe"),
-    ("sfprobe_", "sfprobe"),
-];
+const OF_PLUGINS: &[(&str, &str)] =
+    &[("print_", "print"), ("kafka_", "kafka"), ("nfprobe_", "nfprobe"), ("sfprobe_", "sfprobe")];
 
 pub(super) fn translate(work: &mut Translation<'_>, plugins: &[Plugin]) {
     daemonize(work);
@@ -102,11 +101,11 @@ fn debug(work: &mut Translation<'_>) {
 }
 
 fn judge(work: &mut Translation<'_>, line: &Line, plugins: &[Plugin]) {
-    let (verdict, text) = verdict(work, line, plugins);
+    let (verdict, text) = verdict(line, plugins);
     work.remark_at(&line.into(), verdict, text);
 }
 
-fn verdict(work: &Translation<'_>, line: &Line, plugins: &[Plugin]) -> (Verdict, String) {
+fn verdict(line: &Line, plugins: &[Plugin]) -> (Verdict, String) {
     let find = |table: &'static [(&str, &str)]| table.iter().find(|(pattern, _)| matches(pattern, &line.key));
     if let Some(name) = &line.name
         && !line.is_global()
@@ -122,24 +121,26 @@ fn verdict(work: &Translation<'_>, line: &Line, plugins: &[Plugin]) -> (Verdict,
     }
     if let Some((_, kind)) = OF_PLUGINS.iter().find(|(prefix, _)| line.key.starts_with(prefix)) {
         return match plugins.iter().any(|plugin| plugin.kind == *kind) {
-            true => (Verdict::NotHonoured, unknown(work, line)),
+            true => (Verdict::NotHonoured, unknown(line)),
             false => (Verdict::NotNeeded, format!("not needed: there is no {kind} plugin")),
         };
     }
     match line.key.as_str() {
-        "aggregate_filter" => {
-            (Verdict::NotHonoured, "it is for one plugin, as aggregate_filter[NAME]; pmacct ignores it, too".to_owned())
-        }
+        "aggregate_filter" if line.name.is_none() => (
+            Verdict::NotHonoured,
+            "it is for one plugin, as aggregate_filter[NAME]; pmacct ignores it, too".to_owned(),
+        ),
         key if OF_PLUGIN_ANY.contains(&key) => {
             (Verdict::NotNeeded, "not needed: no plugin is left that it is for".to_owned())
         }
-        _ => (Verdict::NotHonoured, unknown(work, line)),
+        _ => (Verdict::NotHonoured, unknown(line)),
     }
 }
 
 /// Keys of all plugins that write rows or flows.
 const OF_PLUGIN_ANY: &[&str] = &[
     "aggregate",
+    "aggregate_filter",
     "aggregate_primitives",
     "pre_tag_filter",
     "pre_tag2_filter",
@@ -161,7 +162,7 @@ const OF_PLUGIN_ANY: &[&str] = &[
 ];
 
 /// Says so, with the key that was perhaps meant.
-fn unknown(_work: &Translation<'_>, line: &Line) -> String {
+fn unknown(line: &Line) -> String {
     let known = KNOWN.split_whitespace();
     let nearest = known.map(|known| (strsim::damerau_levenshtein(&line.key, known), known)).min();
     match nearest {

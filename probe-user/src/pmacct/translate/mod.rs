@@ -36,9 +36,9 @@ pub(super) fn translate(configuration: &Configuration) -> Result<(Document, Vec<
     for plugin in &plugins {
         work.plugin(plugin)?;
     }
-    let has_output = plugins.iter().any(|plugin| {
-        matches!(plugin.kind.as_str(), "print" | "kafka" | "nfprobe" | "sfprobe")
-    });
+    let has_output = plugins
+        .iter()
+        .any(|plugin| matches!(plugin.kind.as_str(), "print" | "kafka" | "nfprobe" | "sfprobe"));
     if !has_output && work.daemon != Daemon::Pmbgpd {
         work.whole("no plugin is left that writes anything: packets are counted for the metrics only");
     }

@@ -40,7 +40,8 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
         work.document.set(table, "sampling_interval", interval, Some(&setting.origin));
     }
     if let Some((setting, true)) = work.plugin_flag(plugin, "pmacctd_renormalize") {
-        let text = "counts are exported as sampled, with the interval, by which the collector multiplies them";
+        let text =
+            "counts are exported as sampled, with the interval, by which the collector multiplies them";
         work.remark(&setting, Verdict::Differs, text);
     }
     fields(work, plugin, table, is_ipfix);
@@ -96,14 +97,19 @@ fn fields(work: &mut Translation<'_>, plugin: &Plugin, table: TableId, is_ipfix:
     {
         fields.push("bgp");
     }
-    if is_ipfix && has(&["std_comm", "ext_comm", "lrg_comm", "src_std_comm", "src_ext_comm", "src_lrg_comm"]) {
+    if is_ipfix && has(&["std_comm", "ext_comm", "lrg_comm", "src_std_comm", "src_ext_comm", "src_lrg_comm"])
+    {
         fields.push("communities");
     }
     if has(&["tag", "tag2", "label"]) {
         if is_ipfix {
             fields.push("tags");
         } else {
-            work.remark(&setting, Verdict::NotHonoured, "tags are exported by IPFIX only (nfprobe_version: 10)");
+            work.remark(
+                &setting,
+                Verdict::NotHonoured,
+                "tags are exported by IPFIX only (nfprobe_version: 10)",
+            );
         }
     }
     if has(&["src_mac", "dst_mac"]) && !is_v5 {
@@ -127,7 +133,11 @@ fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
         work.document.set(table, "filter", filter, Some(&origin));
     }
     for key in ["pre_tag_filter", "pre_tag2_filter", "pre_tag_label_filter"] {
-        work.refuse_of(plugin, key, "exports do not choose by tags; aggregate_filter can say the same of packets");
+        work.refuse_of(
+            plugin,
+            key,
+            "exports do not choose by tags; aggregate_filter can say the same of packets",
+        );
     }
 }
 
@@ -141,9 +151,9 @@ fn timeouts(work: &mut Translation<'_>, plugin: &Plugin) {
     };
     let (mut idle, mut ended, mut active) = (Vec::new(), Vec::new(), None);
     for part in setting.value.split(':') {
-        let (name, value) = part.split_once('=').map_or((part.trim(), None), |(name, value)| {
-            (name.trim(), value.trim().parse::<u32>().ok())
-        });
+        let (name, value) = part
+            .split_once('=')
+            .map_or((part.trim(), None), |(name, value)| (name.trim(), value.trim().parse::<u32>().ok()));
         match (name, value) {
             (_, None) => {
                 work.remark(&setting, Verdict::NotHonoured, "it has a part that is not NAME=SECONDS");
@@ -152,7 +162,11 @@ fn timeouts(work: &mut Translation<'_>, plugin: &Plugin) {
             ("tcp.rst" | "tcp.fin", Some(value)) => ended.push(value),
             ("tcp" | "udp" | "icmp" | "general", Some(value)) => idle.push(value),
             ("expint", _) => {
-                work.remark(&setting, Verdict::NotNeeded, "expint is not needed: flows are reported when they end");
+                work.remark(
+                    &setting,
+                    Verdict::NotNeeded,
+                    "expint is not needed: flows are reported when they end",
+                );
             }
             _ => work.remark(&setting, Verdict::NotHonoured, "it has a name that is not known"),
         }
@@ -179,7 +193,8 @@ fn flow(work: &mut Translation<'_>, setting: &Setting, key: &str, value: &str) {
     let table = work.document.table("flow");
     match work.document.get(table, key).and_then(|before| before.as_str()) {
         Some(before) if before != value => {
-            let text = format!("there is one flow cache for all plugins, and its {key} is that of another one");
+            let text =
+                format!("there is one flow cache for all plugins, and its {key} is that of another one");
             work.remark(setting, Verdict::NotHonoured, text);
         }
         _ => work.document.set(table, key, value, Some(&setting.origin)),
@@ -190,7 +205,7 @@ fn flow(work: &mut Translation<'_>, setting: &Setting, key: &str, value: &str) {
 fn interfaces(work: &mut Translation<'_>, plugin: &Plugin) {
     if let Some(setting) = work.of_plugin(plugin, "nfprobe_direction") {
         let text = "records say in which direction packets really went at the interface; which of them are exported \
-                    is said by direction of [[export.process]], or by pre_tag_filter";
+                    is said by direction and filter of [[export.process]]";
         work.remark(&setting, Verdict::Differs, text);
     }
     for key in ["nfprobe_ifindex", "nfprobe_ifindex_override"] {
@@ -211,6 +226,10 @@ fn refusals(work: &mut Translation<'_>, plugin: &Plugin) {
         work.refuse_of(plugin, key, "it is left out");
     }
     if let Some(setting) = work.of_plugin(plugin, "nfprobe_maxflows") {
-        work.remark(&setting, Verdict::NotNeeded, "not needed: flow.max_flows is for all plugins, and larger");
+        work.remark(
+            &setting,
+            Verdict::NotNeeded,
+            "not needed: flow.max_flows is for all plugins, and larger",
+        );
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
         if let Some((setting, true)) = work.plugin_flag(plugin, key) {
             match &file {
                 Some(_) => work.document.set(output, name, true, Some(&setting.origin)),
-                None => work.remark(&setting, Verdict::NotNeeded, "not needed: there is no print_output_file"),
+                None => {
+                    work.remark(&setting, Verdict::NotNeeded, "not needed: there is no print_output_file")
+                }
             }
         }
     }
@@ -53,7 +55,8 @@ fn format(work: &mut Translation<'_>, plugin: &Plugin, output: crate::pmacct::do
         "event_csv" => "event-csv",
         "event_formatted" => "event-formatted",
         _ => {
-            let text = "there are formatted, csv, json, event_csv and event_formatted; rows are written as JSON";
+            let text =
+                "there are formatted, csv, json, event_csv and event_formatted; rows are written as JSON";
             work.remark(&setting, Verdict::NotHonoured, text);
             "json"
         }

@@ -29,7 +29,9 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
         once(work, "sflow", "sub_agent_id", &setting, id);
     }
     match work.plugin_number(plugin, "sampling_rate") {
-        Some((setting, interval)) => once(work, "capture", "header_sampling_interval", &setting, interval.max(1)),
+        Some((setting, interval)) => {
+            once(work, "capture", "header_sampling_interval", &setting, interval.max(1))
+        }
         None => {
             let capture = work.document.table("capture");
             if work.document.get(capture, "header_sampling_interval").is_none() {
@@ -67,7 +69,13 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
 }
 
 /// There is one `[sflow]` for all plugins.
-fn once(work: &mut Translation<'_>, table: &str, key: &str, setting: &Setting, value: impl Into<toml::Value>) {
+fn once(
+    work: &mut Translation<'_>,
+    table: &str,
+    key: &str,
+    setting: &Setting,
+    value: impl Into<toml::Value>,
+) {
     let value = value.into();
     let id = work.document.table(table);
     match work.document.get(id, key) {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 29] = [
+const PACKAGES: [(&str, &str); 30] = [
     ("/usr/lib/frr/bgpd", "frr"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
@@ -18,6 +18,7 @@ const PACKAGES: [(&str, &str); 29] = [
     ("iperf3", "iperf3"),
     ("ipfixDump", "libfixbuf-tools"),
     ("nfacctd", "pmacct"),
+    ("pmacctd", "pmacct"),
     ("pmbgpd", "pmacct"),
     ("nfcapd", "nfdump"),
     ("nfdump", "nfdump"),
