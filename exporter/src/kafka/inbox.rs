@@ -60,8 +60,6 @@ pub(super) struct Taken {
     pub tally: Tally,
     /// Sequence number of the next message that will be accepted.
     pub next: u64,
-    /// When to end.
-    pub end: Option<Instant>,
 }
 
 impl Inbox {
@@ -151,7 +149,7 @@ impl Inbox {
                 let _ = file.reserve(state.reserved);
             }
         }
-        Taken { blocks, tally, next, end: state.end }
+        Taken { blocks, tally, next }
     }
 
     /// Waits for a full block, for `time` at most.
@@ -190,6 +188,11 @@ impl Inbox {
         let mut state = self.state();
         state.end = Some(end);
         self.filled.notify_one();
+    }
+
+    /// When to end.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.state().end
     }
 
     /// The account with what only the caller's side knows.

@@ -385,7 +385,7 @@ fn a_full_spool_forces_out_its_oldest() {
         .take(1000)
         .collect();
         let message = Message { topic: "flows", partition: Some(0), key: None, payload: &noise, tally: ONE };
-        wait_for(&mut kafka, "there is room", Kafka::has_room);
+        wait_for(&mut kafka, "there is room", |kafka| kafka.has_room());
         kafka.send(&message).expect("there is room");
     }
     wait_for(&mut kafka, "nothing is queued", |kafka| kafka.account().queued.records == 0 || kafka.is_in_outage() && kafka.account().spooled.records > 0 && kafka.account().queued.records < 600);

@@ -60,7 +60,6 @@ pub(super) struct Worker {
     retries: VecDeque<Retry>,
     delivered_at: Instant,
     outage: Option<Instant>,
-    end: Option<Instant>,
 }
 
 /// A message that is to be sent again.
@@ -105,7 +104,6 @@ impl Worker {
             retries: VecDeque::new(),
             delivered_at: now,
             outage: None,
-            end: None,
         };
         if let Some(file) = inbox.file() {
             // Nothing is reserved any more: what was is counted.
@@ -120,7 +118,7 @@ impl Worker {
         loop {
             let now = Instant::now();
             let is_busy = self.step(now);
-            if let Some(end) = self.end
+            if let Some(end) = self.inbox.end()
                 && (now >= end || self.is_done() || self.is_safe())
             {
                 break;
@@ -309,7 +307,6 @@ impl Worker {
             return false;
         }
         let taken = self.inbox.take(if self.is_storing { SPOOL_LINGER } else { LINGER }, now);
-        self.end = taken.end;
         self.account.accepted += taken.tally;
         self.account.queued += taken.tally;
         let accepted = &mut self.disk.standing.accepted;

@@ -200,7 +200,7 @@ fn check(connection: &mut Connection) -> Result<(), SpoolError> {
     }
     let end = Instant::now() + CHECK_TIME;
     connection.progress_handler(10_000, Some(move || Instant::now() > end))?;
-    let result = connection.pragma_query_value(None, "quick_check(1)", |row| row.get::<_, String>(0));
+    let result = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     connection.progress_handler(0, None::<fn() -> bool>)?;
     match result {
         Ok(text) if text == "ok" => Ok(()),

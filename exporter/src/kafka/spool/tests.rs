@@ -336,7 +336,7 @@ proptest! {
                 }
                 Step::Read(index) => {
                     if let Some(block) = model.get(index % model.len().max(1)) {
-                        prop_assert_eq!(read(&spool, block.first).as_ref(), Some(block));
+                        prop_assert_eq!(read(&spool, block.first), Some(block.clone()));
                     }
                 }
                 Step::Remove { settled } => {
@@ -363,7 +363,7 @@ proptest! {
             prop_assert_eq!(spool.removed().messages, removed);
         }
         for block in &model {
-            prop_assert_eq!(read(&spool, block.first).as_ref(), Some(block));
+            prop_assert_eq!(read(&spool, block.first), Some(block.clone()));
         }
     }
 }
