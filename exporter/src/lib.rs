@@ -21,6 +21,8 @@
 pub mod account;
 pub mod encode;
 pub mod information_element;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod sequence;
 pub mod sflow;
 pub mod template;
