@@ -249,6 +249,12 @@ impl FlowRecord {
 }
 
 /// So that what holds a record can be filled in as records are.
+impl AsRef<Self> for FlowRecord {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl AsMut<Self> for FlowRecord {
     fn as_mut(&mut self) -> &mut Self {
         self

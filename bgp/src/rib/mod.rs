@@ -266,7 +266,8 @@ impl Rib {
                 batch.extend(routes.by_ref().take(SIDE_BY_SIDE));
                 if batch.len() > 1 {
                     // Memory is waited for together, not route by route.
-                    let look_at = |(family, nlri): &(Family, Nlri)| entry.look_at(*family, nlri, &self.common);
+                    let look_at =
+                        |(family, nlri): &(Family, Nlri)| entry.look_at(*family, nlri, &self.common);
                     black_box(batch.iter().map(look_at).fold(0, BitXor::bitxor));
                 }
                 for (family, nlri) in batch {

@@ -15,6 +15,12 @@ pub struct Observed {
     pub end: u64,
 }
 
+impl AsRef<FlowRecord> for Observed {
+    fn as_ref(&self) -> &FlowRecord {
+        &self.record
+    }
+}
+
 impl AsMut<FlowRecord> for Observed {
     fn as_mut(&mut self) -> &mut FlowRecord {
         &mut self.record
