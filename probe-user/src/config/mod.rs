@@ -250,6 +250,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let enrich = enrich::settings(&enrich)?;
     let processes = export::processes(&export, has_routes, &look_up)?;
     let aggregates = aggregate::settings(&aggregate, capture.drain_interval)?;
+    aggregate::check_stdout(&aggregates, export.stdout)?;
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),
