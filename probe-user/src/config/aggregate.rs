@@ -31,6 +31,25 @@ pub(super) fn settings(
     Ok(settings)
 }
 
+/// Standard output is for flows or for aggregates.
+pub(super) fn check_stdout(
+    aggregates: &[AggregateSettings],
+    flows: raw::StdoutStyle,
+) -> Result<(), ConfigError> {
+    let style = match flows {
+        raw::StdoutStyle::Auto | raw::StdoutStyle::None => return Ok(()),
+        raw::StdoutStyle::Text => "text",
+        raw::StdoutStyle::Json => "json",
+    };
+    match aggregates.iter().find(|aggregate| aggregate.outputs.contains(&OutputSettings::Stdout)) {
+        Some(aggregate) => {
+            let reason = format!("aggregate {} writes to standard output", aggregate.name);
+            Err(invalid("export.stdout", &style, reason))
+        }
+        None => Ok(()),
+    }
+}
+
 fn check(
     aggregate: &raw::Aggregate,
     drain_interval: Duration,
@@ -231,6 +250,8 @@ mod tests {
         let twice = "[[aggregate]]\nname = \"a\"\n[aggregate.stdout]\n";
         let error = resolve(&[twice, twice].concat()).unwrap_err();
         assert!(error.contains("another aggregate has this name"), "{error}");
+        let error = resolve(&format!("[export]\nstdout = \"json\"\n{twice}")).unwrap_err();
+        assert!(error.starts_with("probe.toml:2:1: export.stdout: \"json\" cannot be used"), "{error}");
         let text = "[capture]\ndrain_interval = \"700ms\"\n[[aggregate]]\nname = \"a\"\nhistory = \"1m\"\n\
                     [aggregate.stdout]\n";
         let error = resolve(text).unwrap_err();
