@@ -14,6 +14,7 @@ use pathflow_exporter::{
     Transport, Udp, UdpSettings,
 };
 
+use crate::aggregate::{Aggregates, Feed};
 use crate::capture::Delta;
 use crate::captures::Shared;
 use crate::clock::Clock;
@@ -70,6 +71,7 @@ pub struct Pipeline {
     shard_threads: Vec<JoinHandle<()>>,
     sinks: Vec<SinkQueue>,
     sink_threads: Vec<JoinHandle<()>>,
+    aggregates: Aggregates,
 }
 
 impl Pipeline {
@@ -92,6 +94,7 @@ impl Pipeline {
 
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
+        let aggregates = Aggregates::start(&config.aggregates, count, pace, &ledger, &shared.context)?;
         let (emptied, pool) = bounded(count * SHARD_QUEUE);
         let (mut shards, mut shard_threads) = (Vec::new(), Vec::new());
         for number in 0..count {
@@ -107,13 +110,14 @@ impl Pipeline {
                 record_filters: config.record_filters,
                 hold: routing.hold.clone(),
                 sinks: sinks.clone(),
+                feed: Feed::new(number, aggregates.queues.clone(), pace),
                 pace,
                 latencies: Arc::clone(&latencies),
             };
             shard_threads.push(spawn(format!("shard-{number}"), move || shard.run())?);
             shards.push(sender);
         }
-        Ok(Self { ledger, latencies, shards, pool, shard_threads, sinks, sink_threads })
+        Ok(Self { ledger, latencies, shards, pool, shard_threads, sinks, sink_threads, aggregates })
     }
 
     /// Ends shards and sinks, in this order. Nobody else may hold a queue of a shard any more. `has_failed`
@@ -123,6 +127,7 @@ impl Pipeline {
         drop(self.shards);
         join(self.shard_threads);
         close_sinks(&self.sinks, self.sink_threads);
+        self.aggregates.finish();
         let books = self.ledger.books();
         let failed = has_failed || !books.is_settled();
         Ended { books, latencies: self.latencies, sflow: SflowEnded::default(), failed }
@@ -155,7 +160,7 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
         open_process(process, &mut outputs)?;
     }
     let style = match config.stdout {
-        StdoutStyle::Auto if !config.processes.is_empty() => None,
+        StdoutStyle::Auto if !config.processes.is_empty() || !config.aggregates.is_empty() => None,
         StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
         StdoutStyle::Auto | StdoutStyle::Json => Some(LineStyle::Json),
         StdoutStyle::Text => Some(LineStyle::Text),

@@ -155,8 +155,8 @@ fn subject(
 fn purge(is_ipv6: bool) -> Result<Purge> {
     let names: Vec<&str> = KEY.split_whitespace().collect();
     let key = Key::parse(&names).map_err(|(name, error)| anyhow!("{name}: {error}"))?;
-    let mut settings = AggregateSettings::new("json", key, Duration::from_secs(60));
-    settings.history = Some(Bins::every(Duration::from_secs(300)));
+    let mut settings = AggregateSettings::new("json", key, Duration::from_mins(1));
+    settings.history = Some(Bins::every(Duration::from_mins(5)));
     let mut aggregation = Aggregation::new(settings);
     let hops = BgpPathSegment {
         kind: BgpPathSegmentKind::Sequence,

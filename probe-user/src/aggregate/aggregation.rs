@@ -45,6 +45,18 @@ pub struct Spread {
     pub in_table: Amount,
 }
 
+impl Spread {
+    /// Adds another one.
+    pub fn add(&mut self, other: &Self) {
+        self.offered.add(other.offered);
+        self.multiplied.add(other.multiplied);
+        self.not_selected.add(other.not_selected);
+        self.sampled_out.add(other.sampled_out);
+        self.table_full.add(other.table_full);
+        self.in_table.add(other.in_table);
+    }
+}
+
 impl Aggregation {
     /// Nothing added up yet.
     #[must_use]

@@ -5,8 +5,10 @@
 //! its output as a [`Purge`].
 
 mod aggregation;
+mod aggregator;
 mod bins;
 pub mod encode;
+mod feed;
 mod intern;
 mod key;
 mod observed;
@@ -15,11 +17,14 @@ mod primitive;
 mod purge;
 mod selection;
 mod settings;
+mod start;
 mod table;
 mod value;
 
 pub use aggregation::{Aggregation, Spread};
+pub use aggregator::{AggregateQueue, Aggregator, AggregatorParts, Writer};
 pub use bins::Bins;
+pub use feed::Feed;
 pub use observed::Observed;
 pub use output::{
     FileOutput, FileSettings, FileTable, OutputSettingsError, RowOutput, StdoutOutput, StdoutSettings,
@@ -29,4 +34,5 @@ pub use primitive::{Key, Primitive, PrimitiveError};
 pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
 pub use selection::{LabelCondition, Selection, TagCondition};
 pub use settings::{AggregateSettings, OutputSettings};
+pub use start::Aggregates;
 pub use value::Value;

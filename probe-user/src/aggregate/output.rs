@@ -1,6 +1,5 @@
 //! Where rows go.
 
-mod account;
 mod failures;
 mod file;
 mod groups;
@@ -19,8 +18,25 @@ pub use file::FileOutput;
 pub use settings::{FileSettings, FileTable, OutputSettingsError, StdoutSettings, StdoutTable};
 pub use stdout::StdoutOutput;
 
+use super::encode::EncodeError;
 use super::purge::Purge;
-use crate::aggregate::output::account::OutputAccount;
+use super::settings::{AggregateSettings, OutputSettings};
+use crate::ledger::OutputAccount;
+
+/// Opens the outputs of an aggregate. Files are opened when there is something to write.
+///
+/// # Errors
+/// [`EncodeError`] if a format cannot carry what is in the key, which the settings' check says before.
+pub fn open(settings: &AggregateSettings) -> Result<Vec<Box<dyn RowOutput>>, EncodeError> {
+    let AggregateSettings { name, key, outputs, .. } = settings;
+    let open = |output: &OutputSettings| -> Result<Box<dyn RowOutput>, EncodeError> {
+        Ok(match output {
+            OutputSettings::File(file) => Box::new(FileOutput::new(name, file.clone(), &key.primitives)?),
+            OutputSettings::Stdout(stdout) => Box::new(StdoutOutput::new(name, stdout, &key.primitives)?),
+        })
+    };
+    outputs.iter().map(open).collect()
+}
 
 /// An output of an aggregate. It is used by one thread, and may take its time.
 pub trait RowOutput: Debug + Send {

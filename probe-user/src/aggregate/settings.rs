@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::bins::Bins;
+use super::output::{FileSettings, StdoutSettings};
 use super::primitive::Key;
 use super::purge::RowLimits;
 use super::selection::Selection;
@@ -39,8 +40,10 @@ pub struct AggregateSettings {
 /// Where rows go.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OutputSettings {
+    /// Files.
+    File(FileSettings),
     /// Standard output.
-    Stdout,
+    Stdout(StdoutSettings),
 }
 
 impl AggregateSettings {

@@ -6,7 +6,11 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{ConfigError, between, invalid, raw};
-use crate::aggregate::{AggregateSettings, Bins, Key, OutputSettings, RowLimits, Selection, TopBy};
+use crate::aggregate::encode::EncodeSettings;
+use crate::aggregate::{
+    AggregateSettings, Bins, FileSettings, Key, OutputSettings, OutputSettingsError, RowLimits, Selection,
+    StdoutSettings, TopBy,
+};
 use crate::capture::Filter;
 
 /// Filters of all aggregates at most: bits of a packet's results.
@@ -80,10 +84,8 @@ fn check(
     if !(2..=1 << 28).contains(&aggregate.max_entries) {
         return Err(invalid(key("max_entries"), &aggregate.max_entries, "it must be from 2 to 268435456"));
     }
-    let mut outputs = Vec::new();
-    if aggregate.stdout.is_some() {
-        outputs.push(OutputSettings::Stdout);
-    }
+    let history = history(aggregate, drain_interval, zone, key)?;
+    let outputs = outputs(aggregate, &fields, history.as_ref(), key)?;
     if outputs.is_empty() {
         return Err(invalid(key("name"), &name, "it has no output, such as [aggregate.stdout]"));
     }
@@ -95,7 +97,7 @@ fn check(
         renormalize: aggregate.renormalize,
         agent,
         refresh: Bins::every(aggregate.refresh),
-        history: history(aggregate, drain_interval, zone, key)?,
+        history,
         max_entries: aggregate.max_entries as usize,
         limits: RowLimits {
             top: aggregate.top as usize,
@@ -108,6 +110,30 @@ fn check(
         },
         outputs,
     })
+}
+
+fn outputs(
+    aggregate: &raw::Aggregate,
+    fields: &Key,
+    history: Option<&Bins>,
+    key: &impl Fn(&str) -> String,
+) -> Result<Vec<OutputSettings>, ConfigError> {
+    let wrong = |table: &str, error: OutputSettingsError| {
+        invalid(key(&format!("{table}.{}", error.key)), &error.value, error.reason)
+    };
+    let encode = EncodeSettings::new(&aggregate.format, aggregate.utc);
+    let bin = history.map_or(0..0, |history| history.bin_of(0));
+    let mut outputs = Vec::new();
+    if let Some(table) = &aggregate.file {
+        let history = Duration::from_secs(bin.end - bin.start);
+        let file = FileSettings::new(table, &encode, &fields.primitives, aggregate.refresh, history);
+        outputs.push(OutputSettings::File(file.map_err(|error| wrong("file", error))?));
+    }
+    if let Some(table) = &aggregate.stdout {
+        let stdout = StdoutSettings::new(table, &encode, &fields.primitives);
+        outputs.push(OutputSettings::Stdout(stdout.map_err(|error| wrong("stdout", error))?));
+    }
+    Ok(outputs)
 }
 
 fn history(

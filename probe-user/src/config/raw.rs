@@ -396,7 +396,7 @@ pub enum TransportName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StdoutStyle {
-    /// Nothing if there is a collector; else text on a terminal and JSON into a pipe or file.
+    /// Nothing if there is a collector or an aggregate; else text on a terminal and JSON into a pipe or file.
     Auto,
     /// A line of text for each flow.
     Text,

@@ -87,7 +87,11 @@ impl Enricher {
     }
 
     /// Fills `records`, which have interface numbers by `names`. A field stays 0 or `None` where nothing is known.
-    pub fn enrich(&mut self, records: &mut [FlowRecord], names: &Arc<InterfaceNames>) {
+    pub fn enrich<'r>(
+        &mut self,
+        records: impl IntoIterator<Item = &'r mut FlowRecord>,
+        names: &Arc<InterfaceNames>,
+    ) {
         let settings = self.current.load();
         if !Arc::ptr_eq(&settings, &self.settings) {
             self.work = Work::new(&settings);
@@ -95,17 +99,17 @@ impl Enricher {
         }
         let Self { settings, reader, roas, covers, work, .. } = self;
         if reader.is_none() && settings.networks.is_empty() && settings.peer_sources.is_empty() {
-            return work.tag(records, settings);
+            return records.into_iter().for_each(|record| work.tag(record, settings));
         }
         work.set_names(names, settings);
         let view = reader.as_mut().map(RibReader::enter);
         let tables = Tables::new(view.as_ref(), settings);
         let table = roas.as_ref().map(|store| store.table());
         let rpki = table.as_deref().map(|roas| Rpki { roas, covers: covers.as_ref() });
-        for record in &mut *records {
+        for record in records {
             work.enrich(record, &tables, settings, rpki);
+            work.tag(record, settings);
         }
-        work.tag(records, settings);
     }
 }
 
@@ -177,11 +181,8 @@ impl Work {
     }
 
     /// Tags go by everything else.
-    fn tag(&mut self, records: &mut [FlowRecord], settings: &EnrichSettings) {
-        if settings.tags.is_empty() {
-            return;
-        }
-        for record in records {
+    fn tag(&mut self, record: &mut FlowRecord, settings: &EnrichSettings) {
+        if !settings.tags.is_empty() {
             settings.tags.apply(record, &mut self.labels);
         }
     }

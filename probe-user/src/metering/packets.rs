@@ -24,6 +24,8 @@ use crate::interfaces::MacAddress;
 /// Flows that are added up between two hand-overs.
 const FLOWS: usize = 8192;
 
+const SECOND: u64 = 1_000_000_000;
+
 /// What the key of a packet in a tunnel is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TunnelSettings {
@@ -45,9 +47,10 @@ pub struct PacketMeter {
     limit: usize,
     /// Packets that the ledger was told of since somebody asked.
     entered: u64,
-    /// Flows of these packets.
+    /// Flows of these packets, all of them in one second of the packets' clock.
     flows: HashTable<Delta>,
     hasher: RandomState,
+    second: u64,
     held: HeldFragments,
     datagrams: RefCell<DatagramTable>,
     /// Whether the packet in hand is a later fragment.
@@ -69,6 +72,7 @@ impl PacketMeter {
             entered: 0,
             flows: HashTable::with_capacity(FLOWS),
             hasher: RandomState::default(),
+            second: 0,
             held: HeldFragments::default(),
             datagrams: RefCell::default(),
             is_later_fragment: Cell::new(false),
@@ -93,6 +97,14 @@ impl PacketMeter {
         link: Result<Link, DropReason>,
     ) {
         self.neighbour = neighbour;
+        // What goes on is of one second, so that it is of one time bin.
+        let second = time / SECOND;
+        if second != self.second {
+            if !self.flows.is_empty() {
+                self.hand_over(time);
+            }
+            self.second = second;
+        }
         let sink = Sink { meter: self, point: origin.observation_point, time };
         match link {
             Ok(link) => parse_link(packet, origin, link, sink),

@@ -14,8 +14,9 @@ use pathflow_exporter::{FlowEndReason, FlowRecord};
 use super::flow_record::flow_record;
 use super::observation::{ObservationPoints, PointTable};
 use super::{Flow, FlowCache};
+use crate::aggregate::Feed;
 use crate::capture::Delta;
-use crate::clock::Reading;
+use crate::clock::{Clock, Reading};
 use crate::enrich::{Enricher, Hold};
 use crate::export::SinkQueue;
 use crate::interfaces::{InterfaceNames, NameTable};
@@ -70,6 +71,8 @@ pub struct Shard {
     pub hold: Hold,
     /// Queues of the sinks, in the order of the ledger's sinks.
     pub sinks: Vec<SinkQueue>,
+    /// What aggregates get.
+    pub feed: Feed,
     /// Whether sinks are waited for.
     pub pace: Pace,
     /// How long merging takes.
@@ -87,9 +90,10 @@ impl Shard {
             match message {
                 ShardMessage::Deltas(deltas) => self.merge(deltas, &mut records),
                 // Flows of the start stay in the cache until their routes are there.
-                ShardMessage::Expire(_) if self.hold.is_on() => {}
+                ShardMessage::Expire(now) if self.hold.is_on() => self.feed.tick(now),
                 ShardMessage::Expire(now) => {
                     records.now = Some(now);
+                    self.feed.tick(now);
                     // A burst that fills every queue is spread over the next epochs: the flows can stay in
                     // the cache until then. A sink that is slower than the others delays nothing.
                     while (self.sinks.is_empty() || self.sinks.iter().any(SinkQueue::has_room))
@@ -109,6 +113,7 @@ impl Shard {
                         self.record(&flow, FlowEndReason::ForcedEnd, &mut records);
                     }
                     self.hand_over(&mut records);
+                    self.feed.tick(now);
                 }
             }
             self.ledger.flows_changed(flows, self.cache.len());
@@ -124,12 +129,23 @@ impl Shard {
         }
         self.ledger.merged(&amounts);
         for delta in &mut deltas {
-            delta.key = delta.key.with_filter_results_of(self.record_filters);
-            if let Some(evicted) = self.cache.merge(delta) {
+            let whole = delta.key;
+            delta.key = whole.with_filter_results_of(self.record_filters);
+            let flows = self.cache.len();
+            let evicted = self.cache.merge(delta);
+            if self.feed.is_wanted() {
+                let begins = evicted.is_some() || self.cache.len() > flows;
+                let now = records.now();
+                // Aggregates have filters that records do not need.
+                delta.key = whole;
+                self.feed.push(delta, begins, now, &records.points, &records.names);
+            }
+            if let Some(evicted) = evicted {
                 self.record(&evicted, FlowEndReason::LackOfResources, records);
             }
         }
         self.hand_over(records);
+        self.feed.hand_over(&mut self.enricher, &records.names, &self.ledger);
         deltas.clear();
         // The pool is as large as there are buffers; if it should be full, the buffer is simply freed.
         let _ = self.pool.try_send(deltas);
@@ -137,7 +153,7 @@ impl Shard {
     }
 
     fn record(&mut self, flow: &Flow, reason: FlowEndReason, records: &mut Records) {
-        let now = *records.now.get_or_insert_with(|| crate::clock::Clock::new().read());
+        let now = records.now();
         let record = flow_record(flow, reason, now, &records.points, &records.names);
         records.made.add(flow.key.fields().observation_point, &record);
         records.batch.push(record);
@@ -190,5 +206,9 @@ impl Records {
             names: Arc::default(),
             now: None,
         }
+    }
+
+    fn now(&mut self) -> Reading {
+        *self.now.get_or_insert_with(|| Clock::new().read())
     }
 }

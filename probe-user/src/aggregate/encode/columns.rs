@@ -79,7 +79,7 @@ const COUNTER_WIDTH: usize = 22;
 #[derive(Debug)]
 pub(super) struct Columns {
     values: ValueWriter,
-    columns: Vec<Column>,
+    primitives: Vec<Column>,
     flows: Option<usize>,
     filling: Filling,
     has_counters: bool,
@@ -122,12 +122,12 @@ impl Columns {
         let flows = flows.map(|at| columns.remove(at).position);
         let has_counters = matches!(format, Format::Csv | Format::Formatted | Format::Json);
         let values = ValueWriter::new(settings, false);
-        Ok(Self { values, columns, flows, filling, has_counters, ambiguous_rows: 0 })
+        Ok(Self { values, primitives: columns, flows, filling, has_counters, ambiguous_rows: 0 })
     }
 
     pub(super) fn header(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        for Column { primitive, .. } in &self.columns {
+        for Column { primitive, .. } in &self.primitives {
             self.cell(out, start, width(*primitive), |out| {
                 out.extend_from_slice(primitive.title().as_bytes());
             });
@@ -145,11 +145,11 @@ impl Columns {
     pub(super) fn row(&mut self, out: &mut Vec<u8>, row: &impl Fields) {
         let start = out.len();
         let mut is_ambiguous = false;
-        for Column { primitive, position } in &self.columns {
+        for Column { primitive, position } in &self.primitives {
             let cell = begin(out, start, self.filling);
             match row.value(*position) {
                 Value::Address(None) if matches!(self.filling, Filling::Blanks) => {
-                    out.extend_from_slice(b"::")
+                    out.extend_from_slice(b"::");
                 }
                 value @ (Value::Text(_) | Value::Path(_)) => {
                     self.values.write(out, *primitive, value);

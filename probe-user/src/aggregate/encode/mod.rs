@@ -18,6 +18,8 @@ mod value;
 pub use columns::NOT_IN_COLUMNS;
 pub use settings::{EncodeSettings, FormatTable, Style, TcpFlagsStyle, TimestampStyle};
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Primitive, Row, Value};
@@ -40,6 +42,18 @@ pub enum Format {
     EventCsv,
     /// As formatted, without packets, flows and octets.
     EventFormatted,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Formatted => "formatted",
+            Self::EventCsv => "event-csv",
+            Self::EventFormatted => "event-formatted",
+        })
+    }
 }
 
 /// What the encoder reads of a row.

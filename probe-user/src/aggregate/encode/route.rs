@@ -10,6 +10,7 @@ use super::text::number;
 
 /// How the parts of a route are written.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent options")]
 pub(super) struct RouteText {
     /// AS paths are JSON arrays.
     pub path_as_array: bool,

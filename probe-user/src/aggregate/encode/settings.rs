@@ -45,6 +45,7 @@ pub enum TimestampStyle {
 /// `[aggregate.format]` as it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent keys")]
 pub struct FormatTable {
     /// Names, order and types of JSON.
     pub style: Style,

@@ -38,7 +38,7 @@ impl ValueWriter {
         match value {
             // The codepoint is in the upper six bits (RFC 2474, section 3).
             Value::Number(tos) if primitive == Primitive::Tos && self.tos_as_dscp => {
-                text::number(out, tos >> 2)
+                text::number(out, tos >> 2);
             }
             Value::Number(number) => text::number(out, number),
             Value::Text(text) => out.extend_from_slice(text.as_bytes()),

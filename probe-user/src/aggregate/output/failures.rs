@@ -6,7 +6,7 @@ use std::path::Path;
 use pathflow_exporter::Tally;
 use tracing::{info, warn};
 
-use crate::aggregate::output::account::OutputAccount;
+use crate::ledger::OutputAccount;
 
 /// The name under which a loss is counted.
 pub(super) fn reason(error: &io::Error) -> &'static str {

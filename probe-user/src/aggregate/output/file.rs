@@ -16,11 +16,11 @@ use super::RowOutput;
 use super::failures::Books;
 use super::groups::{FileChooser, Group};
 use super::settings::FileSettings;
-use super::writer::{Piece, RowWriter};
+use super::writer::{Piece, RowWriter, Written};
 use crate::aggregate::encode::EncodeError;
-use crate::aggregate::output::account::OutputAccount;
 use crate::aggregate::{Primitive, Purge};
 use crate::file_name::{replace_link, with_suffix};
+use crate::ledger::OutputAccount;
 
 /// Octets that are written to a file at once.
 const CHUNK: usize = 1 << 16;
@@ -81,7 +81,7 @@ impl FileOutput {
         let sink = |octets: &[u8]| target.write(octets);
         let written = if purge.is_empty() {
             // An empty file is empty, without markers and titles.
-            self.writer.nothing()
+            Written::default()
         } else {
             match rows {
                 None => self.writer.write(purge, purge.rows(), piece, sink),

@@ -25,6 +25,7 @@ pub(super) struct FileChooser {
 
 /// What of a row a name depends on.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "any of them may be in a name")]
 struct Uses {
     time: bool,
     peer: bool,

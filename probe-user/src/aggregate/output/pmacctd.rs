@@ -143,7 +143,7 @@ fn pmacctd(directory: &Path, format: &str, key: &str) -> Vec<String> {
         .stderr(Stdio::null())
         .spawn()
         .expect("this test needs pmacctd, of Debian's package pmacct");
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             child.kill().unwrap();
@@ -159,7 +159,7 @@ fn pathflow(directory: &Path, format: Format, key: &str, packets: &[Packet]) -> 
     let names: Vec<&str> = key.split(',').collect();
     let key = Key::parse(&names).unwrap();
     let primitives = key.primitives.clone();
-    let mut aggregation = Aggregation::new(AggregateSettings::new("test", key, Duration::from_secs(60)));
+    let mut aggregation = Aggregation::new(AggregateSettings::new("test", key, Duration::from_mins(1)));
     for Packet { record, microseconds, .. } in packets {
         let (record, start, end) = (record.clone(), *microseconds, *microseconds);
         let observed = Observed { record, filter_results: 0, begins: true, start, end };
@@ -169,7 +169,7 @@ fn pathflow(directory: &Path, format: Format, key: &str, packets: &[Packet]) -> 
     let table = FileTable { path: path.clone(), format, ..FileTable::default() };
     let encode = EncodeSettings::new(&FormatTable::default(), true);
     let settings =
-        FileSettings::new(&table, &encode, &primitives, Duration::from_secs(60), Duration::ZERO).unwrap();
+        FileSettings::new(&table, &encode, &primitives, Duration::from_mins(1), Duration::ZERO).unwrap();
     let mut output = FileOutput::new("test", settings, &primitives).unwrap();
     output.write(&aggregation.purge(START + 60, None, None));
     sorted(&fs::read_to_string(path).unwrap())

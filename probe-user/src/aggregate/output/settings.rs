@@ -119,6 +119,8 @@ pub struct StdoutSettings {
 pub struct OutputSettingsError {
     /// The key, without that of the table.
     pub key: &'static str,
+    /// Its value.
+    pub value: String,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -135,20 +137,21 @@ impl FileSettings {
         refresh: Duration,
         history: Duration,
     ) -> Result<Self, OutputSettingsError> {
-        let wrong = |key, reason: String| OutputSettingsError { key, reason };
+        let wrong =
+            |key, value: &str, reason: String| OutputSettingsError { key, value: value.to_owned(), reason };
         let pattern = |key, text: &str| {
             let variables = [PEER, TAG, TAG2, REFRESH, HISTORY];
-            FileNamePattern::new(text, &variables).map_err(|error| wrong(key, error.to_string()))
+            FileNamePattern::new(text, &variables).map_err(|error| wrong(key, text, error.to_string()))
         };
         if table.path.is_empty() {
-            return Err(wrong("path", "it is empty".to_owned()));
+            return Err(wrong("path", "", "it is empty".to_owned()));
         }
         let latest = match table.latest.as_str() {
             "" => None,
             text => {
                 let latest = pattern("latest", text)?;
                 if latest.has_time() {
-                    return Err(wrong("latest", FileNameError::HasTime.to_string()));
+                    return Err(wrong("latest", text, FileNameError::HasTime.to_string()));
                 }
                 Some(latest)
             }
@@ -158,7 +161,11 @@ impl FileSettings {
             .ok()
             .filter(|umask| *umask <= 0o777 && umask & 0o002 != 0)
             .ok_or_else(|| {
-                wrong("umask", "it is not from 0002 to 0777 and such that others may not write".to_owned())
+                wrong(
+                    "umask",
+                    &table.umask,
+                    "it is not from 0002 to 0777 and such that others may not write".to_owned(),
+                )
             })?;
         let encode = EncodeSettings { separator: table.separator.clone(), ..encode.clone() };
         check_format(&encode, table.format, primitives)?;
@@ -199,11 +206,10 @@ fn check_format(
     format: Format,
     primitives: &[Primitive],
 ) -> Result<(), OutputSettingsError> {
-    match RowEncoder::new(encode, format, primitives) {
-        Ok(_) => Ok(()),
-        Err(error @ EncodeError::Separator(_)) => {
-            Err(OutputSettingsError { key: "separator", reason: error.to_string() })
-        }
-        Err(error) => Err(OutputSettingsError { key: "format", reason: error.to_string() }),
-    }
+    let Err(error) = RowEncoder::new(encode, format, primitives) else { return Ok(()) };
+    let (key, value) = match error {
+        EncodeError::Separator(_) => ("separator", encode.separator.clone()),
+        EncodeError::NoWidth(_) | EncodeError::StyleNeedsJson => ("format", format.to_string()),
+    };
+    Err(OutputSettingsError { key, value, reason: error.to_string() })
 }

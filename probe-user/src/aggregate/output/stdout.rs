@@ -8,8 +8,8 @@ use super::failures::Books;
 use super::settings::StdoutSettings;
 use super::writer::{Piece, RowWriter};
 use crate::aggregate::encode::EncodeError;
-use crate::aggregate::output::account::OutputAccount;
 use crate::aggregate::{Primitive, Purge};
+use crate::ledger::OutputAccount;
 
 /// Octets that are written at once.
 const CHUNK: usize = 1 << 16;

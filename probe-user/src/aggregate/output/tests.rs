@@ -55,7 +55,7 @@ impl Drop for Scratch {
 type Packet = (u16, u64, u64);
 
 fn purge(key: &[&str], history: &str, packets: &[Packet]) -> Purge {
-    let mut settings = AggregateSettings::new("test", Key::parse(key).unwrap(), Duration::from_secs(60));
+    let mut settings = AggregateSettings::new("test", Key::parse(key).unwrap(), Duration::from_mins(1));
     if !history.is_empty() {
         settings.history = Some(Bins::parse(history, "m", Duration::ZERO, TimeZone::UTC).unwrap());
     }
@@ -79,7 +79,7 @@ fn purge(key: &[&str], history: &str, packets: &[Packet]) -> Purge {
 fn settings(path: &Path, table: FileTable, key: &[&str]) -> Result<FileSettings, OutputSettingsError> {
     let table = FileTable { path: path.display().to_string(), ..table };
     let encode = EncodeSettings::new(&FormatTable::default(), true);
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     FileSettings::new(&table, &encode, &Key::parse(key).unwrap().primitives, minute, 5 * minute)
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Piece {
 }
 
 /// What became of rows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) delivered: Tally,
     /// Why the rest is lost.
@@ -53,11 +53,6 @@ impl RowWriter {
 
     pub(super) fn name(&self) -> &str {
         &self.name
-    }
-
-    /// What became of no rows.
-    pub(super) const fn nothing(&self) -> Written {
-        Written { delivered: Tally::ZERO, lost: None }
     }
 
     /// Gives `rows` to `sink`; after its first error only counts.

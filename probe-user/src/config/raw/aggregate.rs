@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::super::duration;
+use crate::aggregate::encode::FormatTable;
+pub use crate::aggregate::{FileTable as AggregateFile, StdoutTable as AggregateStdout};
 
 /// `[[aggregate]]`: an aggregate. Names of primitives are pmacct's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +52,10 @@ pub struct Aggregate {
     pub min_octets: u64,
     /// Whether bins and times are in UTC, and not in the time zone of the system.
     pub utc: bool,
+    /// `[aggregate.format]`: how values are written.
+    pub format: FormatTable,
+    /// `[aggregate.file]`: rows go to files.
+    pub file: Option<AggregateFile>,
     /// `[aggregate.stdout]`: rows go to standard output.
     pub stdout: Option<AggregateStdout>,
 }
@@ -76,6 +82,8 @@ impl Default for Aggregate {
             min_packets: 0,
             min_octets: 0,
             utc: false,
+            format: FormatTable::default(),
+            file: None,
             stdout: None,
         }
     }
@@ -90,8 +98,3 @@ pub enum TopBy {
     /// Packets.
     Packets,
 }
-
-/// `[aggregate.stdout]`: standard output.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AggregateStdout {}
