@@ -1,6 +1,7 @@
 //! `pathflow-bench`: how fast each part of pathflow is on this machine. One file per measurement.
 #![forbid(unsafe_code)]
 
+mod aggregate;
 mod bgp;
 mod collector;
 mod drain;
@@ -75,6 +76,8 @@ enum Measurement {
     Drain,
     /// Deltas of flows merged into the flow cache
     Merge,
+    /// Deltas of flows added up by an aggregate
+    Aggregate,
     /// Flow records and samples encoded
     Encode,
     /// Rows of an aggregate as JSON
@@ -146,6 +149,10 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
         Measurement::Merge => {
             let _stay = stay()?;
             merge::run(common, report)
+        }
+        Measurement::Aggregate => {
+            let _stay = stay()?;
+            aggregate::run(common, report)
         }
         Measurement::Encode => {
             let _stay = stay()?;

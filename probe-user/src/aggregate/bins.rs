@@ -219,3 +219,6 @@ impl Length {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

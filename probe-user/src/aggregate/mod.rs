@@ -36,3 +36,6 @@ pub use selection::{LabelCondition, Selection, TagCondition};
 pub use settings::{AggregateSettings, OutputSettings};
 pub use start::Aggregates;
 pub use value::Value;
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,25 @@ pub(super) fn settings(
     Ok(settings)
 }
 
+/// Standard output is for flows or for aggregates.
+pub(super) fn check_stdout(
+    aggregates: &[AggregateSettings],
+    flows: raw::StdoutStyle,
+) -> Result<(), ConfigError> {
+    let style = match flows {
+        raw::StdoutStyle::Auto | raw::StdoutStyle::None => return Ok(()),
+        raw::StdoutStyle::Text => "text",
+        raw::StdoutStyle::Json => "json",
+    };
+    match aggregates.iter().find(|aggregate| aggregate.outputs.contains(&OutputSettings::Stdout)) {
+        Some(aggregate) => {
+            let reason = format!("aggregate {} writes to standard output", aggregate.name);
+            Err(invalid("export.stdout", &style, reason))
+        }
+        None => Ok(()),
+    }
+}
+
 fn check(
     aggregate: &raw::Aggregate,
     drain_interval: Duration,
@@ -182,5 +201,72 @@ fn filter_number(expression: &str, filters: &mut Vec<String>) -> Result<Option<u
     if number >= MAX_FILTERS {
         return Err(format!("there can be {MAX_FILTERS} different filters of aggregates"));
     }
-    Ok(Some(number as u8))
+    Err("filters of aggregates are not there yet".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Config, Overrides, parse};
+    use super::*;
+    use crate::aggregate::Primitive;
+
+    fn resolve(text: &str) -> Result<Config, String> {
+        let raw = parse(Path::new("probe.toml"), text).map_err(|error| error.to_string())?;
+        Config::resolve(raw, Overrides::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_aggregate_is_what_the_file_says() {
+        let config = resolve(
+            "[[aggregate]]\nname = \"a\"\nkey = [\"proto\", \"src_host\"]\nhistory = \"5m\"\ntags = \"1-3\"\n\
+             top = 7\n[aggregate.stdout]\n\n[[aggregate]]\nname = \"b\"\n[aggregate.stdout]\n",
+        )
+        .unwrap();
+        let [a, b] = &config.aggregates[..] else { panic!("{:?}", config.aggregates) };
+        assert_eq!(a.key.primitives, [Primitive::SrcHost, Primitive::Proto]);
+        assert_eq!((a.limits.top, a.history.as_ref().map(Bins::length)), (7, Some(300)));
+        assert_eq!((b.key.clone(), b.history.clone(), b.refresh.length()), (Key::default(), None, 60));
+        let other = resolve("[[aggregate]]\nname = \"a\"\n[aggregate.stdout]\n").unwrap();
+        assert!(config.needs_restart(&other), "aggregates need a restart");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (text, expected) in [
+            (
+                "key = [\"class\"]",
+                "aggregate.key: \"class\" cannot be used: pathflow does not have it: packets",
+            ),
+            ("key = [\"src_hots\"]", "it is not a primitive; did you mean \"src_host\"?"),
+            ("key = [\"sum_as\", \"proto\"]", "has to be the only primitive"),
+            ("filter = \"not prt 22\"", "aggregate.filter: \"not prt 22\" cannot be used: can't parse"),
+            ("tags = \"x\"", "aggregate.tags: \"x\" cannot be used"),
+            (
+                "refresh = \"500ms\"",
+                "aggregate.refresh: \"500ms\" cannot be used: it must be from 1s to 1day",
+            ),
+            ("history = \"5x\"", "aggregate.history: \"5x\" cannot be used"),
+            ("history_roundoff = \"m\"", "it is of use only with history"),
+            ("max_entries = 0", "aggregate.max_entries"),
+            ("sampling_interval = 0", "aggregate.sampling_interval"),
+            ("agent_address = \"router\"", "aggregate.agent_address: \"router\" cannot be used: it is not"),
+        ] {
+            let text = format!("[[aggregate]]\nname = \"a\"\n{text}\n[aggregate.stdout]\n");
+            let error = resolve(&text).unwrap_err();
+            assert!(error.starts_with("probe.toml:3:1: ") && error.contains(expected), "{error}");
+        }
+        let error = resolve("[[aggregate]]\nname = \"a\"\n").unwrap_err();
+        assert!(error.contains("it has no output, such as [aggregate.stdout]"), "{error}");
+        let twice = "[[aggregate]]\nname = \"a\"\n[aggregate.stdout]\n";
+        let error = resolve(&[twice, twice].concat()).unwrap_err();
+        assert!(error.contains("another aggregate has this name"), "{error}");
+        let error = resolve(&format!("[export]\nstdout = \"json\"\n{twice}")).unwrap_err();
+        assert!(error.starts_with("probe.toml:2:1: export.stdout: \"json\" cannot be used"), "{error}");
+        let text = "[capture]\ndrain_interval = \"700ms\"\n[[aggregate]]\nname = \"a\"\nhistory = \"1m\"\n\
+                    [aggregate.stdout]\n";
+        let error = resolve(text).unwrap_err();
+        assert!(error.starts_with("probe.toml:5:1: ") && error.contains("capture.drain_interval"), "{error}");
+    }
 }

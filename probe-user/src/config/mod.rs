@@ -263,6 +263,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let of_exports = processes.iter().filter_map(|process| process.conditions.filter);
     let record_filters = of_exports.fold(enrich.tags.filter_bits(), |filters, bit| filters | 1 << bit);
     let aggregates = aggregate::settings(&aggregate, capture.drain_interval)?;
+    aggregate::check_stdout(&aggregates, export.stdout)?;
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),

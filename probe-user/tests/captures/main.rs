@@ -15,10 +15,13 @@
 //! - [`totals`] and [`keys`]: packets, octets and the fields of keys equal those that tshark sees;
 //! - [`families`]: the kernel's counts of each kind of labels, sessions, fragments and tunnels are tshark's;
 //! - [`tc`]: what the tc programs know of packets beside their octets (needs root);
+//! - [`aggregate`]: rows of aggregates add up to what tshark sees, and are those of pmacctd;
 //! - [`offline`]: `pathflow replay` finds the same flows in files and streams of every form;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
 
+#[cfg(test)]
+mod aggregate;
 mod corpus;
 mod families;
 mod file;

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod aggregate;
+#[cfg(test)]
 mod bgp;
 #[cfg(test)]
 mod bgp_output;
