@@ -109,7 +109,11 @@ fn the_router_articles_configuration_has_the_sums_of_pmacctd() {
         )
     };
     let file = directory.file("pmacctd.conf");
-    fs::write(&file, configuration(&directory, "127.0.0.3", &("plugins: print[rows]\n".to_owned() + &print(&rows)))).unwrap();
+    fs::write(
+        &file,
+        configuration(&directory, "127.0.0.3", &("plugins: print[rows]\n".to_owned() + &print(&rows))),
+    )
+    .unwrap();
     let mut pmacctd = Process::start(routed.router.command("pmacctd").arg("-f").arg(&file));
     let listens = "waiting for BGP data";
     pmacctd.wait_for_message(listens);
@@ -118,7 +122,11 @@ fn the_router_articles_configuration_has_the_sums_of_pmacctd() {
     let nfprobe = "plugins: print[rows], nfprobe[flows]\nnfprobe_receiver: 127.0.0.1:2100\nnfprobe_version: 10\n\
                    nfprobe_timeouts: maxlife=60:general=15\n";
     let probe = ProbeBuilder::configured(&routed.router)
-        .pmacct_configuration(&configuration(&directory, "127.0.0.2", &(nfprobe.to_owned() + &print(&own_rows))))
+        .pmacct_configuration(&configuration(
+            &directory,
+            "127.0.0.2",
+            &(nfprobe.to_owned() + &print(&own_rows)),
+        ))
         .json()
         .start();
     let state = || bird.ask(&["show", "protocols"]);
