@@ -41,7 +41,10 @@ pub(super) fn check_stdout(
         raw::StdoutStyle::Text => "text",
         raw::StdoutStyle::Json => "json",
     };
-    match aggregates.iter().find(|aggregate| aggregate.outputs.contains(&OutputSettings::Stdout)) {
+    match aggregates
+        .iter()
+        .find(|aggregate| aggregate.outputs.iter().any(|output| matches!(output, OutputSettings::Stdout(_))))
+    {
         Some(aggregate) => {
             let reason = format!("aggregate {} writes to standard output", aggregate.name);
             Err(invalid("export.stdout", &style, reason))
