@@ -38,9 +38,9 @@ impl Flight {
 
     fn sum(&self, indexes: std::ops::Range<u32>) -> (u64, Tally) {
         let messages = indexes.filter(|index| !self.is_settled(*index));
-        messages.filter_map(|index| self.block.message(index)).fold((0, Tally::ZERO), |(count, sum), message| {
-            (count + 1, sum + message.tally)
-        })
+        messages
+            .filter_map(|index| self.block.message(index))
+            .fold((0, Tally::ZERO), |(count, sum), message| (count + 1, sum + message.tally))
     }
 }
 
@@ -79,7 +79,15 @@ impl Flights {
         let count = block.count();
         self.octets += block.octets().len();
         let settled = vec![false; count as usize];
-        self.list.push_back(Flight { block, stored, forced_out: false, since: None, handed: 0, settled, unsettled: count });
+        self.list.push_back(Flight {
+            block,
+            stored,
+            forced_out: false,
+            since: None,
+            handed: 0,
+            settled,
+            unsettled: count,
+        });
     }
 
     /// The next message for the producer.

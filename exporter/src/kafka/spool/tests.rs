@@ -286,7 +286,9 @@ fn the_numbers_outlive_the_process() {
     overwrite(&folder.0.join("spool.account"), 30, 1);
     assert_eq!(again.read(), (None, Some(1010)));
     let mut octets = Vec::new();
-    fs::File::open(folder.0.join("spool.account")).and_then(|mut file| file.read_to_end(&mut octets)).expect("read");
+    fs::File::open(folder.0.join("spool.account"))
+        .and_then(|mut file| file.read_to_end(&mut octets))
+        .expect("read");
     assert!(octets.len() < 4096, "one page, so that a kill cannot cut it");
 }
 
