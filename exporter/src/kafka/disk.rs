@@ -97,7 +97,9 @@ impl Disk {
     ) -> Amount {
         let Opened { spool, entries, set_aside } = opened;
         let mut readable = Amount::default();
-        entries.iter().for_each(|entry| readable += entry.amount);
+        for entry in &entries {
+            readable += entry.amount;
+        }
         let removed = spool.removed();
         let end = entries.last().map_or(0, |entry| entry.first + entry.amount.messages);
         let standing = standing.filter(|standing| standing.instance == spool.instance());
@@ -194,9 +196,8 @@ impl Worker {
             return false;
         };
         match removed.and_then(|()| spool.remove_now()) {
-            Ok(_) => true,
             // The journal may have room when it has been written back.
-            Err(SpoolError::DiskFull) => true,
+            Ok(_) | Err(SpoolError::DiskFull) => true,
             Err(error) => {
                 self.spool_failed(error, now);
                 false

@@ -97,17 +97,12 @@ impl Flights {
             let (handed, count) = (flight.handed, flight.block.count());
             let next = (handed..count).find(|index| !flight.is_settled(*index));
             let flight = self.list.get_mut(self.cursor)?;
-            match next {
+            flight.handed = next.unwrap_or(count);
+            if let Some(index) = next {
                 // The borrow checker wants the flight once more.
-                Some(index) => {
-                    flight.handed = index;
-                    return self.list.get_mut(self.cursor).map(|flight| (flight, index));
-                }
-                None => {
-                    flight.handed = count;
-                    self.cursor += 1;
-                }
+                return self.list.get_mut(self.cursor).map(|flight| (flight, index));
             }
+            self.cursor += 1;
         }
     }
 

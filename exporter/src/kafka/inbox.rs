@@ -173,8 +173,8 @@ impl Inbox {
         state.epoch = epoch;
     }
 
-    pub(super) fn publish(&self, published: Published) {
-        self.state().published = published;
+    pub(super) fn publish(&self, published: &Published) {
+        self.state().published = *published;
     }
 
     pub(super) fn tell(&self, event: KafkaEvent, now: Instant) {

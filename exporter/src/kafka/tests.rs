@@ -23,7 +23,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let name: String = spool::random().iter().map(|octet| format!("{octet:02x}")).collect();
+        let name = format!("{:032x}", u128::from_be_bytes(spool::random()));
         Self(std::env::temp_dir().join(format!("pathflow-kafka-{name}")))
     }
 }
@@ -73,7 +73,7 @@ fn send(kafka: &mut Kafka, topic: &str, numbers: std::ops::Range<u64>) {
 }
 
 fn wait_for(kafka: &mut Kafka, what: &str, mut condition: impl FnMut(&mut Kafka) -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while !condition(kafka) {
         assert!(kafka.account().is_balanced(), "{:?}", kafka.account());
         assert!(Instant::now() < end, "{what}: {:?} {:?}", kafka.account(), kafka.counts());

@@ -95,7 +95,7 @@ impl Worker {
             account,
             counts: KafkaCounts::default(),
             is_storing: false,
-            instance: standing.instance.iter().map(|octet| format!("{octet:02x}")).collect(),
+            instance: format!("{:032x}", u128::from_be_bytes(standing.instance)),
             producer: Some(producer),
             single: None,
             recreate_at: now,
@@ -465,7 +465,7 @@ impl Worker {
         self.write_standing();
         let octets = self.pending.iter().map(|block| block.octets().len()).sum();
         let Self { account, counts, .. } = *self;
-        self.inbox.publish(Published { account, counts, octets, is_in_outage: self.outage.is_some() });
+        self.inbox.publish(&Published { account, counts, octets, is_in_outage: self.outage.is_some() });
     }
 
     /// Puts what is left into the spool, or counts it as lost.

@@ -16,7 +16,7 @@ use crate::support::Folder;
 const HEAP: &str = "-Xmx384m";
 
 /// A machine that does other things needs its time for a start.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 pub struct Broker {
     folder: Folder,

@@ -62,7 +62,7 @@ pub fn send(kafka: &mut Kafka, topic: &str, number: u64) {
     let key = (number % 16).to_string();
     let message =
         Message { topic, partition: None, key: Some(key.as_bytes()), payload: &payload, tally: ONE };
-    let end = Instant::now() + Duration::from_secs(120);
+    let end = Instant::now() + Duration::from_mins(2);
     while kafka.send(&message).is_err() {
         assert!(Instant::now() < end, "no room: {:?}", kafka.account());
         std::thread::sleep(Duration::from_millis(1));
@@ -70,7 +70,7 @@ pub fn send(kafka: &mut Kafka, topic: &str, number: u64) {
 }
 
 pub fn wait_for(kafka: &mut Kafka, what: &str, mut condition: impl FnMut(&KafkaAccount) -> bool) {
-    let end = Instant::now() + Duration::from_secs(120);
+    let end = Instant::now() + Duration::from_mins(2);
     loop {
         let account = kafka.account();
         assert!(account.is_balanced(), "{account:?}");

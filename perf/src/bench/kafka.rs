@@ -145,7 +145,7 @@ fn measure(subject: Subject, broker: &Broker, spool: &Path, count: u64) -> Resul
             }
         }
     }
-    let end = start + Duration::from_secs(300);
+    let end = start + Duration::from_mins(5);
     while !subject.is_done(&kafka.account(), count) {
         ensure!(Instant::now() < end, "not done: {:?} {:?}", kafka.account(), kafka.counts());
         thread::sleep(Duration::from_millis(2));
@@ -223,7 +223,7 @@ impl Broker {
         let mut command = java();
         command.args(["kafka.Kafka", "server.properties"]).stdout(log.try_clone()?).stderr(log);
         let broker = Self { process: command.spawn()?, port };
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             ensure!(Instant::now() < end, "the broker does not start");
             thread::sleep(Duration::from_millis(200));
