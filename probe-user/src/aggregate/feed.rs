@@ -80,13 +80,7 @@ impl Feed {
         let epoch = self.epoch_start.map_or(0, |epoch| epoch.wall / 1000);
         // Else it would be in the bin before, whose rows have been written.
         let time = if start < epoch && epoch - start <= TICK { epoch } else { start };
-        self.batch.push(Observed {
-            record,
-            begins,
-            start,
-            time,
-            end: now.unix_microseconds(delta.last),
-        });
+        self.batch.push(Observed { record, begins, start, time, end: now.unix_microseconds(delta.last) });
     }
 
     /// An epoch of the kernel's tables ended at this time, and what is added from now on is of that epoch.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{ConfigError, between, invalid, raw};
+#[cfg(feature = "kafka")]
+use crate::aggregate::KafkaOutputSettings;
 use crate::aggregate::encode::EncodeSettings;
 use crate::aggregate::{
     AggregateSettings, Bins, FileSettings, Key, OutputSettings, OutputSettingsError, RowLimits, Selection,
@@ -151,6 +153,11 @@ fn outputs(
     if let Some(table) = &aggregate.stdout {
         let stdout = StdoutSettings::new(table, &encode, &fields.primitives);
         outputs.push(OutputSettings::Stdout(stdout.map_err(|error| wrong("stdout", error))?));
+    }
+    #[cfg(feature = "kafka")]
+    if let Some(table) = &aggregate.kafka {
+        let kafka = KafkaOutputSettings::new(&aggregate.name, table, &encode, &fields.primitives);
+        outputs.push(OutputSettings::Kafka(Box::new(kafka.map_err(|error| wrong("kafka", error))?)));
     }
     Ok(outputs)
 }

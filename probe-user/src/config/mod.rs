@@ -6,7 +6,7 @@
 mod aggregate;
 mod bgp;
 mod capture;
-mod duration;
+pub(crate) mod duration;
 mod enrich;
 mod error;
 mod export;
