@@ -250,3 +250,6 @@ impl Writer {
         self.ledger.purged(self.number, (Tally::ZERO, LeftOut::default()), accounts);
     }
 }
+
+#[cfg(test)]
+mod tests;
