@@ -1,6 +1,6 @@
 //! What happens to a collector costs exactly what the ledger says: firewalled, rejected, restarted, reset, slow.
 //!
-//! Outages last for two rounds of traffic, or for `PATHFLOW_OUTAGE_SECONDS`, if that is longer.
+//! Outages last for two rounds of traffic, or for `PATHFLOW_OUTAGE_SECONDS`, if that is longer; slowness for six.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -40,13 +40,17 @@ fn round(network: &Network, probe: &Probe<'_>) {
     probe.wait_until("records are exported or lost", |metrics| settled(metrics) == before + TRAFFIC.packets);
 }
 
+/// For how long an outage is to last at least.
+fn outage_time() -> Duration {
+    let text = std::env::var("PATHFLOW_OUTAGE_SECONDS").unwrap_or_default();
+    Duration::from_secs(text.parse().unwrap_or(0))
+}
+
 /// Sends traffic for as long as an outage is to last; in how many rounds.
 fn outage(network: &Network, probe: &Probe<'_>) -> u64 {
-    let text = std::env::var("PATHFLOW_OUTAGE_SECONDS").unwrap_or_default();
-    let duration = Duration::from_secs(text.parse().unwrap_or(0));
     let start = Instant::now();
     let mut rounds = 0;
-    while rounds < 2 || start.elapsed() < duration {
+    while rounds < 2 || start.elapsed() < outage_time() {
         round(network, probe);
         rounds += 1;
     }
@@ -218,12 +222,14 @@ fn a_slow_collector_loses_what_its_queue_has_no_room_for_and_another_gets_everyt
         export("ipfix", "tcp")
     );
     let probe = probe(&network, &configuration);
-    let rounds = 6;
-    for round in 1..=rounds {
+    let start = Instant::now();
+    let mut rounds = 0;
+    while rounds < 6 || start.elapsed() < outage_time() {
+        rounds += 1;
         TRAFFIC.send(&network.sender);
         probe.wait_until("the other has it all", |metrics| {
             let labels = [("destination", "192.0.2.2:2055")];
-            metrics.sum("pathflow_exported_packets_total", &labels) == round * TRAFFIC.packets
+            metrics.sum("pathflow_exported_packets_total", &labels) == rounds * TRAFFIC.packets
         });
     }
     let report = probe.terminate().report;
