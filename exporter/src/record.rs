@@ -1,6 +1,6 @@
 //! One expired flow, and sums over flows.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::sync::Arc;
 
@@ -151,12 +151,6 @@ impl FlowEndReason {
     }
 }
 
-/// Source and destination address of a record, brought to one family.
-pub(crate) enum AddressPair {
-    V4((Ipv4Addr, Ipv4Addr)),
-    V6((Ipv6Addr, Ipv6Addr)),
-}
-
 /// layer2SegmentId has the kind of the overlay network in its most significant octet: 1 is VXLAN (RFC 7133; IANA
 /// "IPFIX Entities").
 const VXLAN: u64 = 0x01 << 56;
@@ -237,15 +231,33 @@ impl FlowRecord {
         VXLAN | u64::from(self.layer2_segment_id & 0xff_ffff)
     }
 
-    pub(crate) fn address_pair(&self) -> AddressPair {
-        let as_v6 = |address| match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        match (self.source_address, self.destination_address) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => AddressPair::V4((source, destination)),
-            (source, destination) => AddressPair::V6((as_v6(source), as_v6(destination))),
+    /// Whether both addresses are of IPv4. If not, binary formats write both as IPv6.
+    pub(crate) const fn is_ipv4(&self) -> bool {
+        self.source_address.is_ipv4() && self.destination_address.is_ipv4()
+    }
+
+    /// Source and destination address, IPv4 ones as IPv4-mapped (RFC 4291, section 2.5.5.2).
+    pub(crate) const fn ipv6_addresses(&self) -> (Ipv6Addr, Ipv6Addr) {
+        const fn as_ipv6(address: IpAddr) -> Ipv6Addr {
+            match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            }
         }
+        (as_ipv6(self.source_address), as_ipv6(self.destination_address))
+    }
+}
+
+/// So that what holds a record can be filled in as records are.
+impl AsRef<Self> for FlowRecord {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl AsMut<Self> for FlowRecord {
+    fn as_mut(&mut self) -> &mut Self {
+        self
     }
 }
 

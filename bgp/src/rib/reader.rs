@@ -178,6 +178,34 @@ impl<'v> LookupTable<'v> {
         }
     }
 
+    /// As [`Self::lookup_batch_ipv4`], of addresses of both families.
+    pub fn lookup_batch(&self, addresses: &[IpAddr], found: &mut [Option<Match<'v>>]) {
+        for (addresses, found) in addresses.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
+            let (mut ipv4, mut slots_ipv4, mut count_ipv4) = ([0; BATCH], [0; BATCH], 0);
+            let (mut ipv6, mut slots_ipv6, mut count_ipv6) = ([0; BATCH], [0; BATCH], 0);
+            for address in addresses {
+                // Both have as many places as there are addresses.
+                match address {
+                    IpAddr::V4(address) => {
+                        ipv4[count_ipv4] = address.to_bits();
+                        count_ipv4 += 1;
+                    }
+                    IpAddr::V6(address) => {
+                        ipv6[count_ipv6] = address.to_bits();
+                        count_ipv6 += 1;
+                    }
+                }
+            }
+            self.tables.ipv4.batch_ipv4(&ipv4[..count_ipv4], &mut slots_ipv4[..count_ipv4]);
+            self.tables.ipv6.batch_ipv6(&ipv6[..count_ipv6], &mut slots_ipv6[..count_ipv6]);
+            let (mut of_ipv4, mut of_ipv6) = (slots_ipv4.into_iter(), slots_ipv6.into_iter());
+            for (address, found) in addresses.iter().zip(found) {
+                let slot = if address.is_ipv4() { of_ipv4.next() } else { of_ipv6.next() };
+                *found = slot.and_then(|slot| self.found(slot));
+            }
+        }
+    }
+
     /// True after End-of-RIB of this family in the present session.
     #[must_use]
     pub fn end_of_rib(&self, family: Family) -> bool {

@@ -80,14 +80,7 @@ impl Feed {
         let epoch = self.epoch_start.map_or(0, |epoch| epoch.wall / 1000);
         // Else it would be in the bin before, whose rows have been written.
         let time = if start < epoch && epoch - start <= TICK { epoch } else { start };
-        self.batch.push(Observed {
-            record,
-            filter_results: filter_results(delta),
-            begins,
-            start,
-            time,
-            end: now.unix_microseconds(delta.last),
-        });
+        self.batch.push(Observed { record, begins, start, time, end: now.unix_microseconds(delta.last) });
     }
 
     /// An epoch of the kernel's tables ended at this time, and what is added from now on is of that epoch.
@@ -129,7 +122,7 @@ impl Feed {
         names: &Arc<InterfaceNames>,
         ledger: &Ledger,
     ) {
-        enricher.enrich(batch.iter_mut().map(|observed| &mut observed.record), names);
+        enricher.enrich(&mut batch, names);
         while self.pace == Pace::WaitForSinks && !self.queues.iter().all(AggregateQueue::has_room) {
             thread::sleep(Duration::from_millis(1));
         }
@@ -145,9 +138,4 @@ impl Feed {
         let now = self.epoch_end.unwrap_or(now);
         self.queues.iter().for_each(|queue| queue.tick(self.shard, now, self.pace));
     }
-}
-
-/// Results of the filters of aggregates, which the kernel program puts into the key of a flow.
-const fn filter_results(_delta: &Delta) -> u8 {
-    0
 }

@@ -7,8 +7,6 @@ use pathflow_exporter::FlowRecord;
 pub struct Observed {
     /// The packets of the delta alone. Reasons and times of its flow's end mean nothing here.
     pub record: FlowRecord,
-    /// Results of the filters of aggregates, a bit each.
-    pub filter_results: u8,
     /// Whether these are the first packets of a flow.
     pub begins: bool,
     /// Time of the first packet, in microseconds since the Unix epoch.
@@ -17,4 +15,16 @@ pub struct Observed {
     pub time: u64,
     /// Time of the last packet, in microseconds since the Unix epoch.
     pub end: u64,
+}
+
+impl AsRef<FlowRecord> for Observed {
+    fn as_ref(&self) -> &FlowRecord {
+        &self.record
+    }
+}
+
+impl AsMut<FlowRecord> for Observed {
+    fn as_mut(&mut self) -> &mut FlowRecord {
+        &mut self.record
+    }
 }

@@ -6,26 +6,25 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{ConfigError, between, invalid, raw};
+#[cfg(feature = "kafka")]
+use crate::aggregate::KafkaOutputSettings;
 use crate::aggregate::encode::EncodeSettings;
 use crate::aggregate::{
     AggregateSettings, Bins, FileSettings, Key, OutputSettings, OutputSettingsError, RowLimits, Selection,
     StdoutSettings, TopBy,
 };
-use crate::capture::Filter;
+use crate::capture::FilterSet;
 
-/// Filters of all aggregates at most: bits of a packet's results.
-const MAX_FILTERS: usize = 8;
-
-/// Settings of every aggregate. `drain_interval` is how often it gets something.
+/// Settings of every aggregate, whose filters become some of `filters`. `drain_interval` is how often it gets something.
 pub(super) fn settings(
     aggregates: &[raw::Aggregate],
     drain_interval: Duration,
+    filters: &mut FilterSet,
 ) -> Result<Vec<AggregateSettings>, ConfigError> {
-    let mut filters = Vec::new();
     let mut settings: Vec<AggregateSettings> = Vec::new();
     for (number, aggregate) in aggregates.iter().enumerate() {
         let key = |name: &str| format!("aggregate[{number}].{name}");
-        let checked = check(aggregate, drain_interval, &mut filters, &key)?;
+        let checked = check(aggregate, drain_interval, filters, &key)?;
         if settings.iter().any(|other| other.name == checked.name) {
             return Err(invalid(key("name"), &checked.name, "another aggregate has this name"));
         }
@@ -59,7 +58,7 @@ pub(super) fn check_stdout(
 fn check(
     aggregate: &raw::Aggregate,
     drain_interval: Duration,
-    filters: &mut Vec<String>,
+    filters: &mut FilterSet,
     key: &impl Fn(&str) -> String,
 ) -> Result<AggregateSettings, ConfigError> {
     let name = aggregate.name.as_str();
@@ -155,6 +154,11 @@ fn outputs(
         let stdout = StdoutSettings::new(table, &encode, &fields.primitives);
         outputs.push(OutputSettings::Stdout(stdout.map_err(|error| wrong("stdout", error))?));
     }
+    #[cfg(feature = "kafka")]
+    if let Some(table) = &aggregate.kafka {
+        let kafka = KafkaOutputSettings::new(&aggregate.name, table, &encode, &fields.primitives);
+        outputs.push(OutputSettings::Kafka(Box::new(kafka.map_err(|error| wrong("kafka", error))?)));
+    }
     Ok(outputs)
 }
 
@@ -190,21 +194,12 @@ fn history(
     Ok(Some(bins))
 }
 
-/// The bit of an expression among the results of a packet; equal expressions share one.
-fn filter_number(expression: &str, filters: &mut Vec<String>) -> Result<Option<u8>, String> {
-    let expression = expression.trim();
-    if expression.is_empty() {
+/// The bit of an expression among the results of a packet.
+fn filter_number(expression: &str, filters: &mut FilterSet) -> Result<Option<u8>, String> {
+    if expression.trim().is_empty() {
         return Ok(None);
     }
-    Filter::compile(expression).map_err(|error| error.to_string())?;
-    let number = filters.iter().position(|other| other == expression).unwrap_or_else(|| {
-        filters.push(expression.to_owned());
-        filters.len() - 1
-    });
-    if number >= MAX_FILTERS {
-        return Err(format!("there can be {MAX_FILTERS} different filters of aggregates"));
-    }
-    Err("filters of aggregates are not there yet".to_owned())
+    filters.add(expression).map(Some).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -13,12 +13,12 @@ mod rules;
 mod settings;
 pub mod tags;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::HashSet;
-use pathflow_bgp::rib::{AttributesId, LookupTable, PeerId, RibReader, RibView};
+use pathflow_bgp::rib::{AttributesId, LookupTable, Match, PeerId, RibReader, RibView};
 use pathflow_bgp::rpki::{RoaStore, RoaTable, ValidationState};
 use pathflow_exporter::{FlowRecord, OriginValidation};
 
@@ -87,11 +87,10 @@ impl Enricher {
     }
 
     /// Fills `records`, which have interface numbers by `names`. A field stays 0 or `None` where nothing is known.
-    pub fn enrich<'r>(
-        &mut self,
-        records: impl IntoIterator<Item = &'r mut FlowRecord>,
-        names: &Arc<InterfaceNames>,
-    ) {
+    pub fn enrich<R>(&mut self, records: &mut [R], names: &Arc<InterfaceNames>)
+    where
+        R: AsRef<FlowRecord> + AsMut<FlowRecord>,
+    {
         let settings = self.current.load();
         if !Arc::ptr_eq(&settings, &self.settings) {
             self.work = Work::new(&settings);
@@ -99,16 +98,19 @@ impl Enricher {
         }
         let Self { settings, reader, roas, covers, work, .. } = self;
         if reader.is_none() && settings.networks.is_empty() && settings.peer_sources.is_empty() {
-            return records.into_iter().for_each(|record| work.tag(record, settings));
+            return records.iter_mut().for_each(|record| work.tag(record.as_mut(), settings));
         }
         work.set_names(names, settings);
         let view = reader.as_mut().map(RibReader::enter);
         let tables = Tables::new(view.as_ref(), settings);
         let table = roas.as_ref().map(|store| store.table());
         let rpki = table.as_deref().map(|roas| Rpki { roas, covers: covers.as_ref() });
-        for record in records {
-            work.enrich(record, &tables, settings, rpki);
-            work.tag(record, settings);
+        for records in records.chunks_mut(SIDE_BY_SIDE) {
+            let routes = tables.routes(records, settings, &work.agent_interfaces);
+            for (record, routes) in records.iter_mut().zip(routes) {
+                work.enrich(record.as_mut(), routes, settings, rpki);
+                work.tag(record.as_mut(), settings);
+            }
         }
     }
 }
@@ -120,6 +122,12 @@ struct Rpki<'t> {
     /// Who knows what stands behind an invalid route, if anybody does.
     covers: Option<&'t Covers>,
 }
+
+/// Records whose addresses are looked up together.
+const SIDE_BY_SIDE: usize = 32;
+
+/// The routes of a record's source and destination, each with the peer that has it.
+type Routes<'v> = [Option<(PeerId, Match<'v>)>; 2];
 
 /// A peer's routes.
 type PeerTable<'v> = (PeerId, LookupTable<'v>);
@@ -151,16 +159,50 @@ impl<'v> Tables<'v> {
         Self { all: Vec::new(), by_rule }
     }
 
-    /// Those in which the addresses of a record are looked up; the first with a route counts.
+    /// The routes of [`SIDE_BY_SIDE`] records at most.
+    fn routes<R: AsRef<FlowRecord>>(
+        &self,
+        records: &[R],
+        settings: &EnrichSettings,
+        interfaces: &InterfaceSets,
+    ) -> [Routes<'v>; SIDE_BY_SIDE] {
+        let mut routes = [[None; 2]; SIDE_BY_SIDE];
+        if !settings.agents.is_empty() {
+            for (record, routes) in records.iter().map(AsRef::as_ref).zip(&mut routes) {
+                let tables = self.of(record, settings, interfaces);
+                *routes = [record.source_address, record.destination_address].map(|address| {
+                    tables.iter().find_map(|(peer, table)| Some((*peer, table.lookup(address)?)))
+                });
+            }
+            return routes;
+        }
+        let mut addresses = [[IpAddr::V4(Ipv4Addr::UNSPECIFIED); 2]; SIDE_BY_SIDE];
+        for (addresses, record) in addresses.iter_mut().zip(records.iter().map(AsRef::as_ref)) {
+            *addresses = [record.source_address, record.destination_address];
+        }
+        let addresses = addresses.as_flattened().get(..2 * records.len()).unwrap_or_default();
+        for (peer, table) in &self.all {
+            let mut found = [None; 2 * SIDE_BY_SIDE];
+            table.lookup_batch(addresses, &mut found);
+            let mut missing = false;
+            for (route, found) in routes.as_flattened_mut().iter_mut().zip(found).take(addresses.len()) {
+                *route = route.or(found.map(|found| (*peer, found)));
+                missing |= route.is_none();
+            }
+            if !missing {
+                break;
+            }
+        }
+        routes
+    }
+
+    /// Those in which the addresses of a record are looked up, by the rules; the first with a route counts.
     fn of<'t>(
         &'t self,
         record: &FlowRecord,
         settings: &EnrichSettings,
         interfaces: &InterfaceSets,
     ) -> &'t [PeerTable<'v>] {
-        if settings.agents.is_empty() {
-            return &self.all;
-        }
         let mut rules = settings.agents.iter().zip(interfaces.iter()).zip(&self.by_rule);
         match rules.find(|((rule, numbers), _)| rule.is_for(record, numbers)) {
             Some((_, table)) => table.as_slice(),
@@ -197,15 +239,14 @@ impl Work {
     fn enrich(
         &mut self,
         record: &mut FlowRecord,
-        tables: &Tables<'_>,
+        [source_route, destination_route]: Routes<'_>,
         settings: &EnrichSettings,
         rpki: Option<Rpki<'_>>,
     ) {
-        let tables = tables.of(record, settings, &self.agent_interfaces);
         let (source, destination) = (record.source_address, record.destination_address);
         // Of several paths, traffic takes that of the kernel's next hop; by which it came nobody knows.
-        let to = self.find(tables, destination, record.ip_next_hop, settings);
-        let from = self.find(tables, source, None, settings);
+        let to = self.find(destination_route, record.ip_next_hop, settings);
+        let from = self.find(source_route, None, settings);
 
         let origin = |address, found: Option<&Found>| {
             let bgp = found.map(|found| Origin {
@@ -237,12 +278,11 @@ impl Work {
 
     fn find(
         &mut self,
-        tables: &[PeerTable<'_>],
-        address: IpAddr,
+        route: Option<(PeerId, Match<'_>)>,
         via: Option<IpAddr>,
         settings: &EnrichSettings,
     ) -> Option<Found> {
-        let (peer, found) = tables.iter().find_map(|(peer, table)| Some((*peer, table.lookup(address)?)))?;
+        let (peer, found) = route?;
         let key = |id: AttributesId| AttributesKey { id: id.index, generation: id.generation };
         let prepared = if let Some(id) = found.attributes_id() {
             let prepare = || Some(settings.routes.prepare(&found.choose(None)?.attributes));

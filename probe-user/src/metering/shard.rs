@@ -133,16 +133,14 @@ impl Shard {
             amounts.add(delta.key.fields().observation_point, amount);
         }
         self.ledger.merged(&amounts);
-        for delta in &mut deltas {
-            let whole = delta.key;
-            delta.key = whole.with_filter_results_of(self.record_filters);
+        for delta in &deltas {
             let flows = self.cache.len();
-            let evicted = self.cache.merge(delta);
+            // Flows are told apart only by the filters that records are asked about.
+            let key = delta.key.with_filter_results_of(self.record_filters);
+            let evicted = self.cache.merge(&Delta { key, ..*delta });
             if self.feed.is_wanted() {
                 let begins = evicted.is_some() || self.cache.len() > flows;
                 let now = records.now();
-                // Aggregates have filters that records do not need.
-                delta.key = whole;
                 self.feed.push(delta, begins, now, &records.points, &records.names);
             }
             if let Some(evicted) = evicted {
