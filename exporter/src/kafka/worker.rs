@@ -119,8 +119,10 @@ impl Worker {
     pub(super) fn run(&mut self) {
         loop {
             let now = Instant::now();
+            // Before the turn: what was accepted until then is taken in it.
+            let end = self.inbox.end();
             let is_busy = self.step(now);
-            if let Some(end) = self.inbox.end()
+            if let Some(end) = end
                 && (now >= end || self.is_done() || self.is_safe(now))
             {
                 break;
