@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pathflow_exporter::Tally;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::aggregation::{Aggregation, Spread};
 use super::observed::Observed;
@@ -244,7 +244,11 @@ impl Writer {
             self.outputs.iter().map(|output| output.account()),
         );
         let (name, written, elapsed) = (&self.name, purge.len(), start.elapsed().as_secs_f64());
-        info!("aggregate {name}: purged {written} of {rows} rows in {elapsed:.3} s");
+        if rows == 0 {
+            debug!("aggregate {name}: nothing to purge");
+        } else {
+            info!("aggregate {name}: purged {written} of {rows} rows in {elapsed:.3} s");
+        }
         let lost = lost(&self.outputs) - lost_before;
         if lost > 0 {
             warn!("aggregate {name}: {lost} rows of this purge are lost");

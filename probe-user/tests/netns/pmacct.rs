@@ -25,7 +25,7 @@ const PORT: u16 = 4242;
 type Sums = BTreeMap<(String, String), (u64, u64, u64, u64, String)>;
 
 /// The files of the article, with this network's names and numbers.
-fn files(directory: &TempDir) {
+pub(crate) fn files(directory: &TempDir) {
     let interfaces = format!("ifindex=100  ifname={LEFT}\nifindex=200  ifname={RIGHT}\n");
     for (name, text) in [
         ("interfaces.map", interfaces.as_str()),
@@ -39,7 +39,7 @@ fn files(directory: &TempDir) {
 }
 
 /// The article's configuration, with a socket of its own and other plugins at the end.
-fn configuration(directory: &TempDir, listen: &str, plugins: &str) -> String {
+pub(crate) fn configuration(directory: &TempDir, listen: &str, plugins: &str) -> String {
     let at = |name: &str| directory.file(name).display().to_string();
     format!(
         "daemonize: false\npcap_interfaces_map: {}\npre_tag_map: {}\npmacctd_as: longest\npmacctd_net: longest\n\
