@@ -95,7 +95,6 @@ impl Bench {
                 octet_delta_count: 100,
                 ..FlowRecord::between(IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]))
             },
-            filter_results: 0,
             begins: true,
             start: time,
             time,
