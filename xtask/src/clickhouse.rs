@@ -1,5 +1,5 @@
-//! ClickHouse as a library for Python, with which the tables of `deploy/clickhouse` are tested. It is in no Debian package,
-//! and comes from the Python Package Index.
+//! `ClickHouse` as a library for Python, with which the tables of `deploy/clickhouse` are tested. It is in no Debian
+//! package, and comes from the Python Package Index.
 
 use std::{path::PathBuf, process::Command};
 

@@ -62,7 +62,7 @@ enum Command {
     },
     /// Fetch Apache Kafka for the tests, and say where it is
     Kafka,
-    /// Fetch ClickHouse for the tests, as a library for Python, and say where it is
+    /// Fetch `ClickHouse` for the tests, as a library for Python, and say where it is
     Clickhouse,
     /// Make the sources that are made from tables
     Codegen,
