@@ -57,6 +57,15 @@ pub enum RunError {
     /// An output of an aggregate cannot write its rows.
     #[error("aggregate: {0}")]
     Aggregate(#[from] EncodeError),
+    /// Kafka cannot be used as an aggregate wants it.
+    #[cfg(feature = "kafka")]
+    #[error("aggregate {name}: kafka: {error}")]
+    Kafka {
+        /// Name of the aggregate.
+        name: String,
+        /// What is wrong.
+        error: pathflow_exporter::kafka::KafkaError,
+    },
     /// Standard output cannot be used.
     #[error("standard output: {0}")]
     Stdout(io::Error),

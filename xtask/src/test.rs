@@ -163,7 +163,9 @@ fn clippy() -> Result<()> {
     process::run(process::cargo(kernel_log).args(deny))?;
     // `--all-targets` leaves out what `cargo test` would not run by itself.
     for target in [GOFLOW2, KAFKA] {
-        process::run(process::cargo(["clippy", "--package", "pathflow-exporter", "--test", target]).args(deny))?;
+        process::run(
+            process::cargo(["clippy", "--package", "pathflow-exporter", "--test", target]).args(deny),
+        )?;
     }
     if has_netns_tests()? {
         process::run(process::cargo(["clippy", "--package", "pathflow", "--test", NETNS]).args(deny))?;

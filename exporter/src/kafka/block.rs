@@ -151,7 +151,9 @@ mod tests {
                 })
                 .collect();
             let mut block = Block::new(3, 70);
-            messages.iter().for_each(|message| block.push(message));
+            for message in &messages {
+                block.push(message);
+            }
             let read = Block::from_octets(3, 70, block.count(), block.octets().to_vec());
             let read = read.expect("it is one");
             prop_assert_eq!(&read, &block);

@@ -11,7 +11,9 @@ use super::{
     block::Block,
     event::KafkaEvent,
     settings::KafkaSettings,
-    spool::{AccountFile, Amount, Entry, Opened, Read, SetAside, Spool, SpoolError, SpoolFolder, Standing, random},
+    spool::{
+        AccountFile, Amount, Entry, Opened, Read, SetAside, Spool, SpoolError, SpoolFolder, Standing, random,
+    },
     worker::Worker,
 };
 use crate::record::Tally;
@@ -78,7 +80,8 @@ impl Disk {
         let opened = folder.open(standing.as_ref(), None).map_err(|error| failed(error.to_string()))?;
         disk.folder = Some(folder);
         found.file = Some(file);
-        found.recovered = disk.take_over(opened, standing, reserved, &mut found.events, &mut found.lost_by_crash);
+        found.recovered =
+            disk.take_over(opened, standing, reserved, &mut found.events, &mut found.lost_by_crash);
         found.disk = disk;
         Ok(found)
     }
@@ -94,7 +97,9 @@ impl Disk {
     ) -> Amount {
         let Opened { spool, entries, set_aside } = opened;
         let mut readable = Amount::default();
-        entries.iter().for_each(|entry| readable += entry.amount);
+        for entry in &entries {
+            readable += entry.amount;
+        }
         let removed = spool.removed();
         let end = entries.last().map_or(0, |entry| entry.first + entry.amount.messages);
         let standing = standing.filter(|standing| standing.instance == spool.instance());
@@ -104,7 +109,8 @@ impl Disk {
             let messages = standing.accepted.messages.saturating_sub(known);
             let uncertain = reserved.unwrap_or(0).saturating_sub(standing.accepted.messages);
             if messages > 0 {
-                *lost_by_crash = standing.accepted.tally - standing.settled.tally - removed.tally - readable.tally;
+                *lost_by_crash =
+                    standing.accepted.tally - standing.settled.tally - removed.tally - readable.tally;
             }
             if messages + uncertain > 0 {
                 events.push(KafkaEvent::CrashLoss { messages, uncertain, tally: *lost_by_crash });
@@ -190,9 +196,8 @@ impl Worker {
             return false;
         };
         match removed.and_then(|()| spool.remove_now()) {
-            Ok(_) => true,
             // The journal may have room when it has been written back.
-            Err(SpoolError::DiskFull) => true,
+            Ok(_) | Err(SpoolError::DiskFull) => true,
             Err(error) => {
                 self.spool_failed(error, now);
                 false
@@ -204,7 +209,9 @@ impl Worker {
     pub(super) fn load(&mut self, now: Instant) -> bool {
         let mut has_loaded = false;
         while self.flights.octets() < self.settings.in_flight_octets {
-            let (Some(entry), Some(spool)) = (self.disk.unsent.front().copied(), &mut self.disk.spool) else { break };
+            let (Some(entry), Some(spool)) = (self.disk.unsent.front().copied(), &mut self.disk.spool) else {
+                break;
+            };
             let damaged = match spool.read(entry.first) {
                 Ok(Read::Block(block)) if Entry::of(&block) == entry => {
                     self.flights.push(block, true);

@@ -38,9 +38,9 @@ impl Flight {
 
     fn sum(&self, indexes: std::ops::Range<u32>) -> (u64, Tally) {
         let messages = indexes.filter(|index| !self.is_settled(*index));
-        messages.filter_map(|index| self.block.message(index)).fold((0, Tally::ZERO), |(count, sum), message| {
-            (count + 1, sum + message.tally)
-        })
+        messages
+            .filter_map(|index| self.block.message(index))
+            .fold((0, Tally::ZERO), |(count, sum), message| (count + 1, sum + message.tally))
     }
 }
 
@@ -79,7 +79,15 @@ impl Flights {
         let count = block.count();
         self.octets += block.octets().len();
         let settled = vec![false; count as usize];
-        self.list.push_back(Flight { block, stored, forced_out: false, since: None, handed: 0, settled, unsettled: count });
+        self.list.push_back(Flight {
+            block,
+            stored,
+            forced_out: false,
+            since: None,
+            handed: 0,
+            settled,
+            unsettled: count,
+        });
     }
 
     /// The next message for the producer.
@@ -89,17 +97,12 @@ impl Flights {
             let (handed, count) = (flight.handed, flight.block.count());
             let next = (handed..count).find(|index| !flight.is_settled(*index));
             let flight = self.list.get_mut(self.cursor)?;
-            match next {
+            flight.handed = next.unwrap_or(count);
+            if let Some(index) = next {
                 // The borrow checker wants the flight once more.
-                Some(index) => {
-                    flight.handed = index;
-                    return self.list.get_mut(self.cursor).map(|flight| (flight, index));
-                }
-                None => {
-                    flight.handed = count;
-                    self.cursor += 1;
-                }
+                return self.list.get_mut(self.cursor).map(|flight| (flight, index));
             }
+            self.cursor += 1;
         }
     }
 

@@ -134,7 +134,8 @@ impl Inbox {
         if state.end.is_some() || state.filling.as_ref().is_some_and(is_old) {
             state.close_block();
         }
-        let left = state.filling.as_ref().map_or((0, Tally::ZERO), |(block, _)| (block.octets().len(), block.tally));
+        let left =
+            state.filling.as_ref().map_or((0, Tally::ZERO), |(block, _)| (block.octets().len(), block.tally));
         let blocks = std::mem::take(&mut state.full);
         let tally = state.tally - left.1;
         let taken_octets = state.octets - left.0;
@@ -172,8 +173,8 @@ impl Inbox {
         state.epoch = epoch;
     }
 
-    pub(super) fn publish(&self, published: Published) {
-        self.state().published = published;
+    pub(super) fn publish(&self, published: &Published) {
+        self.state().published = *published;
     }
 
     pub(super) fn tell(&self, event: KafkaEvent, now: Instant) {

@@ -87,13 +87,15 @@ impl KafkaSettings {
             warnings.push("sasl.mechanism = PLAIN without TLS sends the password in clear".to_owned());
         }
         if value(&["enable.ssl.certificate.verification"]).eq_ignore_ascii_case("false") {
-            warnings.push("enable.ssl.certificate.verification = false: anybody can be the broker".to_owned());
+            warnings
+                .push("enable.ssl.certificate.verification = false: anybody can be the broker".to_owned());
         }
         if protocol.to_ascii_lowercase().ends_with("ssl")
             && value(&["ssl.endpoint.identification.algorithm"]).eq_ignore_ascii_case("none")
         {
             warnings.push(
-                "ssl.endpoint.identification.algorithm = none: any certificate of the authority will do".to_owned(),
+                "ssl.endpoint.identification.algorithm = none: any certificate of the authority will do"
+                    .to_owned(),
             );
         }
         warnings
@@ -105,7 +107,11 @@ impl KafkaSettings {
         let defaults = DEFAULTS.iter().filter(|(names, _)| !is_set(names));
         let defaults = defaults.filter_map(|(names, value)| Some((*names.first()?, *value)));
         let set = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        defaults.chain(set).chain(FIXED.iter().copied()).chain([("bootstrap.servers", self.brokers.as_str())]).collect()
+        defaults
+            .chain(set)
+            .chain(FIXED.iter().copied())
+            .chain([("bootstrap.servers", self.brokers.as_str())])
+            .collect()
     }
 
     /// `text` of librdkafka without the values of properties that look like secrets.

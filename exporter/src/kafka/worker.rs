@@ -75,8 +75,7 @@ impl Worker {
         let producer = Producer::new(&settings, Batching::Many)?;
         let found = Disk::open(&settings)?;
         let standing = found.disk.standing;
-        let inbox =
-            Inbox::new(settings.queue_octets, found.file, standing.epoch, standing.accepted.messages);
+        let inbox = Inbox::new(settings.queue_octets, found.file, standing.epoch, standing.accepted.messages);
         let inbox = Arc::new(inbox);
         let now = Instant::now();
         found.events.into_iter().for_each(|event| inbox.tell(event, now));
@@ -96,7 +95,7 @@ impl Worker {
             account,
             counts: KafkaCounts::default(),
             is_storing: false,
-            instance: standing.instance.iter().map(|octet| format!("{octet:02x}")).collect(),
+            instance: format!("{:032x}", u128::from_be_bytes(standing.instance)),
             producer: Some(producer),
             single: None,
             recreate_at: now,
@@ -320,7 +319,8 @@ impl Worker {
     /// Decides whether messages go through the spool, and whether this is an outage.
     fn watch(&mut self, now: Instant) {
         let age = |since: Instant| now.saturating_duration_since(since);
-        let oldest = self.flights.oldest().map_or(Duration::ZERO, |flight| flight.since.map_or(Duration::ZERO, age));
+        let oldest =
+            self.flights.oldest().map_or(Duration::ZERO, |flight| flight.since.map_or(Duration::ZERO, age));
         let is_late = oldest > self.settings.outage_after;
         if is_late && self.outage.is_none() && age(self.delivered_at) > self.settings.outage_after {
             self.outage = Some(now);
@@ -332,7 +332,9 @@ impl Worker {
         self.is_storing = match self.settings.durability {
             Durability::Memory => false,
             Durability::Always => true,
-            Durability::Outage => is_late || is_crowded || self.outage.is_some() || !self.disk.unsent.is_empty(),
+            Durability::Outage => {
+                is_late || is_crowded || self.outage.is_some() || !self.disk.unsent.is_empty()
+            }
         };
         if self.is_storing
             && (is_late || self.outage.is_some())
@@ -463,7 +465,7 @@ impl Worker {
         self.write_standing();
         let octets = self.pending.iter().map(|block| block.octets().len()).sum();
         let Self { account, counts, .. } = *self;
-        self.inbox.publish(Published { account, counts, octets, is_in_outage: self.outage.is_some() });
+        self.inbox.publish(&Published { account, counts, octets, is_in_outage: self.outage.is_some() });
     }
 
     /// Puts what is left into the spool, or counts it as lost.

@@ -16,7 +16,7 @@ use crate::support::Folder;
 const HEAP: &str = "-Xmx384m";
 
 /// A machine that does other things needs its time for a start.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 pub struct Broker {
     folder: Folder,
@@ -57,11 +57,18 @@ impl Broker {
         assert!(self.process.is_none(), "it is running");
         let log = fs::File::create(self.folder.path().join("log")).expect("a log");
         let mut command = java(self.folder.path());
-        command.args(["kafka.Kafka", "server.properties"]).stderr(log.try_clone().expect("a log")).stdout(log);
+        command
+            .args(["kafka.Kafka", "server.properties"])
+            .stderr(log.try_clone().expect("a log"))
+            .stdout(log);
         self.process = Some(command.spawn().expect("java starts"));
         let end = Instant::now() + START;
         while !self.answers() {
-            assert!(Instant::now() < end, "no broker: {}", fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
+            assert!(
+                Instant::now() < end,
+                "no broker: {}",
+                fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+            );
             std::thread::sleep(Duration::from_millis(200));
         }
     }

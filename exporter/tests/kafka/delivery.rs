@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(60)
+    Instant::now() + Duration::from_mins(1)
 }
 
 #[test]
@@ -24,7 +24,10 @@ fn kcat_and_kafkas_own_consumer_read_what_was_sent() {
     assert_eq!(account.delivered.records, 5000, "{account:?} {events:?}");
     let found = read(&broker.address(), "pmacct.acct");
     let verdict = judge(&found, 5000);
-    assert!(verdict.missing.is_empty() && verdict.duplicates == 0 && verdict.out_of_order == 0, "{verdict:?}");
+    assert!(
+        verdict.missing.is_empty() && verdict.duplicates == 0 && verdict.out_of_order == 0,
+        "{verdict:?}"
+    );
     assert_eq!(found.len(), 2, "both partitions have some");
     for (partition, messages) in &found {
         for seen in messages {
@@ -57,7 +60,8 @@ fn a_topic_that_is_made_later_gets_everything() {
         assert!(Instant::now() < end, "nothing was said of the missing topic");
         std::thread::sleep(Duration::from_millis(10));
     }
-    let create = ["--create", "--topic", "later", "--partitions", "2", "--bootstrap-server", &broker.address()];
+    let create =
+        ["--create", "--topic", "later", "--partitions", "2", "--bootstrap-server", &broker.address()];
     broker.tool("org.apache.kafka.tools.TopicCommand", &create);
     wait_for(&mut kafka, "all are delivered", |account| account.delivered.records == 2000);
     let possible = kafka.counts().possibly_persisted;

@@ -52,7 +52,8 @@ fn a_full_disk_costs_the_oldest_and_nothing_else() {
     let mut outage = settings("127.0.0.1:1", disk.path(), Durability::Always);
     outage.in_flight_octets = 500_000;
     outage.queue_octets = 4 << 20;
-    outage.spool = Some(SpoolSettings { max_octets: 16 << 20, ..SpoolSettings::new(disk.path().join("spool")) });
+    outage.spool =
+        Some(SpoolSettings { max_octets: 16 << 20, ..SpoolSettings::new(disk.path().join("spool")) });
     let mut kafka = Kafka::start(outage.clone()).expect("it starts");
     let mut next = 0;
     let mut produce = |kafka: &mut Kafka, count: u64| {
@@ -60,8 +61,9 @@ fn a_full_disk_costs_the_oldest_and_nothing_else() {
             let payload = noise(next);
             next += 1;
             wait_for(kafka, "there is room", |_| true);
-            let message = Message { topic: "disk", partition: None, key: None, payload: &payload, tally: ONE };
-            let end = Instant::now() + Duration::from_secs(60);
+            let message =
+                Message { topic: "disk", partition: None, key: None, payload: &payload, tally: ONE };
+            let end = Instant::now() + Duration::from_mins(1);
             while kafka.send(&message).is_err() {
                 assert!(Instant::now() < end, "no room: {:?}", kafka.account());
                 std::thread::sleep(Duration::from_millis(1));
@@ -73,10 +75,11 @@ fn a_full_disk_costs_the_oldest_and_nothing_else() {
     let other = disk.path().join("other");
     // Somebody else takes all that is left.
     let fill = format!("of={}", other.display());
-    let status = Command::new("dd").args(["if=/dev/zero", &fill, "bs=64k"]).output().expect("dd starts").status;
+    let status =
+        Command::new("dd").args(["if=/dev/zero", &fill, "bs=64k"]).output().expect("dd starts").status;
     assert!(!status.success(), "the disk is full");
     produce(&mut kafka, 6000);
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while kafka.account().lost(KafkaLossReason::DiskFull).records == 0 {
         assert!(Instant::now() < end, "{:?} {:?}", kafka.account(), kafka.counts());
         std::thread::sleep(Duration::from_millis(10));

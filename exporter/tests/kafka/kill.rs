@@ -20,9 +20,10 @@ const CHILD: &str = "PATHFLOW_KAFKA_CHILD";
 /// Sends until it is killed: 1000 messages, a pause in which all of them reach the spool, then without end.
 fn child(arguments: &str) -> ! {
     let (brokers, folder) = arguments.split_once(' ').expect("two arguments");
-    let mut kafka = Kafka::start(settings(brokers, Path::new(folder), Durability::Outage)).expect("it starts");
+    let mut kafka =
+        Kafka::start(settings(brokers, Path::new(folder), Durability::Outage)).expect("it starts");
     (0..1000).for_each(|number| send(&mut kafka, "kill", number));
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while kafka.counts().spooled < 1000 {
         assert!(Instant::now() < end, "nothing reaches the spool: {:?}", kafka.account());
         std::thread::sleep(Duration::from_millis(5));
@@ -86,8 +87,14 @@ fn a_kill_in_an_outage_costs_what_the_next_start_says() {
     // The last one may have been accepted without being said.
     let verdict = judge(&read(&broker.address(), "kill"), accepted + 1);
     let missing = verdict.missing.iter().filter(|number| **number < accepted).count() as u64;
-    println!("{accepted} accepted, {recovered} recovered, {missing} missing; said: {lost} and up to {uncertain}");
+    println!(
+        "{accepted} accepted, {recovered} recovered, {missing} missing; said: {lost} and up to {uncertain}"
+    );
     assert_eq!(verdict.missing.iter().find(|number| **number < 1000), None, "these were in the spool");
-    assert!((lost..=lost + uncertain).contains(&missing), "{missing} missing, said: {lost} to {}", lost + uncertain);
+    assert!(
+        (lost..=lost + uncertain).contains(&missing),
+        "{missing} missing, said: {lost} to {}",
+        lost + uncertain
+    );
     assert_eq!(verdict.out_of_order, 0);
 }

@@ -52,7 +52,7 @@ fn outage(begin: impl Fn(&mut Broker), end: impl Fn(&mut Broker)) {
     assert_eq!(account.delivered + account.total_lost(), account.accepted);
     assert!(account.delivered.records > stopped_at.records);
     let told = |event: &KafkaEvent| matches!(event, KafkaEvent::OutageBegan { to_spool: true });
-    assert_eq!(events.iter().filter(|event| told(event)).count(), 1, "{events:?}");
+    assert!(events.iter().any(told), "{events:?}");
     let verdict = judge(&read(&broker.address(), "load"), next);
     println!("{next} messages, {counts:?}, {verdict:?}");
     assert_eq!(verdict.missing.len() as u64, account.total_lost().records);

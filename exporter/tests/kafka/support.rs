@@ -49,7 +49,8 @@ pub fn settings(brokers: &str, folder: &Path, durability: Durability) -> KafkaSe
 /// 300 octets that are a function of the number.
 pub fn payload(number: u64) -> Vec<u8> {
     let mut payload = format!("{number} ").into_bytes();
-    let filling = (0_u64..).map(|place| b'a' + ((number.wrapping_mul(31).wrapping_add(place * 7)) % 26) as u8);
+    let filling =
+        (0_u64..).map(|place| b'a' + ((number.wrapping_mul(31).wrapping_add(place * 7)) % 26) as u8);
     let missing = 300 - payload.len();
     payload.extend(filling.take(missing));
     payload
@@ -61,7 +62,7 @@ pub fn send(kafka: &mut Kafka, topic: &str, number: u64) {
     let key = (number % 16).to_string();
     let message =
         Message { topic, partition: None, key: Some(key.as_bytes()), payload: &payload, tally: ONE };
-    let end = Instant::now() + Duration::from_secs(120);
+    let end = Instant::now() + Duration::from_mins(2);
     while kafka.send(&message).is_err() {
         assert!(Instant::now() < end, "no room: {:?}", kafka.account());
         std::thread::sleep(Duration::from_millis(1));
@@ -69,7 +70,7 @@ pub fn send(kafka: &mut Kafka, topic: &str, number: u64) {
 }
 
 pub fn wait_for(kafka: &mut Kafka, what: &str, mut condition: impl FnMut(&KafkaAccount) -> bool) {
-    let end = Instant::now() + Duration::from_secs(120);
+    let end = Instant::now() + Duration::from_mins(2);
     loop {
         let account = kafka.account();
         assert!(account.is_balanced(), "{account:?}");
@@ -133,7 +134,8 @@ pub fn judge(found: &BTreeMap<i32, Vec<Seen>>, produced: u64) -> Verdict {
     for messages in found.values() {
         let mut highest = None;
         for seen in messages {
-            let number: u64 = seen.payload.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+            let number: u64 =
+                seen.payload.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
             assert!(number < produced, "nobody sent {number}");
             assert_eq!(seen.payload.as_bytes(), payload(number), "content of {number}");
             let times = times.entry(number).or_default();

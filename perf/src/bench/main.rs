@@ -1,6 +1,7 @@
 //! `pathflow-bench`: how fast each part of pathflow is on this machine. One file per measurement.
 #![forbid(unsafe_code)]
 
+mod aggregate;
 mod bgp;
 mod collector;
 mod drain;
@@ -12,6 +13,7 @@ mod families;
 mod file;
 mod final_report;
 mod json;
+mod kafka;
 mod kernel;
 mod latency;
 mod link;
@@ -76,6 +78,8 @@ enum Measurement {
     Drain,
     /// Deltas of flows merged into the flow cache
     Merge,
+    /// Deltas of flows added up by an aggregate
+    Aggregate,
     /// Flow records and samples encoded
     Encode,
     /// Rows of an aggregate as JSON
@@ -95,13 +99,15 @@ enum Measurement {
     Latency(latency::Options),
     /// Every format at once to real collectors, for ten minutes
     Soak(soak::Options),
+    /// Messages into Apache Kafka, and into the spool
+    Kafka(kafka::Options),
     /// A full table into the RIB; lookups while it changes
     Rib,
     /// Records that get what a full table says of their addresses
     Enrich,
     /// A full table over TCP into the BGP speaker, beside BIRD and pmbgpd
     Bgp(bgp::Options),
-    /// All of these but `soak`, briefly
+    /// All of these but `soak` and `kafka`, briefly
     All {
         /// The program to measure; without it, `pathflow` beside this program
         #[arg(long)]
@@ -150,6 +156,10 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
             let _stay = stay()?;
             merge::run(common, report)
         }
+        Measurement::Aggregate => {
+            let _stay = stay()?;
+            aggregate::run(common, report)
+        }
         Measurement::Encode => {
             let _stay = stay()?;
             encode::run(common, report)
@@ -171,6 +181,7 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
         }
         Measurement::Bgp(options) => bgp::run(options, common, report),
         Measurement::Enrich => enrich::run(common, report),
+        Measurement::Kafka(options) => kafka::run(options, common, report),
         Measurement::Rib => rib::run(common, report),
         Measurement::Latency(options) => latency::run(options, report),
         Measurement::Soak(options) => soak::run(options, report),

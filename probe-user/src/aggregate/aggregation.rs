@@ -110,7 +110,7 @@ impl Aggregation {
             amount.add(more);
             rate = 1;
         }
-        let bin = self.bin(observed.start / MICROSECONDS);
+        let bin = self.bin(observed.time / MICROSECONDS);
         let ends = self.layout.ends();
         spread.multiplied.add(amount.times(ends.len() as u64 - 1));
         for end in ends {

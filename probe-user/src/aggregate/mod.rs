@@ -30,6 +30,8 @@ pub use output::{
     FileOutput, FileSettings, FileTable, OutputSettingsError, RowOutput, StdoutOutput, StdoutSettings,
     StdoutTable,
 };
+#[cfg(feature = "kafka")]
+pub use output::{KafkaOutput, KafkaOutputSettings, KafkaTable};
 pub use primitive::{Key, Primitive, PrimitiveError};
 pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
 pub use selection::{LabelCondition, Selection, TagCondition};

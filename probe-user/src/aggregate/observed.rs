@@ -11,6 +11,8 @@ pub struct Observed {
     pub begins: bool,
     /// Time of the first packet, in microseconds since the Unix epoch.
     pub start: u64,
+    /// Time by which it belongs to a bin: that of the first packet, as exactly as it is known.
+    pub time: u64,
     /// Time of the last packet, in microseconds since the Unix epoch.
     pub end: u64,
 }

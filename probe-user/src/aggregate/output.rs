@@ -3,6 +3,8 @@
 mod failures;
 mod file;
 mod groups;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(test)]
 mod pmacctd;
 mod settings;
@@ -15,24 +17,31 @@ use std::fmt::Debug;
 use std::time::Instant;
 
 pub use file::FileOutput;
+#[cfg(feature = "kafka")]
+pub use kafka::{KafkaOutput, KafkaOutputSettings, KafkaTable};
 pub use settings::{FileSettings, FileTable, OutputSettingsError, StdoutSettings, StdoutTable};
 pub use stdout::StdoutOutput;
 
-use super::encode::EncodeError;
 use super::purge::Purge;
 use super::settings::{AggregateSettings, OutputSettings};
+use crate::error::RunError;
 use crate::ledger::OutputAccount;
 
 /// Opens the outputs of an aggregate. Files are opened when there is something to write.
 ///
 /// # Errors
-/// [`EncodeError`] if a format cannot carry what is in the key, which the settings' check says before.
-pub fn open(settings: &AggregateSettings) -> Result<Vec<Box<dyn RowOutput>>, EncodeError> {
+/// [`RunError`] if a format cannot carry what is in the key, which the settings' check says before, or if librdkafka does
+/// not take the settings.
+pub fn open(settings: &AggregateSettings) -> Result<Vec<Box<dyn RowOutput>>, RunError> {
     let AggregateSettings { name, key, outputs, .. } = settings;
-    let open = |output: &OutputSettings| -> Result<Box<dyn RowOutput>, EncodeError> {
+    let open = |output: &OutputSettings| -> Result<Box<dyn RowOutput>, RunError> {
         Ok(match output {
             OutputSettings::File(file) => Box::new(FileOutput::new(name, file.clone(), &key.primitives)?),
             OutputSettings::Stdout(stdout) => Box::new(StdoutOutput::new(name, stdout, &key.primitives)?),
+            #[cfg(feature = "kafka")]
+            OutputSettings::Kafka(kafka) => {
+                Box::new(KafkaOutput::open(name, KafkaOutputSettings::clone(kafka), &key.primitives)?)
+            }
         })
     };
     outputs.iter().map(open).collect()

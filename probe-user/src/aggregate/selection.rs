@@ -23,7 +23,8 @@ impl Selection {
     #[must_use]
     pub fn is_for(&self, observed: &Observed) -> bool {
         let record = &observed.record;
-        self.filter.is_none_or(|bit| observed.record.filter_results & 1_u8.checked_shl(bit.into()).unwrap_or(0) != 0)
+        self.filter
+            .is_none_or(|bit| observed.record.filter_results & 1_u8.checked_shl(bit.into()).unwrap_or(0) != 0)
             && self.tags.holds(record.tag)
             && self.tags2.holds(record.tag2)
             && self.labels.holds(record.label.as_deref().unwrap_or_default())

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::bins::Bins;
+#[cfg(feature = "kafka")]
+use super::output::KafkaOutputSettings;
 use super::output::{FileSettings, StdoutSettings};
 use super::primitive::Key;
 use super::purge::RowLimits;
@@ -44,6 +46,9 @@ pub enum OutputSettings {
     File(FileSettings),
     /// Standard output.
     Stdout(StdoutSettings),
+    /// A topic of Apache Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<KafkaOutputSettings>),
 }
 
 impl AggregateSettings {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tracing::info;
+
 use super::aggregator::{AggregateQueue, Aggregator, AggregatorParts};
 use super::output;
 use super::settings::AggregateSettings;
@@ -52,6 +54,9 @@ impl Aggregates {
                 shards,
                 pace,
             };
+            for output in &outputs {
+                info!("aggregate {} to {} ({})", settings.name, output.destination(), output.kind());
+            }
             let (aggregator, writer, queue) = Aggregator::new(parts, outputs);
             aggregates.threads.push(spawn(format!("aggregate-{}", settings.name), || aggregator.run())?);
             aggregates.threads.push(spawn(format!("write-{}", settings.name), || writer.run())?);

@@ -23,16 +23,24 @@ const FLAG_BITS: u32 = 8;
 /// Values that a table of few rows may keep: some of them are only passed by.
 const LEAST_INTERNED: usize = 4096;
 
-/// Rows by key.
+/// Rows by key, and what their keys refer to.
 #[derive(Debug)]
 pub(super) struct Table {
     layout: Arc<KeyLayout>,
+    rows: Rows,
+    interned: Interned,
+    buffer: KeyBuffer,
+}
+
+#[derive(Debug)]
+struct Rows {
+    /// At most.
     limit: usize,
+    /// Words of a row.
+    stride: usize,
     hasher: RandomState,
     index: HashTable<u32>,
     slab: Vec<u64>,
-    interned: Interned,
-    buffer: KeyBuffer,
     amount: Amount,
 }
 
@@ -84,29 +92,58 @@ impl Counters {
     }
 }
 
+impl Rows {
+    /// False if it needs a row and there is no room.
+    fn count(&mut self, key: &[u64], counters: Counters) -> bool {
+        let Self { limit, stride, hasher, index, slab, amount } = self;
+        let (limit, stride) = (*limit, *stride);
+        let hash = hasher.hash_one(key);
+        if let Some(&number) = index.find(hash, |number| key_of(slab, stride, *number) == key) {
+            let words = &mut slab[number as usize * stride..][..COUNTER_WORDS];
+            let mut sum = Counters::read(words);
+            sum.add(counters);
+            words.copy_from_slice(&sum.words());
+        } else if index.len() < limit {
+            let number = index.len() as u32;
+            index.insert_unique(hash, number, |number| hasher.hash_one(key_of(slab, stride, *number)));
+            slab.extend_from_slice(&counters.words());
+            slab.extend_from_slice(key);
+        } else {
+            return false;
+        }
+        amount.add(Amount { packets: counters.packets, octets: counters.octets });
+        true
+    }
+}
+
+fn key_of(slab: &[u64], stride: usize, number: u32) -> &[u64] {
+    let start = number as usize * stride;
+    &slab[start + COUNTER_WORDS..start + stride]
+}
+
 impl Table {
     /// An empty table of at most `limit` rows.
     pub(super) fn new(layout: Arc<KeyLayout>, limit: usize) -> Self {
-        Self {
-            layout,
+        let rows = Rows {
             limit: limit.clamp(2, u32::MAX as usize),
+            stride: COUNTER_WORDS + layout.words(),
             hasher: RandomState::default(),
             index: HashTable::new(),
             slab: Vec::new(),
-            interned: Interned::default(),
-            buffer: KeyBuffer::new(),
             amount: Amount::default(),
-        }
+        };
+        Self { layout, rows, interned: Interned::default(), buffer: KeyBuffer::new() }
     }
 
     /// Rows.
     pub(super) fn len(&self) -> usize {
-        self.index.len()
+        self.rows.index.len()
     }
 
     /// What is in all rows together, with their number.
     pub(super) fn tally(&self) -> Tally {
-        Tally { records: self.len() as u64, packets: self.amount.packets, octets: self.amount.octets }
+        let Amount { packets, octets } = self.rows.amount;
+        Tally { records: self.len() as u64, packets, octets }
     }
 
     pub(super) fn layout(&self) -> &KeyLayout {
@@ -119,7 +156,7 @@ impl Table {
 
     /// Whether so many rows more would find room.
     pub(super) fn has_room(&self, rows: usize) -> bool {
-        self.len() + rows <= self.limit && self.interned.len() < self.most_interned()
+        self.len() + rows <= self.rows.limit && self.interned.len() < self.most_interned()
     }
 
     /// Counts `amount` of a delta; false if that needs a row and there is no room.
@@ -127,76 +164,46 @@ impl Table {
         if self.interned.len() >= self.most_interned() {
             return false;
         }
-        let layout = Arc::clone(&self.layout);
-        let mut buffer = std::mem::replace(&mut self.buffer, KeyBuffer::new());
-        let key = layout.project(&mut buffer, part, &mut self.interned, names);
-        let is_added = self.count(key, Counters::of(part.observed, amount));
-        self.buffer = buffer;
-        is_added
+        let key = self.layout.project(&mut self.buffer, part, &mut self.interned, names);
+        self.rows.count(key, Counters::of(part.observed, amount))
     }
 
     /// Values that are kept at most, beside the rows.
     fn most_interned(&self) -> usize {
-        self.limit.max(LEAST_INTERNED)
-    }
-
-    fn count(&mut self, key: &[u64], counters: Counters) -> bool {
-        let stride = COUNTER_WORDS + self.layout.words();
-        let Self { index, slab, hasher, .. } = self;
-        let hash = hasher.hash_one(key);
-        let key_of =
-            |number: u32| &slab[number as usize * stride + COUNTER_WORDS..][..stride - COUNTER_WORDS];
-        let amount = Amount { packets: counters.packets, octets: counters.octets };
-        if let Some(&number) = index.find(hash, |number| key_of(*number) == key) {
-            let words = &mut slab[number as usize * stride..][..COUNTER_WORDS];
-            let mut sum = Counters::read(words);
-            sum.add(counters);
-            words.copy_from_slice(&sum.words());
-        } else if index.len() < self.limit {
-            let number = index.len() as u32;
-            index.insert_unique(hash, number, |number| hasher.hash_one(key_of(*number)));
-            slab.extend_from_slice(&counters.words());
-            slab.extend_from_slice(key);
-        } else {
-            return false;
-        }
-        self.amount.add(amount);
-        true
+        self.rows.limit.max(LEAST_INTERNED)
     }
 
     /// Counters and key of a row, if there is one with this number.
     pub(super) fn row(&self, number: usize) -> Option<(Counters, &[u64])> {
-        let stride = COUNTER_WORDS + self.layout.words();
-        let (counters, key) = self.slab.get(number * stride..(number + 1) * stride)?.split_at(COUNTER_WORDS);
+        let stride = self.rows.stride;
+        let row = self.rows.slab.get(number * stride..(number + 1) * stride)?;
+        let (counters, key) = row.split_at(COUNTER_WORDS);
         Some((Counters::read(counters), key))
     }
 
     /// Forgets all rows and keeps the memory.
     pub(super) fn clear(&mut self) {
-        self.index.clear();
-        self.slab.clear();
+        self.rows.index.clear();
+        self.rows.slab.clear();
+        self.rows.amount = Amount::default();
         self.interned.clear();
-        self.amount = Amount::default();
     }
 
     /// Moves the rows of bins that begin at `time` or later to `other`, which is of the same layout.
     pub(super) fn move_later(&mut self, time: u64, other: &mut Self) {
         let is_later = |key: &[u64]| KeyLayout::bin(key) >= time;
-        if !self.rows().any(|(_, key)| is_later(key)) {
+        let numbers = || (0..self.len()).filter_map(|number| self.row(number));
+        if !numbers().any(|(_, key)| is_later(key)) {
             return;
         }
         // Rare: only where one shard is ahead of another.
-        let mut earlier = Self::new(Arc::clone(&self.layout), self.limit);
-        for (counters, key) in self.rows() {
+        let mut earlier = Self::new(Arc::clone(&self.layout), self.rows.limit);
+        for (counters, key) in numbers() {
             let into = if is_later(key) { &mut *other } else { &mut earlier };
             let mut key = key.to_vec();
             self.layout.adopt(&mut key, &self.interned, &mut into.interned);
-            into.count(&key, counters);
+            into.rows.count(&key, counters);
         }
         *self = earlier;
-    }
-
-    fn rows(&self) -> impl Iterator<Item = (Counters, &[u64])> {
-        (0..self.len()).filter_map(|number| self.row(number))
     }
 }

@@ -18,7 +18,7 @@ fn record() -> FlowRecord {
 }
 
 fn observed(record: FlowRecord, start: u64) -> Observed {
-    Observed { record, begins: true, start, end: start + 10 }
+    Observed { record, begins: true, start, time: start, end: start + 10 }
 }
 
 fn route(path: &[u32], community: u32) -> Arc<BgpRoute> {

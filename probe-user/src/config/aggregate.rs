@@ -6,6 +6,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{ConfigError, between, invalid, raw};
+#[cfg(feature = "kafka")]
+use crate::aggregate::KafkaOutputSettings;
 use crate::aggregate::encode::EncodeSettings;
 use crate::aggregate::{
     AggregateSettings, Bins, FileSettings, Key, OutputSettings, OutputSettingsError, RowLimits, Selection,
@@ -29,6 +31,28 @@ pub(super) fn settings(
         settings.push(checked);
     }
     Ok(settings)
+}
+
+/// Standard output is for flows or for aggregates.
+pub(super) fn check_stdout(
+    aggregates: &[AggregateSettings],
+    flows: raw::StdoutStyle,
+) -> Result<(), ConfigError> {
+    let style = match flows {
+        raw::StdoutStyle::Auto | raw::StdoutStyle::None => return Ok(()),
+        raw::StdoutStyle::Text => "text",
+        raw::StdoutStyle::Json => "json",
+    };
+    match aggregates
+        .iter()
+        .find(|aggregate| aggregate.outputs.iter().any(|output| matches!(output, OutputSettings::Stdout(_))))
+    {
+        Some(aggregate) => {
+            let reason = format!("aggregate {} writes to standard output", aggregate.name);
+            Err(invalid("export.stdout", &style, reason))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check(
@@ -129,6 +153,11 @@ fn outputs(
     if let Some(table) = &aggregate.stdout {
         let stdout = StdoutSettings::new(table, &encode, &fields.primitives);
         outputs.push(OutputSettings::Stdout(stdout.map_err(|error| wrong("stdout", error))?));
+    }
+    #[cfg(feature = "kafka")]
+    if let Some(table) = &aggregate.kafka {
+        let kafka = KafkaOutputSettings::new(&aggregate.name, table, &encode, &fields.primitives);
+        outputs.push(OutputSettings::Kafka(Box::new(kafka.map_err(|error| wrong("kafka", error))?)));
     }
     Ok(outputs)
 }
@@ -231,6 +260,8 @@ mod tests {
         let twice = "[[aggregate]]\nname = \"a\"\n[aggregate.stdout]\n";
         let error = resolve(&[twice, twice].concat()).unwrap_err();
         assert!(error.contains("another aggregate has this name"), "{error}");
+        let error = resolve(&format!("[export]\nstdout = \"json\"\n{twice}")).unwrap_err();
+        assert!(error.starts_with("probe.toml:2:1: export.stdout: \"json\" cannot be used"), "{error}");
         let text = "[capture]\ndrain_interval = \"700ms\"\n[[aggregate]]\nname = \"a\"\nhistory = \"1m\"\n\
                     [aggregate.stdout]\n";
         let error = resolve(text).unwrap_err();

@@ -6,7 +6,7 @@
 mod aggregate;
 mod bgp;
 mod capture;
-mod duration;
+pub(crate) mod duration;
 mod enrich;
 mod error;
 mod export;
@@ -257,6 +257,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let has_routes = bgp.is_some() || bmp.is_some() || !enrich.networks_file.is_empty();
     let processes = export::processes(&export, has_routes, &mut filters, &look_up)?;
     let aggregates = aggregate::settings(&aggregate, capture.drain_interval, &mut filters)?;
+    aggregate::check_stdout(&aggregates, export.stdout)?;
     let agents = processes.iter().filter_map(|process| process.source_address);
     let agents = agents.chain(sflow.iter().filter_map(|sflow| sflow.agent_address)).collect();
     // Last, because it can do without some of its filters.

@@ -220,14 +220,13 @@ fn rules_for_tags_are_a_file_and_tables_with_the_same_keys() {
 
 #[test]
 fn the_ninth_expression_is_refused() {
-    let mut text = "[export]\ncollectors = [\"192.0.2.1:4739\"]\nfilter = \"port 1\"\n".to_owned();
-    for port in 2..=8 {
-        text += &format!("[[enrich.tag]]\nset_tag = 1\nfilter = \"port {port}\"\n");
-    }
+    let export = "[export]\ncollectors = [\"192.0.2.1:4739\"]\nfilter = \"port 1\"\n".to_owned();
+    let rule = |port: u16| format!("[[enrich.tag]]\nset_tag = 1\nfilter = \"port {port}\"\n");
+    let text = export + &(2..=8).map(rule).collect::<Vec<_>>().concat();
     assert_eq!(tags(&text).unwrap().record_filters, 0xff);
     let by_address = "[[enrich.tag]]\nset_tag = 1\nfilter = \"host 192.0.2.1\"\n";
     assert_eq!(tags(&format!("{text}{by_address}")).unwrap().enrich.tags.without_bit().count(), 1);
-    let error = tags(&(text + "[[enrich.tag]]\nset_tag = 1\nfilter = \"port 9\"\n")).unwrap_err();
+    let error = tags(&(text + &rule(9))).unwrap_err();
     assert!(error.contains("can have 8 different ones"), "{error}");
 }
 

@@ -123,7 +123,7 @@ impl Enricher {
         }
         let Self { settings, reader, roas, covers, work, .. } = self;
         if reader.is_none() && settings.networks.is_empty() && settings.peer_sources.is_empty() {
-            return work.tag(records, settings);
+            return records.iter_mut().for_each(|record| work.tag(record.as_mut(), settings));
         }
         work.set_names(names, settings);
         let view = reader.as_mut().map(RibReader::enter);
@@ -135,9 +135,9 @@ impl Enricher {
             work.routes.look_at(&routes);
             for (record, routes) in records.iter_mut().zip(routes) {
                 work.enrich(record.as_mut(), routes, settings, rpki);
+                work.tag(record.as_mut(), settings);
             }
         }
-        work.tag(records, settings);
     }
 }
 
@@ -253,12 +253,9 @@ impl Work {
     }
 
     /// Tags go by everything else.
-    fn tag<R: AsMut<FlowRecord>>(&mut self, records: &mut [R], settings: &EnrichSettings) {
-        if settings.tags.is_empty() {
-            return;
-        }
-        for record in records {
-            settings.tags.apply(record.as_mut(), &mut self.labels);
+    fn tag(&mut self, record: &mut FlowRecord, settings: &EnrichSettings) {
+        if !settings.tags.is_empty() {
+            settings.tags.apply(record, &mut self.labels);
         }
     }
 

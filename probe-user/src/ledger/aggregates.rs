@@ -3,7 +3,7 @@
 //! ```text
 //! offered + multiplied = queue_full + queued + not_selected + sampled_out + table_full + in_table
 //!                        + purging + below_minimum + below_top + purged         (per aggregate)
-//! purged               = waiting + delivered + lost by reason                   (per output)
+//! purged + recovered   = waiting + spooled + delivered + lost by reason         (per output)
 //! ```
 
 use pathflow_exporter::Tally;
@@ -56,6 +56,10 @@ pub struct OutputAccounts {
 pub struct OutputAccount {
     /// Given and not yet delivered.
     pub waiting: Tally,
+    /// On disk, to be delivered by this run or the next.
+    pub spooled: Tally,
+    /// Found on disk at the start: given to an earlier run.
+    pub recovered: Tally,
     /// Written, or acknowledged.
     pub delivered: Tally,
     /// Lost, by reason.
@@ -78,7 +82,7 @@ impl OutputAccount {
     }
 
     fn total(&self) -> Tally {
-        self.waiting + self.delivered + self.total_lost()
+        self.waiting + self.spooled + self.delivered + self.total_lost()
     }
 }
 
@@ -118,7 +122,10 @@ impl AggregateAccounts {
         if offered != accounted {
             return Some(format!("aggregate {}: offered {offered:?}, accounted {accounted:?}", self.name));
         }
-        let unbalanced = self.outputs.iter().find(|output| output.account.total() != self.purged)?;
+        let unbalanced = self
+            .outputs
+            .iter()
+            .find(|output| output.account.total() != self.purged + output.account.recovered)?;
         let OutputAccounts { kind, destination, account } = unbalanced;
         Some(format!("aggregate {}: {kind} {destination}: purged {:?}, {account:?}", self.name, self.purged))
     }

@@ -42,6 +42,8 @@ pub enum Pace {
 pub enum ShardMessage {
     /// Deltas of flows that belong to this shard. The emptied buffer goes back by the pool.
     Deltas(Vec<Delta>),
+    /// An epoch of the kernel's tables ended at this time: what comes from now on was counted in it.
+    EpochEnded(Reading),
     /// An epoch has been drained: expire what is over at this time.
     Expire(Reading),
     /// The end: turn everything into records.
@@ -89,10 +91,12 @@ impl Shard {
             records.names = self.names.load();
             match message {
                 ShardMessage::Deltas(deltas) => self.merge(deltas, &mut records),
+                ShardMessage::EpochEnded(now) => self.feed.epoch_ended(now),
                 // Flows of the start stay in the cache until their routes are there.
-                ShardMessage::Expire(now) if self.hold.is_on() => self.feed.tick(now),
+                ShardMessage::Expire(_) if self.hold.is_on() => {}
                 ShardMessage::Expire(now) => {
                     records.now = Some(now);
+                    self.feed.hand_over(&mut self.enricher, &records.names, &self.ledger);
                     self.feed.tick(now);
                     // A burst that fills every queue is spread over the next epochs: the flows can stay in
                     // the cache until then. A sink that is slower than the others delays nothing.
@@ -113,6 +117,7 @@ impl Shard {
                         self.record(&flow, FlowEndReason::ForcedEnd, &mut records);
                     }
                     self.hand_over(&mut records);
+                    self.feed.hand_over(&mut self.enricher, &records.names, &self.ledger);
                     self.feed.tick(now);
                 }
             }
@@ -143,7 +148,11 @@ impl Shard {
             }
         }
         self.hand_over(records);
-        self.feed.hand_over(&mut self.enricher, &records.names, &self.ledger);
+        if self.hold.is_on() {
+            self.feed.hold(&mut self.enricher, &records.names, &self.ledger);
+        } else {
+            self.feed.hand_over(&mut self.enricher, &records.names, &self.ledger);
+        }
         deltas.clear();
         // The pool is as large as there are buffers; if it should be full, the buffer is simply freed.
         let _ = self.pool.try_send(deltas);

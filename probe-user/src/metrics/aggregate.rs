@@ -117,11 +117,15 @@ fn outputs(encoder: &mut DescriptorEncoder<'_>, aggregates: &[AggregateAccounts]
         ("Packets", |tally| tally.packets),
         ("Octets", |tally| tally.octets),
     ];
-    let kinds: [(&str, &str, MetricType, fn(&OutputAccount) -> Tally); 2] = [
+    let kinds: [(&str, &str, MetricType, fn(&OutputAccount) -> Tally); 4] = [
         ("delivered", "delivered", MetricType::Counter, |account| account.delivered),
         ("waiting", "given to the output and not delivered yet", MetricType::Gauge, |account| {
             account.waiting
         }),
+        ("spooled", "on disk, to be delivered by this run or the next", MetricType::Gauge, |account| {
+            account.spooled
+        }),
+        ("recovered", "found on disk at the start", MetricType::Counter, |account| account.recovered),
     ];
     for (unit, value) in units {
         let lower = unit.to_lowercase();

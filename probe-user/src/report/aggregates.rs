@@ -36,7 +36,9 @@ pub(super) fn lines(text: &mut String, accounts: &AggregateAccounts) {
         } else {
             format!("{} {}", output.kind, output.destination)
         };
+        rows(format!("found in the spool of {to}"), output.account.recovered);
         rows(format!("written to {to}"), output.account.delivered);
+        rows(format!("in the spool of {to}, for the next start"), output.account.spooled);
         rows(format!("not delivered in time to {to}"), output.account.waiting);
         for (reason, lost) in &output.account.lost {
             rows(format!("lost to {to}, {reason}"), *lost);

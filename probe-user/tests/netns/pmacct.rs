@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -100,21 +101,32 @@ fn the_router_articles_configuration_has_the_sums_of_pmacctd() {
     files(&directory);
 
     let rows = directory.file("rows.json");
-    let print = format!(
-        "plugins: print[rows]\nprint_output[rows]: json\nprint_output_file[rows]: {}\nprint_refresh_time: 1\n\
-         print_output_file_append: true\n",
-        rows.display()
-    );
+    let print = |file: &Path| {
+        format!(
+            "print_output[rows]: json\nprint_output_file[rows]: {}\nprint_refresh_time: 1\n\
+             print_output_file_append: true\n",
+            file.display()
+        )
+    };
     let file = directory.file("pmacctd.conf");
-    fs::write(&file, configuration(&directory, "127.0.0.3", &print)).unwrap();
+    fs::write(
+        &file,
+        configuration(&directory, "127.0.0.3", &("plugins: print[rows]\n".to_owned() + &print(&rows))),
+    )
+    .unwrap();
     let mut pmacctd = Process::start(routed.router.command("pmacctd").arg("-f").arg(&file));
     let listens = "waiting for BGP data";
     pmacctd.wait_for_message(listens);
 
-    let nfprobe = "plugins: nfprobe[flows]\nnfprobe_receiver: 127.0.0.1:2100\nnfprobe_version: 10\n\
+    let own_rows = directory.file("own.json");
+    let nfprobe = "plugins: print[rows], nfprobe[flows]\nnfprobe_receiver: 127.0.0.1:2100\nnfprobe_version: 10\n\
                    nfprobe_timeouts: maxlife=60:general=15\n";
     let probe = ProbeBuilder::configured(&routed.router)
-        .pmacct_configuration(&configuration(&directory, "127.0.0.2", nfprobe))
+        .pmacct_configuration(&configuration(
+            &directory,
+            "127.0.0.2",
+            &(nfprobe.to_owned() + &print(&own_rows)),
+        ))
         .json()
         .start();
     let state = || bird.ask(&["show", "protocols"]);
@@ -146,6 +158,7 @@ fn the_router_articles_configuration_has_the_sums_of_pmacctd() {
     let by_pathflow = exported(&ended.output);
     let by_pmacctd = rows();
     assert_eq!(by_pathflow, by_pmacctd, "{}", pmacctd.errors());
+    assert_eq!(printed(&fs::read_to_string(&own_rows).unwrap_or_default()), by_pmacctd);
     // What follows from the test: each packet came in at one interface and went out at the other.
     let label = "bdr1.neptunenetworks.org".to_owned();
     let there = by_pathflow[&(CLIENT[0].to_owned(), SERVER[0].to_owned())].clone();

@@ -107,19 +107,14 @@ fn parse(octets: &[u8; STANDING]) -> Option<Standing> {
         return None;
     }
     let (instance, rest) = rest.split_first_chunk::<16>()?;
-    let mut numbers =
-        rest.chunks_exact(8).map(|number| number.first_chunk().map_or(0, |number| u64::from_le_bytes(*number)));
+    let mut numbers = rest
+        .chunks_exact(8)
+        .map(|number| number.first_chunk().map_or(0, |number| u64::from_le_bytes(*number)));
     let epoch = u32::try_from(numbers.next()?).ok()?;
     let mut amount = || {
         let messages = numbers.next()?;
         let tally = Tally { records: numbers.next()?, packets: numbers.next()?, octets: numbers.next()? };
         Some(Amount { messages, tally })
     };
-    Some(Standing {
-        instance: *instance,
-        epoch,
-        accepted: amount()?,
-        settled: amount()?,
-        removed: amount()?,
-    })
+    Some(Standing { instance: *instance, epoch, accepted: amount()?, settled: amount()?, removed: amount()? })
 }

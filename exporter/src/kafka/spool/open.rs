@@ -112,7 +112,12 @@ impl SpoolFolder {
         let max_pages = pages - journal;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update_and_check(None, "wal_autocheckpoint", (journal / 2) as i64, |_| Ok(()))?;
-        connection.pragma_update_and_check(None, "journal_size_limit", (journal * PAGE) as i64, |_| Ok(()))?;
+        connection.pragma_update_and_check(
+            None,
+            "journal_size_limit",
+            (journal * PAGE) as i64,
+            |_| Ok(()),
+        )?;
         connection.pragma_update_and_check(None, "max_page_count", max_pages as i64, |_| Ok(()))?;
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS spool (first INTEGER PRIMARY KEY, epoch INTEGER NOT NULL,

@@ -245,7 +245,9 @@ impl Spool {
 
     /// What is due: removals, sync, ballast. To be called more often than the interval between syncs.
     pub(in crate::kafka) fn tick(&mut self, now: Instant) -> Result<(), SpoolError> {
-        if now.duration_since(self.synced) >= self.sync_interval && (self.needs_sync || !self.removals.is_empty()) {
+        if now.duration_since(self.synced) >= self.sync_interval
+            && (self.needs_sync || !self.removals.is_empty())
+        {
             match self.remove_now().and_then(|_| self.sync()) {
                 Err(SpoolError::DiskFull) if self.release_ballast()? => {
                     self.remove_now()?;
@@ -322,8 +324,9 @@ pub(super) fn read_meta(connection: &Connection) -> rusqlite::Result<Option<Meta
 
 /// The block that begins with `first`; `None` if it is missing or damaged.
 pub(super) fn read_row(connection: &Connection, first: u64) -> rusqlite::Result<Option<Block>> {
-    let mut statement = connection
-        .prepare_cached("SELECT epoch, count, records, packets, octets, raw, crc, v FROM spool WHERE first = ?")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT epoch, count, records, packets, octets, raw, crc, v FROM spool WHERE first = ?",
+    )?;
     let block = statement.query_row([first as i64], |row| {
         let number = |index| row.get::<_, i64>(index).map(|number| number as u64);
         let tally = Tally { records: number(2)?, packets: number(3)?, octets: number(4)? };

@@ -19,7 +19,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let name: String = random().iter().map(|octet| format!("{octet:02x}")).collect();
+        let name = format!("{:032x}", u128::from_be_bytes(random()));
         let path = std::env::temp_dir().join(format!("pathflow-spool-{name}"));
         fs::create_dir(&path).expect("a folder");
         Self(path)
@@ -86,7 +86,9 @@ fn what_was_written_is_there_after_a_kill() {
     let lock = SpoolFolder::take(&settings).expect("the folder");
     let mut spool = open(&lock).spool;
     let blocks: Vec<Block> = (0..5).map(|number| block(number * 10, 10, 100)).collect();
-    blocks.iter().for_each(|block| spool.append(block).expect("there is room"));
+    for block in &blocks {
+        spool.append(block).expect("there is room");
+    }
     // The files as a kill would leave them: nothing was closed.
     let copy = Folder::new();
     for file in fs::read_dir(&folder.0).expect("files") {
@@ -286,7 +288,9 @@ fn the_numbers_outlive_the_process() {
     overwrite(&folder.0.join("spool.account"), 30, 1);
     assert_eq!(again.read(), (None, Some(1010)));
     let mut octets = Vec::new();
-    fs::File::open(folder.0.join("spool.account")).and_then(|mut file| file.read_to_end(&mut octets)).expect("read");
+    fs::File::open(folder.0.join("spool.account"))
+        .and_then(|mut file| file.read_to_end(&mut octets))
+        .expect("read");
     assert!(octets.len() < 4096, "one page, so that a kill cannot cut it");
 }
 

@@ -338,3 +338,21 @@ fn settings_that_cannot_be_are_said() {
     assert!(unknown.to_string().starts_with("path: of names that begin with $ only $peer_src_ip, $tag"));
     assert!(toml::from_str::<FileTable>("nothing = 1").is_err());
 }
+
+/// The commented tables of the example file, without the marks.
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    let example = include_str!("../../../../pathflow.example.toml");
+    let table = |name: &str| -> toml::Table {
+        let lines = example.lines().skip_while(|line| *line != format!("# [aggregate.{name}]")).skip(1);
+        let lines = lines.take_while(|line| line.len() > 1 && !line.starts_with("# ["));
+        let text: Vec<&str> = lines.map(|line| line.trim_start_matches("# ")).collect();
+        let keys: Vec<&str> = text.into_iter().filter(|line| line.contains(" = ")).collect();
+        toml::from_str(&keys.join("\n")).unwrap()
+    };
+    let path = "/var/spool/pathflow/acct-%Y%m%d-%H%M.json".to_owned();
+    let file = FileTable { path, ..FileTable::default() };
+    assert_eq!(table("file"), toml::Table::try_from(file).unwrap());
+    assert_eq!(table("stdout"), toml::Table::try_from(StdoutTable::default()).unwrap());
+    assert_eq!(table("format"), toml::Table::try_from(FormatTable::default()).unwrap());
+}

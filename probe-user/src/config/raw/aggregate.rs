@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::super::duration;
+#[cfg(feature = "kafka")]
+pub use crate::aggregate::KafkaTable as AggregateKafka;
 use crate::aggregate::encode::FormatTable;
 pub use crate::aggregate::{FileTable as AggregateFile, StdoutTable as AggregateStdout};
 
@@ -58,6 +60,9 @@ pub struct Aggregate {
     pub file: Option<AggregateFile>,
     /// `[aggregate.stdout]`: rows go to standard output.
     pub stdout: Option<AggregateStdout>,
+    /// `[aggregate.kafka]`: rows go to Apache Kafka.
+    #[cfg(feature = "kafka")]
+    pub kafka: Option<AggregateKafka>,
 }
 
 impl Default for Aggregate {
@@ -85,6 +90,8 @@ impl Default for Aggregate {
             format: FormatTable::default(),
             file: None,
             stdout: None,
+            #[cfg(feature = "kafka")]
+            kafka: None,
         }
     }
 }

@@ -107,6 +107,11 @@ fn tags(work: &mut Translation<'_>) -> Result<(), ImportError> {
     let Some(setting) = work.global("pre_tag_map") else { return Ok(()) };
     let file = PathBuf::from(&setting.value);
     let rows = maps::rows(&file).map_err(|error| work.map_fault(&setting, &error))?;
+    if rows.iter().any(|row| exporter(row).is_some()) {
+        let text = "rows with ip are for the router with this address, which has to be source_address of an export or \
+                    agent_address of [sflow]";
+        work.remark(&setting, Verdict::Differs, text);
+    }
     if !rows.iter().any(|row| row.get(SAMPLE_TYPE).is_some()) {
         let enrich = work.document.table("enrich");
         work.document.set(enrich, "tag_map", setting.value.as_str(), Some(&setting.origin));
