@@ -162,7 +162,7 @@ fn pathflow(directory: &Path, format: Format, key: &str, packets: &[Packet]) -> 
     let mut aggregation = Aggregation::new(AggregateSettings::new("test", key, Duration::from_mins(1)));
     for Packet { record, microseconds, .. } in packets {
         let (record, start, end) = (record.clone(), *microseconds, *microseconds);
-        let observed = Observed { record, filter_results: 0, begins: true, start, end };
+        let observed = Observed { record, begins: true, start, time: start, end };
         aggregation.add(&observed, &mut Spread::default());
     }
     let path = directory.join("pathflow").display().to_string();
