@@ -158,6 +158,12 @@ fn records_without_attributes_say_the_same_of_routes() {
     );
 }
 
+/// What a full table takes for each shard: [`NUMBERS`] of these.
+#[test]
+fn numbers_of_a_route_are_small() {
+    assert!(size_of::<Option<(AttributesKey, RouteNumbers)>>() <= 44);
+}
+
 #[test]
 fn a_rule_that_asks_for_attributes_gets_them() {
     let mut rib = Rib::new();
