@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod clickhouse;
 mod codegen;
 mod ebpf;
 mod goflow2;
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Fetch Apache Kafka for the tests, and say where it is
     Kafka,
+    /// Fetch `ClickHouse` for the tests, as a library for Python, and say where it is
+    Clickhouse,
     /// Make the sources that are made from tables
     Codegen,
     /// Check the rules that neither rustfmt nor clippy knows
@@ -83,6 +86,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test { filter } => return test::run(filter.as_deref()),
         Command::Bench { arguments } => build::bench(&arguments)?,
         Command::Kafka => println!("{}", kafka::libraries()?.display()),
+        Command::Clickhouse => println!("{}", clickhouse::folder()?.display()),
         Command::Codegen => codegen::run()?,
         Command::Tidy => tidy::run()?,
     }

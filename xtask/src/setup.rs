@@ -78,6 +78,7 @@ const PEERS: &[Package] = &[
     Package { name: "openjdk-17-jre-headless", proof: Proof::Program("java") },
     Package { name: "maven", proof: Proof::Program("mvn") },
     Package { name: "python3", proof: Proof::Program("python3") },
+    Package { name: "python3-pip", proof: Proof::Program("pip3") },
 ];
 
 /// Lints the kernel program with the compiler that builds it.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    ebpf, goflow2, kafka, process,
+    clickhouse, ebpf, goflow2, kafka, process,
     setup::{self, Purpose},
     tidy, workspace,
 };
@@ -66,9 +66,13 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
         report.goflow2(filter);
         report.kafka(filter);
         if has_netns_tests()? {
-            let target = ["--package", "pathflow", "--test", NETNS];
             report.step("tests in network namespaces", |tally| {
-                cargo_test(&target, filter, &[NETNS_THREADS], tally)
+                let mut command = process::cargo(["test", "--package", "pathflow", "--test", NETNS]);
+                command.args(filter).args(["--", NETNS_THREADS]).stdin(Stdio::null());
+                command
+                    .env("PATHFLOW_KAFKA", kafka::libraries()?)
+                    .env("PATHFLOW_CHDB", clickhouse::folder()?);
+                run_counted(&mut command, &mut io::stdout(), tally)
             });
         }
     }

@@ -122,12 +122,12 @@ fn label(record: &FlowRecord) -> &[u8] {
 /// Source and destination, in the order of the fields of each kind.
 #[inline]
 fn routes(record: &FlowRecord) -> [&CommunityLists; 2] {
-    [&record.source_route, &record.destination_route].map(lists_of)
+    [record.source_route.as_ref(), record.destination_route.as_ref()].map(lists_of)
 }
 
 #[inline]
-fn lists_of(route: &Option<Arc<BgpRoute>>) -> &CommunityLists {
-    route.as_deref().map_or(CommunityLists::NONE, BgpRoute::communities)
+fn lists_of(route: Option<&Arc<BgpRoute>>) -> &CommunityLists {
+    route.map_or(CommunityLists::NONE, |route| route.communities())
 }
 
 /// Writes `list` to the beginning of `octets`, and maybe more after it; returns the rest.

@@ -264,7 +264,9 @@ fn after_a_fatal_error_another_producer_sends_the_rest() {
         "{epochs:?}"
     );
     let mut times: HashMap<u64, u64> = HashMap::new();
-    numbers(&found).iter().for_each(|(_, sequence)| *times.entry(*sequence).or_default() += 1);
+    for (_, sequence) in numbers(&found) {
+        *times.entry(sequence).or_default() += 1;
+    }
     assert_eq!(times.len(), 300);
     let duplicates: u64 = times.values().map(|times| times - 1).sum();
     assert!(duplicates <= counts.possibly_persisted, "{duplicates} {counts:?}");

@@ -35,6 +35,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// A producer that ended is replaced at once, but no more often than this.
 const RECREATE: Duration = Duration::from_secs(5);
 
+/// At the end an outage is waited out for so long, if nothing is lost by leaving it to the spool.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Blocks that go to the spool before the producer is asked for its reports again.
 const STORED_AT_ONCE: usize = 32;
 
@@ -116,9 +119,11 @@ impl Worker {
     pub(super) fn run(&mut self) {
         loop {
             let now = Instant::now();
+            // Before the turn: what was accepted until then is taken in it.
+            let end = self.inbox.end();
             let is_busy = self.step(now);
-            if let Some(end) = self.inbox.end()
-                && (now >= end || self.is_done() || self.is_safe())
+            if let Some(end) = end
+                && (now >= end || self.is_done() || self.is_safe(now))
             {
                 break;
             }
@@ -149,9 +154,9 @@ impl Worker {
         self.flights.is_empty() && self.pending.is_empty() && self.disk.unsent.is_empty()
     }
 
-    /// At the end: everything is in the spool, and the broker does not take it.
-    fn is_safe(&self) -> bool {
-        self.outage.is_some()
+    /// At the end: everything is in the spool, and the broker has not taken it for long.
+    fn is_safe(&self, now: Instant) -> bool {
+        self.outage.is_some_and(|began| now.duration_since(began) >= PATIENCE)
             && self.disk.spool.is_some()
             && self.pending.is_empty()
             && self.flights.iter().all(|flight| flight.stored)

@@ -39,7 +39,9 @@ impl Broker {
              offsets.topic.num.partitions=1\ngroup.initial.rebalance.delay.ms=0\n",
             data.display()
         );
-        properties.iter().for_each(|property| text.extend([*property, "\n"]));
+        for property in properties {
+            text.extend([*property, "\n"]);
+        }
         fs::write(folder.path().join("server.properties"), text).expect("the settings");
         let mut broker = Self { folder, port, process: None };
         let format = ["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", "server.properties"];

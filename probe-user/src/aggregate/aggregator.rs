@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pathflow_exporter::Tally;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::aggregation::{Aggregation, Spread};
 use super::observed::Observed;
@@ -32,6 +32,7 @@ const POLL: Duration = Duration::from_secs(1);
 const CLOSE_TIME: Duration = Duration::from_secs(8);
 
 const NANOSECONDS: u64 = 1_000_000_000;
+const MICROSECONDS: u64 = 1_000_000;
 
 /// What an aggregate is told.
 #[derive(Debug)]
@@ -97,6 +98,8 @@ pub struct Aggregator {
     written: Receiver<Purge>,
     /// Time of the last tick of each shard, in nanoseconds since the Unix epoch.
     ticks: Vec<Option<u64>>,
+    /// Time of the last packet, in microseconds since the Unix epoch: for purges before the first ticks.
+    last_packet: u64,
     /// When the next purge is due, in seconds since the Unix epoch.
     next_purge: Option<u64>,
 }
@@ -131,7 +134,8 @@ impl Aggregator {
         };
         let aggregation = Aggregation::new(parts.settings.clone());
         let ticks = vec![None; parts.shards];
-        let aggregator = Self { parts, aggregation, messages, purges, written, ticks, next_purge: None };
+        let aggregator =
+            Self { parts, aggregation, messages, purges, written, ticks, last_packet: 0, next_purge: None };
         (aggregator, writer, AggregateQueue(queue))
     }
 
@@ -150,6 +154,7 @@ impl Aggregator {
 
     fn add(&mut self, deltas: &[Observed]) {
         self.aggregation.set_context(self.parts.context.load());
+        self.last_packet = deltas.last().map_or(self.last_packet, |observed| observed.end);
         let mut spread = Spread::default();
         for observed in deltas {
             if !self.aggregation.has_room() && self.can_purge() {
@@ -184,7 +189,10 @@ impl Aggregator {
 
     /// The time up to which every shard has handed everything over, in seconds since the Unix epoch.
     fn now(&self) -> u64 {
-        self.ticks.iter().map(|tick| tick.unwrap_or(0)).min().unwrap_or(0) / NANOSECONDS
+        match self.ticks.iter().flatten().min() {
+            Some(tick) => tick / NANOSECONDS,
+            None => self.last_packet / MICROSECONDS,
+        }
     }
 
     /// Whether the writer takes a purge, at once or, where there is time, sooner or later.
@@ -236,7 +244,11 @@ impl Writer {
             self.outputs.iter().map(|output| output.account()),
         );
         let (name, written, elapsed) = (&self.name, purge.len(), start.elapsed().as_secs_f64());
-        info!("aggregate {name}: purged {written} of {rows} rows in {elapsed:.3} s");
+        if rows == 0 {
+            debug!("aggregate {name}: nothing to purge");
+        } else {
+            info!("aggregate {name}: purged {written} of {rows} rows in {elapsed:.3} s");
+        }
         let lost = lost(&self.outputs) - lost_before;
         if lost > 0 {
             warn!("aggregate {name}: {lost} rows of this purge are lost");
@@ -250,3 +262,6 @@ impl Writer {
         self.ledger.purged(self.number, (Tally::ZERO, LeftOut::default()), accounts);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,13 @@ pub(super) enum RoutePart {
 const PARTS: [RoutePart; 4] =
     [RoutePart::AsPath, RoutePart::Communities, RoutePart::ExtendedCommunities, RoutePart::LargeCommunities];
 
+/// What a number stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    Text,
+    Part(RoutePart),
+}
+
 /// Number of what is absent or empty.
 pub(super) const NOTHING: u32 = 0;
 
@@ -116,11 +123,11 @@ impl Interned {
         self.parts[part as usize].get(number).map(Arc::as_ref)
     }
 
-    /// The number that a value of `other` has here. `part` is `None` for a text.
-    pub(super) fn adopt(&mut self, other: &Self, number: u32, part: Option<RoutePart>) -> u32 {
-        match part {
-            None => other.texts.get(number).map_or(NOTHING, |text| self.text(text)),
-            Some(part) => match other.parts[part as usize].get(number) {
+    /// The number that a value of `other` has here.
+    pub(super) fn adopt(&mut self, other: &Self, number: u32, kept: Kept) -> u32 {
+        match kept {
+            Kept::Text => other.texts.get(number).map_or(NOTHING, |text| self.text(text)),
+            Kept::Part(part) => match other.parts[part as usize].get(number) {
                 Some(route) => self.route(route, part),
                 None => NOTHING,
             },
@@ -207,10 +214,10 @@ mod tests {
         let (mut old, mut new) = (Interned::default(), Interned::default());
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         assert_eq!((old.text(&a), old.text(&b), old.text(&"a".into()), old.text(&"".into())), (1, 2, 1, 0));
-        assert_eq!(new.adopt(&old, 2, None), 1);
+        assert_eq!(new.adopt(&old, 2, Kept::Text), 1);
         assert_eq!(new.get_text(1), "b");
         let number = old.route(&route(&[1], &[]), RoutePart::AsPath);
-        assert_eq!(new.adopt(&old, number, Some(RoutePart::AsPath)), 1);
-        assert_eq!(new.adopt(&old, NOTHING, Some(RoutePart::AsPath)), NOTHING);
+        assert_eq!(new.adopt(&old, number, Kept::Part(RoutePart::AsPath)), 1);
+        assert_eq!(new.adopt(&old, NOTHING, Kept::Part(RoutePart::AsPath)), NOTHING);
     }
 }

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use pathflow_exporter::{BgpRoute, FlowDirection, FlowRecord, ObservationContext, OriginValidation};
 
-use super::intern::{Interned, NOTHING, RoutePart};
+use super::intern::{Interned, Kept, NOTHING, RoutePart};
 use super::observed::Observed;
 use super::primitive::{Key, Primitive};
 use super::value::Value;
@@ -155,9 +155,9 @@ impl KeyLayout {
     pub(super) fn adopt(&self, key: &mut [u64], from: &Interned, into: &mut Interned) {
         let octets: &mut [u8] = bytemuck::cast_slice_mut(key);
         for (primitive, offset) in self.primitives.iter().zip(&self.offsets) {
-            if let Some(part) = interned_as(*primitive) {
+            if let Some(kept) = interned_as(*primitive) {
                 let number = u32::from_ne_bytes(take(octets.get(*offset..).unwrap_or_default()));
-                put(octets, *offset, &into.adopt(from, number, part).to_ne_bytes());
+                put(octets, *offset, &into.adopt(from, number, kept).to_ne_bytes());
             }
         }
     }
@@ -202,15 +202,15 @@ const fn width(primitive: Primitive) -> usize {
     }
 }
 
-/// Where the value is kept, if the key has only its number: `Some(None)` is for texts.
-const fn interned_as(primitive: Primitive) -> Option<Option<RoutePart>> {
+/// What the key has only the number of, if it does.
+const fn interned_as(primitive: Primitive) -> Option<Kept> {
     use Primitive as P;
     match primitive {
-        P::Label | P::InIfaceName | P::OutIfaceName => Some(None),
-        P::AsPath | P::SrcAsPath => Some(Some(RoutePart::AsPath)),
-        P::StdComm | P::SrcStdComm => Some(Some(RoutePart::Communities)),
-        P::ExtComm | P::SrcExtComm => Some(Some(RoutePart::ExtendedCommunities)),
-        P::LrgComm | P::SrcLrgComm => Some(Some(RoutePart::LargeCommunities)),
+        P::Label | P::InIfaceName | P::OutIfaceName => Some(Kept::Text),
+        P::AsPath | P::SrcAsPath => Some(Kept::Part(RoutePart::AsPath)),
+        P::StdComm | P::SrcStdComm => Some(Kept::Part(RoutePart::Communities)),
+        P::ExtComm | P::SrcExtComm => Some(Kept::Part(RoutePart::ExtendedCommunities)),
+        P::LrgComm | P::SrcLrgComm => Some(Kept::Part(RoutePart::LargeCommunities)),
         _ => None,
     }
 }
@@ -311,8 +311,8 @@ fn read<'a>(primitive: Primitive, field: &[u8], interned: &'a Interned, agent: O
     let number = || u32::from_ne_bytes(take(field));
     if let Some(kept) = interned_as(primitive) {
         return match kept {
-            None => Value::Text(interned.get_text(number())),
-            Some(part) => Value::Path(interned.get_route(number(), part)),
+            Kept::Text => Value::Text(interned.get_text(number())),
+            Kept::Part(part) => Value::Path(interned.get_route(number(), part)),
         };
     }
     match primitive {
@@ -383,7 +383,7 @@ fn port(record: &FlowRecord, port: u16) -> u16 {
 
 fn route_part(route: Option<&Arc<BgpRoute>>, primitive: Primitive, interned: &mut Interned) -> u32 {
     match (route, interned_as(primitive)) {
-        (Some(route), Some(Some(part))) => interned.route(route, part),
+        (Some(route), Some(Kept::Part(part))) => interned.route(route, part),
         _ => NOTHING,
     }
 }

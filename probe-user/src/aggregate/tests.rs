@@ -1,6 +1,7 @@
 //! Aggregation against a model that keeps rows as text.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -37,7 +38,9 @@ fn settings(names: &[&str]) -> AggregateSettings {
 
 fn add_all(aggregation: &mut Aggregation, deltas: &[Observed]) -> Spread {
     let mut spread = Spread::default();
-    deltas.iter().for_each(|delta| aggregation.add(delta, &mut spread));
+    for delta in deltas {
+        aggregation.add(delta, &mut spread);
+    }
     spread
 }
 
@@ -60,7 +63,7 @@ fn rows(purge: &Purge) -> Rows {
         let mut key = format!("{:?}", row.bin());
         for (position, primitive) in purge.primitives().iter().enumerate() {
             if !matches!(primitive, Primitive::TcpFlags | Primitive::Flows) {
-                key += &format!(" {}", text(row.value(position), *primitive));
+                let _ = write!(key, " {}", text(row.value(position), *primitive));
             }
         }
         let flags = purge.primitives().iter().position(|primitive| *primitive == Primitive::TcpFlags);
@@ -182,7 +185,7 @@ proptest! {
             let bin = has_bins.then(|| delta.start / 60_000_000 * 60);
             let mut key = format!("{bin:?}");
             for primitive in settings.key.primitives.iter().filter(|p| !matches!(p, Primitive::TcpFlags | Primitive::Flows)) {
-                key += &format!(" {}", model_value(*primitive, delta));
+                let _ = write!(key, " {}", model_value(*primitive, delta));
             }
             let row = expected.entry(key).or_insert((0, 0, u64::MAX, 0, 0, 0));
             let record = &delta.record;

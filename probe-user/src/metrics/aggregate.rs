@@ -19,14 +19,17 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, aggregates: &[Aggregat
     outputs(encoder, aggregates)
 }
 
-type Kind = (&'static str, &'static str, MetricType, fn(&AggregateAccounts) -> Amount);
+/// Part of a metric's name, help, and where its value is from.
+type Figure<A, V> = (&'static str, &'static str, MetricType, fn(&A) -> V);
+/// A unit, and how much it is in that unit.
+type Unit<A> = (&'static str, fn(A) -> u64);
 
 fn amount(tally: Tally) -> Amount {
     Amount { packets: tally.packets, octets: tally.octets }
 }
 
 fn packets(encoder: &mut DescriptorEncoder<'_>, aggregates: &[AggregateAccounts]) -> fmt::Result {
-    let kinds: [Kind; 7] = [
+    let kinds: [Figure<AggregateAccounts, Amount>; 7] = [
         ("offered", "offered to the aggregate", MetricType::Counter, |accounts| accounts.offered),
         (
             "multiplied",
@@ -84,11 +87,10 @@ fn packets(encoder: &mut DescriptorEncoder<'_>, aggregates: &[AggregateAccounts]
     Ok(())
 }
 
-const UNITS: [(&str, fn(Amount) -> u64); 2] =
-    [("Packets", |amount| amount.packets), ("Octets", |amount| amount.octets)];
+const UNITS: [Unit<Amount>; 2] = [("Packets", |amount| amount.packets), ("Octets", |amount| amount.octets)];
 
 fn rows(encoder: &mut DescriptorEncoder<'_>, aggregates: &[AggregateAccounts]) -> fmt::Result {
-    let kinds: [(&str, &str, MetricType, fn(&AggregateAccounts) -> u64); 3] = [
+    let kinds: [Figure<AggregateAccounts, u64>; 3] = [
         ("rows", "Rows in the table of the aggregate", MetricType::Gauge, |accounts| {
             accounts.in_table.records
         }),
@@ -112,12 +114,12 @@ fn outputs(encoder: &mut DescriptorEncoder<'_>, aggregates: &[AggregateAccounts]
     let all = || {
         aggregates.iter().flat_map(|accounts| accounts.outputs.iter().map(move |output| (accounts, output)))
     };
-    let units: [(&str, fn(Tally) -> u64); 3] = [
+    let units: [Unit<Tally>; 3] = [
         ("Rows", |tally| tally.records),
         ("Packets", |tally| tally.packets),
         ("Octets", |tally| tally.octets),
     ];
-    let kinds: [(&str, &str, MetricType, fn(&OutputAccount) -> Tally); 4] = [
+    let kinds: [Figure<OutputAccount, Tally>; 4] = [
         ("delivered", "delivered", MetricType::Counter, |account| account.delivered),
         ("waiting", "given to the output and not delivered yet", MetricType::Gauge, |account| {
             account.waiting

@@ -215,8 +215,7 @@ fn canonical(key: &str) -> String {
         "savefile_wait" => "pcap_savefile_wait",
         "refresh_maps" => "maps_refresh",
         "daemon" => "daemonize",
-        "nfprobe_source_address" => "nfprobe_source_ip",
-        "nfprobe_ip" => "nfprobe_source_ip",
+        "nfprobe_source_address" | "nfprobe_ip" => "nfprobe_source_ip",
         other => other,
     }
     .to_owned()

@@ -45,6 +45,8 @@ mod hotplug;
 #[cfg(test)]
 mod interfaces;
 #[cfg(test)]
+mod kafka;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod marking;

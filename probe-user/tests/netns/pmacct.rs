@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::bgp;
 use super::support::bird::Bird;
 use super::support::json::flows;
-use super::support::probe::{ProbeBuilder, refusal};
+use super::support::probe::{ProbeBuilder, daemon, refusal};
 use super::support::process::Process;
 use super::support::routed::{CLIENT, LEFT, RIGHT, Routed, SERVER};
 use super::support::temp_dir::TempDir;
@@ -24,7 +25,7 @@ const PORT: u16 = 4242;
 type Sums = BTreeMap<(String, String), (u64, u64, u64, u64, String)>;
 
 /// The files of the article, with this network's names and numbers.
-fn files(directory: &TempDir) {
+pub(crate) fn files(directory: &TempDir) {
     let interfaces = format!("ifindex=100  ifname={LEFT}\nifindex=200  ifname={RIGHT}\n");
     for (name, text) in [
         ("interfaces.map", interfaces.as_str()),
@@ -38,7 +39,7 @@ fn files(directory: &TempDir) {
 }
 
 /// The article's configuration, with a socket of its own and other plugins at the end.
-fn configuration(directory: &TempDir, listen: &str, plugins: &str) -> String {
+pub(crate) fn configuration(directory: &TempDir, listen: &str, plugins: &str) -> String {
     let at = |name: &str| directory.file(name).display().to_string();
     format!(
         "daemonize: false\npcap_interfaces_map: {}\npre_tag_map: {}\npmacctd_as: longest\npmacctd_net: longest\n\
@@ -176,9 +177,43 @@ fn a_wrong_line_is_named_and_nothing_starts() {
     let file = directory.file("pmacctd.conf");
     fs::write(&file, "daemonize: false\npcap_interface: left\npcap_filter: not prt 22\n").unwrap();
     for words in [["run", "--pmacct-config"], ["check", "--pmacct-config"]] {
-        let mut command = routed.router.enter(super::support::probe::daemon().to_str().unwrap());
+        let mut command = routed.router.enter(daemon().to_str().unwrap());
         let message = refusal(command.args(words).arg(&file));
         let expected = format!("pathflow: {}:3: pcap_filter: \"not prt 22\" cannot be used", file.display());
         assert!(message.starts_with(&expected), "{message}");
     }
+}
+
+#[test]
+fn import_writes_a_configuration_that_check_takes_and_overwrites_none() {
+    let directory = TempDir::new();
+    files(&directory);
+    let file = directory.file("pmacctd.conf");
+    let plugins = "plugins: print, tee\nprint_output: csv\nfoo_bar: canary\nplugin_pipe_size: 1000\n";
+    fs::write(&file, configuration(&directory, "127.0.0.2", plugins)).unwrap();
+    let pathflow = |words: &[&str]| Command::new(daemon()).args(words).output().unwrap();
+    let (name, folder) = (file.to_str().unwrap(), directory.file("made"));
+
+    let printed = pathflow(&["import", name]);
+    let remarks = String::from_utf8(printed.stderr).unwrap();
+    assert!(printed.status.success(), "{remarks}");
+    let lines: Vec<String> = remarks.lines().map(|line| line.replace(name, "FILE")).collect();
+    let starts = [
+        "FILE:2: pcap_interfaces_map: ",
+        "FILE:17: plugins: tee[default_tee]: ",
+        "FILE:19: foo_bar: unknown key",
+    ];
+    assert_eq!(lines.len(), starts.len(), "{remarks}");
+    assert!(lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{remarks}");
+    assert!(!remarks.contains("canary"), "{remarks}");
+
+    let made = folder.join("pathflow.toml");
+    let words = ["import", name, "-o", folder.to_str().unwrap()];
+    assert!(pathflow(&words).status.success());
+    assert_eq!(fs::read(&made).unwrap(), printed.stdout);
+    assert!(pathflow(&["check", made.to_str().unwrap()]).status.success());
+    assert!(pathflow(&["check", "--pmacct-config", name]).status.success());
+    let again = pathflow(&words);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("File exists"));
 }

@@ -1,3 +1,5 @@
+//! The spool against a queue in memory, killed, cut, overwritten and with flipped bits.
+
 use std::{
     collections::VecDeque,
     fs,

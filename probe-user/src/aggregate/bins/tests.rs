@@ -61,7 +61,7 @@ fn letters_say_what_bins_are_counted_from() {
 #[test]
 fn an_offset_moves_all_bins() {
     // pmacct's example: 30 minutes with an offset of 900 seconds are 10:15, 10:45, 11:15.
-    let bins = Bins::parse("30m", "h", Duration::from_secs(900), TimeZone::UTC).unwrap();
+    let bins = Bins::parse("30m", "h", Duration::from_mins(15), TimeZone::UTC).unwrap();
     for (time, expected) in [("10:15:00", "10:15:00"), ("10:44:59", "10:15:00"), ("11:00:00", "10:45:00")] {
         let expected = format!("2026-11-21 {expected}");
         assert_eq!(start(&bins, &format!("2026-11-21 {time}"), "UTC"), expected);

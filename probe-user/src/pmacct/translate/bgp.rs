@@ -70,14 +70,30 @@ fn listen(address: Option<&str>, port: i64) -> Vec<String> {
     }
 }
 
+/// Who may connect.
+struct Peer {
+    address: String,
+    origin: Option<Origin>,
+    md5_key_file: Option<String>,
+}
+
+impl Peer {
+    fn any(network: &str) -> Self {
+        Self { address: network.to_owned(), origin: None, md5_key_file: None }
+    }
+}
+
 fn peers(work: &mut Translation<'_>) -> Result<(), ImportError> {
-    let mut peers: Vec<(String, Option<Origin>, Option<(String, Origin)>)> = Vec::new();
+    let mut peers: Vec<Peer> = Vec::new();
     if let Some(setting) = work.global("bgp_daemon_md5_file") {
         let keys = maps::addresses_with_keys(Path::new(&setting.value))
             .map_err(|error| work.map_fault(&setting, &error))?;
         for (_, address) in keys {
-            let key = (setting.value.clone(), setting.origin.clone());
-            peers.push((address.to_string(), Some(setting.origin.clone()), Some(key)));
+            peers.push(Peer {
+                address: address.to_string(),
+                origin: Some(setting.origin.clone()),
+                md5_key_file: Some(setting.value.clone()),
+            });
         }
     }
     match work.global("bgp_daemon_allow_file") {
@@ -93,20 +109,24 @@ fn peers(work: &mut Translation<'_>) -> Result<(), ImportError> {
             for (_, network) in allowed {
                 let is_host = network.prefix_len() == network.max_prefix_len();
                 let text = if is_host { network.addr().to_string() } else { network.to_string() };
-                if !peers.iter().any(|(address, ..)| *address == text) {
-                    peers.push((text, Some(setting.origin.clone()), None));
+                if !peers.iter().any(|peer| peer.address == text) {
+                    peers.push(Peer {
+                        address: text,
+                        origin: Some(setting.origin.clone()),
+                        md5_key_file: None,
+                    });
                 }
             }
         }
-        None => peers.extend(EVERYBODY.map(|network| (network.to_owned(), None, None))),
+        None => peers.extend(EVERYBODY.map(Peer::any)),
     }
     let local_as = work.global("bgp_daemon_as");
     let no_add_path = work.flag("bgp_daemon_add_path_ignore");
-    for (address, origin, key) in peers {
+    for Peer { address, origin, md5_key_file } in peers {
         let peer = work.document.array_table("bgp.peer", None);
         work.document.set(peer, "address", address, origin.as_ref());
-        if let Some((file, origin)) = key {
-            work.document.set(peer, "md5_key_file", file, Some(&origin));
+        if let Some(file) = md5_key_file {
+            work.document.set(peer, "md5_key_file", file, origin.as_ref());
         }
         if let Some(setting) = &local_as {
             match setting.value.parse::<u32>() {

@@ -48,15 +48,10 @@ fn methods(work: &mut Translation<'_>, plugins: &[Plugin]) {
         let text = "pmacctd_as is not set, and pmacctd would report AS 0; here AS numbers are those of the longest match";
         work.remark(&setting, Verdict::Differs, text);
     }
-    match (&net_method, &as_method) {
-        (Some((setting, method)), _) => {
-            work.document.set(enrich, "net_method", *method, Some(&setting.origin));
-        }
-        // Prefix length and next hop are from where the AS is from; pmacctd would have the file's or none.
-        (None, Some((setting, method))) => {
-            work.document.set(enrich, "net_method", *method, Some(&setting.origin));
-        }
-        (None, None) => {}
+    // Without a method of their own, prefix length and next hop are from where the AS is from; pmacctd would have those
+    // of the file, or none.
+    if let Some((setting, method)) = net_method.as_ref().or(as_method.as_ref()) {
+        work.document.set(enrich, "net_method", *method, Some(&setting.origin));
     }
 }
 
@@ -223,12 +218,9 @@ fn agents(work: &mut Translation<'_>) -> Result<(), ImportError> {
             work.remark_in(&file, row.line, "", "bgp_ip is missing; the row is left out");
             continue;
         };
-        let peer: IpAddr = match peer.parse() {
-            Ok(peer) => peer,
-            Err(_) => {
-                let reason = format!("{}:{}: bgp_ip is not an address", file.display(), row.line);
-                return Err(work.line_fault(&setting, &reason));
-            }
+        let Ok(peer) = peer.parse() else {
+            let reason = format!("{}:{}: bgp_ip is not an address", file.display(), row.line);
+            return Err(work.line_fault(&setting, &reason));
         };
         // A packet probe of pmacct has exporter 0.0.0.0, so that rows for others never match.
         if exporter(row).is_some() && work.daemon == Daemon::Pmacctd {
@@ -239,12 +231,11 @@ fn agents(work: &mut Translation<'_>) -> Result<(), ImportError> {
         if row.get("bgp_port").is_some() {
             work.remark_in(&file, row.line, "bgp_port", "sessions are told apart by address only");
         }
-        match condition(row.get("filter").unwrap_or_default()) {
-            Some(condition) => rules.push((peer, condition)),
-            None => {
-                let text = "a row's filter can be ip, ip6, or net NETWORK; the row is left out";
-                work.remark_in(&file, row.line, "filter", text);
-            }
+        if let Some(condition) = condition(row.get("filter").unwrap_or_default()) {
+            rules.push((peer, condition));
+        } else {
+            let text = "a row's filter can be ip, ip6, or net NETWORK; the row is left out";
+            work.remark_in(&file, row.line, "filter", text);
         }
     }
     if work.daemon != Daemon::Pmacctd && exporters(work).len() > 1 {

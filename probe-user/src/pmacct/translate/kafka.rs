@@ -49,11 +49,8 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
     if let Some((setting, true)) = work.plugin_flag(plugin, "kafka_markers") {
         work.document.set(kafka, "markers", true, Some(&setting.origin));
     }
-    if let Some((setting, octets)) = work.plugin_number(plugin, "kafka_multi_values")
-        && octets > 0
-    {
-        let text = "each message has one record; librdkafka puts messages together on the way (linger.ms)";
-        work.remark(&setting, Verdict::Differs, text);
+    if let Some((setting, octets)) = work.plugin_number(plugin, "kafka_multi_values") {
+        work.document.set(kafka, "message_octets", octets, Some(&setting.origin));
     }
     for key in [
         "kafka_avro_schema_registry",

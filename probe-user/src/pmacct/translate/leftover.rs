@@ -120,10 +120,10 @@ fn verdict(line: &Line, plugins: &[Plugin]) -> (Verdict, String) {
         return (Verdict::NotHonoured, (*why).to_owned());
     }
     if let Some((_, kind)) = OF_PLUGINS.iter().find(|(prefix, _)| line.key.starts_with(prefix)) {
-        return match plugins.iter().any(|plugin| plugin.kind == *kind) {
-            true => (Verdict::NotHonoured, unknown(line)),
-            false => (Verdict::NotNeeded, format!("not needed: there is no {kind} plugin")),
-        };
+        if plugins.iter().any(|plugin| plugin.kind == *kind) {
+            return (Verdict::NotHonoured, unknown(line));
+        }
+        return (Verdict::NotNeeded, format!("not needed: there is no {kind} plugin"));
     }
     match line.key.as_str() {
         "aggregate_filter" if line.name.is_none() => (

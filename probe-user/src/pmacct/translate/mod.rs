@@ -89,7 +89,10 @@ impl Translation<'_> {
 
     fn plugin(&mut self, plugin: &Plugin) -> Result<(), ImportError> {
         let text = match plugin.kind.as_str() {
-            "print" => return print::translate(self, plugin),
+            "print" => {
+                print::translate(self, plugin);
+                return Ok(());
+            }
             "kafka" => return kafka::translate(self, plugin),
             "nfprobe" => return nfprobe::translate(self, plugin),
             "sfprobe" => {

@@ -13,14 +13,11 @@ const RECEIVER: &str = "127.0.0.1:2100";
 pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(), ImportError> {
     let origin: Option<Origin> = work.configuration.global("plugins").map(Into::into);
     let table = work.document.array_table("export.process", origin.as_ref());
-    match work.of_plugin(plugin, "nfprobe_receiver") {
-        Some(setting) => {
-            work.document.set(table, "collectors", vec![setting.value.as_str()], Some(&setting.origin));
-        }
-        None => {
-            work.whole(format!("{}: no nfprobe_receiver is given; pmacctd sends to {RECEIVER}", plugin.name));
-            work.document.set(table, "collectors", vec![RECEIVER], None);
-        }
+    if let Some(setting) = work.of_plugin(plugin, "nfprobe_receiver") {
+        work.document.set(table, "collectors", vec![setting.value.as_str()], Some(&setting.origin));
+    } else {
+        work.whole(format!("{}: no nfprobe_receiver is given; pmacctd sends to {RECEIVER}", plugin.name));
+        work.document.set(table, "collectors", vec![RECEIVER], None);
     }
     let is_ipfix = format(work, plugin, table)?;
     engine(work, plugin, table);

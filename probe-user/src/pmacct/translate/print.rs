@@ -1,12 +1,11 @@
 //! `print`: an aggregate to files or standard output.
 
-use crate::pmacct::ImportError;
 use crate::pmacct::configuration::Plugin;
 use crate::pmacct::remark::Verdict;
 
 use super::{Translation, aggregate};
 
-pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(), ImportError> {
+pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
     let table = aggregate::begin(work, plugin, "print");
     aggregate::format(work, plugin, table, "print");
     let file = work.of_plugin(plugin, "print_output_file");
@@ -25,7 +24,7 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
             match &file {
                 Some(_) => work.document.set(output, name, true, Some(&setting.origin)),
                 None => {
-                    work.remark(&setting, Verdict::NotNeeded, "not needed: there is no print_output_file")
+                    work.remark(&setting, Verdict::NotNeeded, "not needed: there is no print_output_file");
                 }
             }
         }
@@ -39,7 +38,6 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
     for key in ["print_output_lock_file", "print_output_custom_lib", "print_output_custom_cfg_file"] {
         work.refuse_of(plugin, key, "it is left out");
     }
-    Ok(())
 }
 
 fn format(work: &mut Translation<'_>, plugin: &Plugin, output: crate::pmacct::document::TableId) {

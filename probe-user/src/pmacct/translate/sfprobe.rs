@@ -28,20 +28,10 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
     if let Some((setting, id)) = work.plugin_number(plugin, "sfprobe_agentsubid") {
         once(work, "sflow", "sub_agent_id", &setting, id);
     }
-    match work.plugin_number(plugin, "sampling_rate") {
-        Some((setting, interval)) => {
-            once(work, "capture", "header_sampling_interval", &setting, interval.max(1))
-        }
-        None => {
-            let capture = work.document.table("capture");
-            if work.document.get(capture, "header_sampling_interval").is_none() {
-                work.whole(format!(
-                    "{}: without sampling_rate every packet is a sample; a router should take one in 1000 or so",
-                    plugin.name
-                ));
-                work.document.set(capture, "header_sampling_interval", 1, None);
-            }
-        }
+    if let Some((setting, interval)) = work.plugin_number(plugin, "sampling_rate") {
+        once(work, "capture", "header_sampling_interval", &setting, interval.max(1));
+    } else {
+        every_packet(work, plugin);
     }
     if let Some((origin, _)) = aggregate::filter(work, plugin) {
         let text = "samples are of all packets; capture.filter is for everything";
@@ -65,6 +55,15 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
     }
     for key in ["sfprobe_ipprec", "sfprobe_peer_as", "pmacctd_renormalize"] {
         work.refuse_of(plugin, key, "it is left out");
+    }
+}
+
+fn every_packet(work: &mut Translation<'_>, plugin: &Plugin) {
+    let capture = work.document.table("capture");
+    if work.document.get(capture, "header_sampling_interval").is_none() {
+        let text = "without sampling_rate every packet is a sample; a router should take one in 1000 or so";
+        work.whole(format!("{}: {text}", plugin.name));
+        work.document.set(capture, "header_sampling_interval", 1, None);
     }
 }
 

@@ -1,0 +1,219 @@
+//! From BIRD and the wire to Kafka: the configuration of the router article, run as it is.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::bgp;
+use super::pmacct::{configuration, files};
+use super::support::bird::Bird;
+use super::support::kafka::{BROKER, Kafka};
+use super::support::probe::{Probe, ProbeBuilder};
+use super::support::routed::{CLIENT, Routed, SERVER};
+use super::support::temp_dir::TempDir;
+use super::support::tool::output;
+
+/// Where the test's datagrams go.
+const PORT: u16 = 4242;
+const LABEL: &str = "bdr1.neptunenetworks.org";
+
+/// What flow-exporter reads of a message: of its Go struct, the types too.
+#[derive(Debug, Deserialize)]
+struct FlowMessage {
+    label: String,
+    as_src: i64,
+    as_dst: i64,
+    bytes: i64,
+}
+
+/// Packets and octets by source and destination address.
+type Sums = BTreeMap<(String, String), (u64, u64)>;
+
+fn probe<'a>(routed: &'a Routed, directory: &TempDir) -> Probe<'a> {
+    let properties = directory.file("kafka.conf");
+    fs::write(&properties, "global, queue.buffering.max.ms, 5\n").unwrap();
+    let plugin = format!(
+        "plugins: kafka\nkafka_output: json\nkafka_broker_host: {BROKER}\nkafka_refresh_time: 1\n\
+         kafka_history: 5m\nkafka_history_roundoff: m\nkafka_config_file: {}\n",
+        properties.display()
+    );
+    ProbeBuilder::configured(&routed.router)
+        .pmacct_configuration(&configuration(directory, "127.0.0.2", &plugin))
+        .start()
+}
+
+fn delivered(probe: &Probe<'_>, packets: u64) {
+    probe.wait_until("packets are in Kafka", |metrics| {
+        metrics.total("pathflow_aggregate_output_delivered_packets_total") >= packets
+    });
+}
+
+fn rows(messages: &str) -> Vec<Value> {
+    let rows = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    rows.filter(|row| row["port_dst"] == PORT).collect()
+}
+
+fn sums(rows: &[Value]) -> Sums {
+    let mut sums = Sums::new();
+    for row in rows {
+        let text = |key: &str| row[key].as_str().unwrap().to_owned();
+        let sum = sums.entry((text("ip_src"), text("ip_dst"))).or_default();
+        sum.0 += row["packets"].as_u64().unwrap();
+        sum.1 += row["bytes"].as_u64().unwrap();
+    }
+    sums
+}
+
+/// Each packet counts where it comes in and where it goes out, as in pmacctd.
+fn send(routed: &Routed, there: u64, back: u64) -> Sums {
+    Routed::send(&routed.client, (SERVER[0], PORT), 100, there);
+    Routed::send(&routed.server, (CLIENT[0], PORT), 900, back);
+    let (client, server) = (CLIENT[0].to_owned(), SERVER[0].to_owned());
+    Sums::from([
+        ((client.clone(), server.clone()), (2 * there, 2 * there * 128)),
+        ((server, client), (2 * back, 2 * back * 928)),
+    ])
+}
+
+#[test]
+fn the_router_articles_messages_are_in_kafka() {
+    let routed = Routed::new();
+    let kafka = Kafka::start(&routed.router);
+    let bird = Bird::start(&routed.router, bgp::CONFIGURATION);
+    let directory = TempDir::new();
+    files(&directory);
+    let mut probe = probe(&routed, &directory);
+    let id = probe.process().id();
+    bird.wait_until_established();
+    bgp::wait_for_routes(&probe, 6);
+    let expected = send(&routed, 30, 20);
+    delivered(&probe, 100);
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+
+    let messages = kafka.messages("pmacct.acct");
+    let rows = rows(&messages);
+    assert_eq!(sums(&rows), expected, "{messages}");
+    let (mut transmitted, mut received) = (0, 0);
+    for row in &rows {
+        let message: FlowMessage = serde_json::from_value(row.clone()).unwrap();
+        assert_eq!(message.label, LABEL);
+        match (message.as_src, message.as_dst) {
+            (397_143, 60_729) => transmitted += message.bytes,
+            (60_729, 397_143) => received += message.bytes,
+            others => panic!("{others:?}"),
+        }
+    }
+    assert_eq!((transmitted, received), (60 * 128, 40 * 928));
+
+    // Octet for octet but for what changes from run to run.
+    let line = messages.lines().find(|line| line.contains("\"as_src\": 397143")).unwrap();
+    let row: Value = serde_json::from_str(line).unwrap();
+    let text = |key: &str| row[key].as_str().unwrap();
+    let expected = format!(
+        "{{\"event_type\": \"purge\", \"label\": \"{LABEL}\", \"as_src\": 397143, \"as_dst\": 60729, \
+         \"ip_src\": \"{}\", \"ip_dst\": \"{}\", \"port_src\": {}, \"port_dst\": {PORT}, \"ip_proto\": \"udp\", \
+         \"stamp_inserted\": \"{}\", \"stamp_updated\": \"{}\", \"packets\": {}, \"bytes\": {}, \
+         \"writer_id\": \"default_kafka/{id}\"}}",
+        CLIENT[0],
+        SERVER[0],
+        row["port_src"],
+        text("stamp_inserted"),
+        text("stamp_updated"),
+        row["packets"],
+        row["bytes"],
+    );
+    assert_eq!(line, expected);
+    assert!(text("stamp_inserted").ends_with("0:00") || text("stamp_inserted").ends_with("5:00"), "{line}");
+}
+
+#[test]
+fn what_was_counted_while_kafka_was_away_is_there_when_it_is_back() {
+    let routed = Routed::new();
+    let mut kafka = Kafka::start(&routed.router);
+    let directory = TempDir::new();
+    let configuration = format!(
+        "[capture]\ninterfaces = [\"left\"]\n[[aggregate]]\nname = \"acct\"\nkey = [\"src_host\", \"dst_host\", \
+         \"dst_port\"]\nrefresh = \"1s\"\n[aggregate.kafka]\nbrokers = [\"{BROKER}\"]\nspool = \"{}\"\n",
+        directory.file("spool").display()
+    );
+    let start = || ProbeBuilder::configured(&routed.router).configuration(&configuration).start();
+    let counted = |probe: &Probe<'_>, packets: u64| {
+        probe.wait_until("rows are with the output", |metrics| {
+            let total = |name: &str| metrics.total(&format!("pathflow_aggregate_output_{name}"));
+            total("delivered_packets_total") + total("waiting_packets") + total("spooled_packets") >= packets
+        });
+    };
+    let probe = start();
+    Routed::send(&routed.client, (SERVER[0], PORT), 100, 10);
+    delivered(&probe, 10);
+    kafka.kill();
+    Routed::send(&routed.client, (SERVER[0], PORT), 100, 20);
+    counted(&probe, 30);
+    // What is in the spool goes on in the next run.
+    let report = probe.terminate().report;
+    report.assert_balanced();
+    assert!(report.text().contains("in the spool of kafka"), "{}", report.text());
+    let probe = start();
+    Routed::send(&routed.client, (SERVER[0], PORT), 100, 40);
+    counted(&probe, 60);
+    kafka.start_again();
+    delivered(&probe, 60);
+    let report = probe.terminate().report;
+    report.assert_balanced();
+    let rows = rows(&kafka.messages("pmacct.acct"));
+    let flow = (CLIENT[0].to_owned(), SERVER[0].to_owned());
+    assert_eq!(sums(&rows), Sums::from([(flow, (70, 70 * 128))]), "{}", report.text());
+}
+
+/// The tables of `deploy/clickhouse`, filled with what is in Kafka. Their engine is the same program as the server's, but
+/// without Kafka: the messages are inserted by hand.
+#[test]
+fn clickhouse_has_the_sums() {
+    let routed = Routed::new();
+    let bird = Bird::start(&routed.router, bgp::CONFIGURATION);
+    let directory = TempDir::new();
+    let out = directory.file("rows.json");
+    let configuration = format!(
+        "[capture]\ninterfaces = [\"left\"]\n[[aggregate]]\nname = \"acct\"\nkey = [\"src_host\", \"dst_host\", \
+         \"dst_port\", \"src_as\", \"dst_as\", \"as_path\", \"std_comm\", \"proto\", \"tcpflags\", \"peer_dst_ip\", \
+         \"timestamp_start\"]\nrefresh = \"1s\"\nhistory = \"1m\"\nutc = true\n[aggregate.file]\npath = \"{}\"\n\
+         append = true\n{}",
+        out.display(),
+        bgp::settings(&directory, "local_as = 397143\n"),
+    );
+    let probe = ProbeBuilder::configured(&routed.router).configuration(&configuration).start();
+    bird.wait_until_established();
+    bgp::wait_for_routes(&probe, 6);
+    Routed::send(&routed.client, (SERVER[0], PORT), 100, 25);
+    Routed::send(&routed.server, (CLIENT[0], PORT), 100, 5);
+    probe.wait_until("rows are written", |metrics| {
+        metrics.total("pathflow_aggregate_output_delivered_packets_total") >= 30
+    });
+    probe.terminate().report.assert_balanced();
+
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/netns/clickhouse.py");
+    let chdb = std::env::var_os("PATHFLOW_CHDB")
+        .expect("PATHFLOW_CHDB names the folder that `cargo xtask clickhouse` prints");
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/clickhouse");
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", chdb).arg(program).arg(deploy).arg(&out);
+    let answers = output(&mut command);
+    let answers: Value = serde_json::from_str(&answers).unwrap();
+    // The server answers nothing, and the client's interface alone is captured.
+    let expected = serde_json::json!([[
+        "198.51.100",
+        397_143,
+        60_729,
+        ["6939", "3356", "60729"],
+        ["6939:100", "no-export"],
+        25,
+        25 * 128
+    ]]);
+    assert_eq!(answers["flows"], expected, "{}", fs::read_to_string(&out).unwrap());
+    assert_eq!(answers["as_traffic"], serde_json::json!([[397_143, 60_729, 25, 25 * 128]]));
+}
