@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,7 +13,6 @@ use super::support::kafka::{BROKER, Kafka};
 use super::support::probe::{Probe, ProbeBuilder};
 use super::support::routed::{CLIENT, Routed, SERVER};
 use super::support::temp_dir::TempDir;
-use super::support::tool::output;
 
 /// Where the test's datagrams go.
 const PORT: u16 = 4242;
@@ -169,51 +166,4 @@ fn what_was_counted_while_kafka_was_away_is_there_when_it_is_back() {
     let rows = rows(&kafka.messages("pmacct.acct"));
     let flow = (CLIENT[0].to_owned(), SERVER[0].to_owned());
     assert_eq!(sums(&rows), Sums::from([(flow, (70, 70 * 128))]), "{}", report.text());
-}
-
-/// The tables of `deploy/clickhouse`, filled with what is in Kafka. Their engine is the same program as the server's, but
-/// without Kafka: the messages are inserted by hand.
-#[test]
-fn clickhouse_has_the_sums() {
-    let routed = Routed::new();
-    let bird = Bird::start(&routed.router, bgp::CONFIGURATION);
-    let directory = TempDir::new();
-    let out = directory.file("rows.json");
-    let configuration = format!(
-        "[capture]\ninterfaces = [\"left\"]\n[[aggregate]]\nname = \"acct\"\nkey = [\"src_host\", \"dst_host\", \
-         \"dst_port\", \"src_as\", \"dst_as\", \"as_path\", \"std_comm\", \"proto\", \"tcpflags\", \"peer_dst_ip\", \
-         \"timestamp_start\"]\nrefresh = \"1s\"\nhistory = \"1m\"\nutc = true\n[aggregate.file]\npath = \"{}\"\n\
-         append = true\n{}",
-        out.display(),
-        bgp::settings(&directory, "local_as = 397143\n"),
-    );
-    let probe = ProbeBuilder::configured(&routed.router).configuration(&configuration).start();
-    bird.wait_until_established();
-    bgp::wait_for_routes(&probe, 6);
-    Routed::send(&routed.client, (SERVER[0], PORT), 100, 25);
-    probe.wait_until("rows are written", |metrics| {
-        metrics.total("pathflow_aggregate_output_delivered_packets_total") >= 25
-    });
-    probe.terminate().report.assert_balanced();
-
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/netns/clickhouse.py");
-    let chdb = std::env::var_os("PATHFLOW_CHDB")
-        .expect("PATHFLOW_CHDB names the folder that `cargo xtask clickhouse` prints");
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/clickhouse");
-    let mut command = Command::new("python3");
-    command.env("PYTHONPATH", chdb).arg(program).arg(deploy).arg(&out);
-    let answers = output(&mut command);
-    let answers: Value = serde_json::from_str(&answers).unwrap();
-    // The client's interface alone is captured, and only what comes in.
-    let expected = serde_json::json!([[
-        "198.51.100",
-        397_143,
-        60_729,
-        ["6939", "3356", "60729"],
-        ["6939:100", "no-export"],
-        25,
-        25 * 128
-    ]]);
-    assert_eq!(answers["flows"], expected, "{}", fs::read_to_string(&out).unwrap());
-    assert_eq!(answers["as_traffic"], serde_json::json!([[397_143, 60_729, 25, 25 * 128]]));
 }

@@ -18,6 +18,8 @@ mod collector_down;
 #[cfg(test)]
 mod counts;
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
 mod direction;
 #[cfg(test)]
 mod doctor;
