@@ -111,7 +111,8 @@ fn the_router_articles_messages_are_in_kafka() {
     assert_eq!((transmitted, received), (60 * 128, 40 * 928));
 
     // Octet for octet but for what changes from run to run.
-    let line = messages.lines().find(|line| line.contains("\"as_src\": 397143")).unwrap();
+    let is_one = |line: &&str| line.contains("\"as_src\": 397143") && line.contains("\"port_dst\": 4242");
+    let line = messages.lines().find(is_one).unwrap();
     let row: Value = serde_json::from_str(line).unwrap();
     let text = |key: &str| row[key].as_str().unwrap();
     let expected = format!(
@@ -190,9 +191,8 @@ fn clickhouse_has_the_sums() {
     bird.wait_until_established();
     bgp::wait_for_routes(&probe, 6);
     Routed::send(&routed.client, (SERVER[0], PORT), 100, 25);
-    Routed::send(&routed.server, (CLIENT[0], PORT), 100, 5);
     probe.wait_until("rows are written", |metrics| {
-        metrics.total("pathflow_aggregate_output_delivered_packets_total") >= 30
+        metrics.total("pathflow_aggregate_output_delivered_packets_total") >= 25
     });
     probe.terminate().report.assert_balanced();
 
@@ -204,7 +204,7 @@ fn clickhouse_has_the_sums() {
     command.env("PYTHONPATH", chdb).arg(program).arg(deploy).arg(&out);
     let answers = output(&mut command);
     let answers: Value = serde_json::from_str(&answers).unwrap();
-    // The server answers nothing, and the client's interface alone is captured.
+    // The client's interface alone is captured, and only what comes in.
     let expected = serde_json::json!([[
         "198.51.100",
         397_143,
