@@ -76,6 +76,11 @@ pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
     for run in 0..=common.runs {
         for (_, _, records, rates) in &mut subjects {
             for ((_, _, enricher), rates) in enrichers.iter_mut().zip(rates) {
+                // What the one before left in them is freed on its account.
+                for record in &mut *records {
+                    (record.source_route, record.destination_route) = (None, None);
+                    record.destination_prefix_length = 0;
+                }
                 let start = thread_time();
                 for batch in records.chunks_mut(BATCH as usize) {
                     enricher.enrich(batch, &names);
