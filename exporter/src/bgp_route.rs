@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use crate::community_lists::CommunityLists;
 
@@ -106,12 +107,12 @@ impl OriginValidation {
     }
 }
 
-/// A route that many records share, with its attributes made ready for export.
+/// A route that many records share. Its attributes are made ready for export once, when they are first exported.
 #[derive(Debug)]
 pub struct BgpRoute {
     attributes: BgpAttributes,
-    json: Box<str>,
-    communities: CommunityLists,
+    json: OnceLock<Box<str>>,
+    communities: OnceLock<CommunityLists>,
 }
 
 impl PartialEq for BgpRoute {
@@ -123,22 +124,22 @@ impl PartialEq for BgpRoute {
 impl Eq for BgpRoute {}
 
 impl BgpRoute {
-    /// Renders `attributes` once for all records of the route.
+    /// A route with `attributes`.
     #[must_use]
-    pub fn new(attributes: BgpAttributes) -> Self {
-        let json = json(&attributes).into_boxed_str();
-        let communities = CommunityLists::new(
-            &attributes.communities,
-            &attributes.extended_communities,
-            &attributes.large_communities,
-        );
-        Self { attributes, json, communities }
+    pub const fn new(attributes: BgpAttributes) -> Self {
+        Self { attributes, json: OnceLock::new(), communities: OnceLock::new() }
     }
 
     /// Its communities as fields of records.
     #[inline]
-    pub(crate) const fn communities(&self) -> &CommunityLists {
-        &self.communities
+    pub(crate) fn communities(&self) -> &CommunityLists {
+        self.communities.get_or_init(|| {
+            CommunityLists::new(
+                &self.attributes.communities,
+                &self.attributes.extended_communities,
+                &self.attributes.large_communities,
+            )
+        })
     }
 
     /// What it was made from.
@@ -151,8 +152,8 @@ impl BgpRoute {
     /// is `None` or empty is left out, except for `as_path`, whose empty text says that the route is of the own AS.
     /// `as_path` and communities are texts: `64500 {64501,64502}`, `64500:100`, `0x0002fbf000000064`, `64500:1:2`.
     #[must_use]
-    pub const fn json(&self) -> &str {
-        &self.json
+    pub fn json(&self) -> &str {
+        self.json.get_or_init(|| json(&self.attributes).into_boxed_str())
     }
 }
 

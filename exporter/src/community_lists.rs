@@ -93,7 +93,18 @@ impl ListField {
         Self { length: 6, block, long: None }
     }
 
-    fn new<const LENGTH: usize>(element: Ie, values: impl Iterator<Item = [u8; LENGTH]>) -> Self {
+    fn new<const LENGTH: usize>(element: Ie, values: impl ExactSizeIterator<Item = [u8; LENGTH]>) -> Self {
+        let mut few = Self::empty(element, LENGTH as u8);
+        let head = few.length();
+        let length = values.len().saturating_mul(LENGTH).saturating_add(head);
+        // Those of most routes, which take no memory.
+        if length <= BLOCK_LENGTH {
+            let places = few.block.get_mut(head..).unwrap_or_default();
+            places.as_chunks_mut().0.iter_mut().zip(values).for_each(|(place, value)| *place = value);
+            few.block[0] = length as u8 - 1;
+            few.length = length as u16;
+            return few;
+        }
         let mut list = vec![ALL_OF];
         list.extend_from_slice(&element.id().to_be_bytes());
         list.extend_from_slice(&(LENGTH as u16).to_be_bytes());
@@ -104,14 +115,7 @@ impl ListField {
         };
         field.append(&mut list);
         let length = field.len() as u16;
-        let mut block = [0; BLOCK_LENGTH];
-        match block.get_mut(..field.len()) {
-            Some(octets) => {
-                octets.copy_from_slice(&field);
-                Self { length, block, long: None }
-            }
-            None => Self { length, block, long: Some(field.into_boxed_slice()) },
-        }
+        Self { length, block: [0; BLOCK_LENGTH], long: Some(field.into_boxed_slice()) }
     }
 
     /// Octets of the field.

@@ -167,6 +167,7 @@ fn route(record: &FlowRecord) -> u16 {
             let numbers = record.bgp_prev_adjacent_as_number | record.bgp_next_adjacent_as_number;
             let is_known = numbers != 0
                 || record.source_prefix_length | record.destination_prefix_length != 0
+                || record.has_route
                 || record.source_route.is_some()
                 || record.destination_route.is_some();
             if is_known { Content::ROUTE_ALONE } else { 0 }

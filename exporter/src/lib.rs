@@ -9,7 +9,8 @@
 //! record and in options data ([`ObservationContext`]); whether to multiply by it is the collector's business.
 //!
 //! The crate starts no thread, reads no clock ([`ExportTime`] is an argument) and logs nothing
-//! ([`ExportEvent`] is kept for the caller). Sending allocates nothing once buffers have their size. The module `kafka`
+//! ([`ExportEvent`] is kept for the caller). Sending allocates nothing once buffers have their size, but
+//! for long lists of communities and the JSON of a route, which are made when they are first sent. The module `kafka`
 //! (feature `kafka`) is different: messages of any kind to Apache Kafka, by a thread of its own.
 //!
 //! Standards: RFC 7011 (IPFIX protocol), RFC 7012 and the IANA "IPFIX Entities" registry (Information

@@ -66,10 +66,14 @@ pub struct FlowRecord {
     pub bgp_next_adjacent_as_number: u32,
     /// BGP next hop towards the destination, if known. It may be of another family than the addresses (RFC 8950).
     pub bgp_next_hop: Option<IpAddr>,
-    /// BGP route of the source; `None` = no route. A route of the own AS is one with an empty path.
+    /// BGP route of the source; `None` = no route, or nobody wants its attributes. A route of the own AS is one with an
+    /// empty path.
     pub source_route: Option<Arc<BgpRoute>>,
-    /// BGP route of the destination; `None` = no route.
+    /// BGP route of the destination; `None` = no route, or nobody wants its attributes.
     pub destination_route: Option<Arc<BgpRoute>>,
+    /// Whether BGP has a route of source or destination, which may be there without its attributes. True as well if
+    /// nothing else is known of it.
+    pub has_route: bool,
     /// Whether the route of the source comes from the AS that may announce it; `None` = not asked.
     pub source_rpki: Option<OriginValidation>,
     /// Whether the route of the destination comes from the AS that may announce it; `None` = not asked.
@@ -187,6 +191,7 @@ impl FlowRecord {
             bgp_next_hop: None,
             source_route: None,
             destination_route: None,
+            has_route: false,
             source_rpki: None,
             destination_rpki: None,
             tag: 0,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pathflow_exporter::{
-    ExportingProcess, FlowPrinter, InterfaceNames, LineStyle, Session, Stdout, TcpSettings, TlsSettings,
-    Transport, Udp, UdpSettings,
+    ExportingProcess, FieldGroups, FlowPrinter, InterfaceNames, LineStyle, Session, Stdout, TcpSettings,
+    TlsSettings, Transport, Udp, UdpSettings,
 };
 
 use crate::aggregate::{Aggregates, Feed};
@@ -20,7 +20,7 @@ use crate::captures::Shared;
 use crate::clock::Clock;
 use crate::config::raw::{Distribution, StdoutStyle};
 use crate::config::{Config, ExportProcess, ExportTransport};
-use crate::enrich::RouteSource;
+use crate::enrich::{RouteDetail, RouteSource};
 use crate::error::RunError;
 use crate::export::{
     Failover, Output, Pacer, RecordSampling, RecordSelection, Share, SharedContext, Sink, SinkParts,
@@ -159,14 +159,7 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
     for process in &config.processes {
         open_process(process, &mut outputs)?;
     }
-    let style = match config.stdout {
-        StdoutStyle::Auto if !config.processes.is_empty() || !config.aggregates.is_empty() => None,
-        StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
-        StdoutStyle::Auto | StdoutStyle::Json => Some(LineStyle::Json),
-        StdoutStyle::Text => Some(LineStyle::Text),
-        StdoutStyle::None => None,
-    };
-    if let Some(style) = style {
+    if let Some(style) = line_style(config) {
         let names = Arc::new(InterfaceNames::default());
         let printer = FlowPrinter::new(style, Stdout::new().map_err(RunError::Stdout)?, names);
         let format = match style {
@@ -184,6 +177,26 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
         });
     }
     Ok(outputs)
+}
+
+fn line_style(config: &Config) -> Option<LineStyle> {
+    match config.stdout {
+        StdoutStyle::Auto if !config.processes.is_empty() || !config.aggregates.is_empty() => None,
+        StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
+        StdoutStyle::Auto | StdoutStyle::Json => Some(LineStyle::Json),
+        StdoutStyle::Text => Some(LineStyle::Text),
+        StdoutStyle::None => None,
+    }
+}
+
+/// What outputs and aggregates want of routes. Of those settings none changes before a restart.
+pub(crate) fn route_detail(config: &Config) -> RouteDetail {
+    let has_lists =
+        |process: &ExportProcess| process.settings.field_groups.contains(FieldGroups::COMMUNITIES);
+    let wants_attributes = line_style(config).is_some()
+        || config.processes.iter().any(has_lists)
+        || config.aggregates.iter().any(|aggregate| aggregate.key.asks_attributes());
+    if wants_attributes { RouteDetail::Attributes } else { RouteDetail::Numbers }
 }
 
 /// Opens what an Exporting Process sends to: a sink for each collector, or one for all of them.

@@ -65,6 +65,12 @@ impl<T> Values<T> {
         self.slot(index)?.value.get()?.load_full()
     }
 
+    /// What `look` sees in the value.
+    pub(super) fn with<R>(&self, index: u32, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let value = self.slot(index)?.value.get()?.load();
+        value.as_deref().map(look)
+    }
+
     /// How often the number was used before for another value.
     pub(super) fn generation(&self, index: u32) -> u32 {
         self.slot(index).map_or(0, |slot| slot.generation.load(Ordering::Relaxed))

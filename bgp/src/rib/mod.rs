@@ -35,7 +35,7 @@ use epoch::Epochs;
 use intern::InternTable;
 use lookups::{PeerLookups, heap_of_path_set, whole};
 use packed::Packed;
-pub use reader::{AttributesId, LookupTable, Match, Path, RibReader, RibView};
+pub use reader::{AttributesId, LookupTable, Match, Path, PathEnds, RibReader, RibView};
 use reader::{PeerView, Shared};
 use store::{Destination, Prefix};
 

@@ -13,7 +13,7 @@ use super::intern::Values;
 use super::lookups::{Lookups, PathSet, Tables};
 use super::lpm::PAYLOAD_BITS;
 use super::packed::Packed;
-use crate::{Attributes, Family};
+use crate::{AsPathEnds, Attributes, Family};
 
 /// Lookups that are done in one go in a batch.
 const BATCH: usize = 64;
@@ -225,12 +225,6 @@ impl Match<'_> {
         Lookups::set_of_payload(self.slot.get() & ((1 << PAYLOAD_BITS) - 1))
     }
 
-    fn path(&self, index: u32) -> Option<Path> {
-        let generation = self.shared.attributes.generation(index);
-        let attributes = Arc::new(self.shared.attributes.get(index)?.unpack());
-        Some(Path { attributes, attributes_id: AttributesId { index, generation } })
-    }
-
     /// Length of the prefix, bits.
     #[inline]
     #[must_use]
@@ -253,12 +247,48 @@ impl Match<'_> {
     /// its attributes had to go.
     #[must_use]
     pub fn choose(&self, next_hop: Option<IpAddr>) -> Option<Path> {
-        let (true, index) = self.payload() else { return self.path(self.payload().1) };
-        let set = self.shared.path_sets.get(index)?;
-        let has_it = || set.iter().find(|path| path.attributes.next_hop() == next_hop);
-        let path = next_hop.and_then(|_| has_it()).or_else(|| set.first())?;
-        let attributes_id = AttributesId { index: path.index, generation: path.generation };
-        Some(Path { attributes: Arc::new(path.attributes.unpack()), attributes_id })
+        let look = |attributes: &Packed, attributes_id| Path {
+            attributes: Arc::new(attributes.unpack()),
+            attributes_id,
+        };
+        self.look_at_chosen(next_hop, look)
+    }
+
+    /// What enrichment needs of the path that [`Self::choose`] gives, without unpacking all of its attributes; takes no
+    /// memory.
+    #[must_use]
+    pub fn choose_ends(&self, next_hop: Option<IpAddr>) -> Option<PathEnds> {
+        let look = |attributes: &Packed, attributes_id| PathEnds {
+            as_path: attributes.as_path_ends(),
+            next_hop: attributes.next_hop(),
+            attributes_id,
+        };
+        self.look_at_chosen(next_hop, look)
+    }
+
+    /// Which attributes the path has that [`Self::choose`] gives.
+    #[must_use]
+    pub fn choose_attributes_id(&self, next_hop: Option<IpAddr>) -> Option<AttributesId> {
+        self.attributes_id().or_else(|| self.look_at_chosen(next_hop, |_, attributes_id| attributes_id))
+    }
+
+    fn look_at_chosen<R>(
+        &self,
+        next_hop: Option<IpAddr>,
+        look: impl FnOnce(&Packed, AttributesId) -> R,
+    ) -> Option<R> {
+        let (true, index) = self.payload() else {
+            let attributes_id = self.attributes_id()?;
+            let attributes = &self.shared.attributes;
+            return attributes.with(attributes_id.index, |attributes| look(attributes, attributes_id));
+        };
+        let look_at_set = |set: &PathSet| {
+            let has_it = || set.iter().find(|path| path.attributes.next_hop() == next_hop);
+            let path = next_hop.and_then(|_| has_it()).or_else(|| set.first())?;
+            let attributes_id = AttributesId { index: path.index, generation: path.generation };
+            Some(look(&path.attributes, attributes_id))
+        };
+        self.shared.path_sets.with(index, look_at_set)?
     }
 
     /// The only path's attributes, without a look at them: a cache of conversions may be asked with it first. `None` if
@@ -284,6 +314,17 @@ pub struct Path {
     /// What the peer says.
     pub attributes: Arc<Attributes>,
     /// Stands for `attributes`.
+    pub attributes_id: AttributesId,
+}
+
+/// The little of one path of a [`Match`] by which it is known whose the route is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathEnds {
+    /// Ends of the AS path.
+    pub as_path: AsPathEnds,
+    /// The next hop.
+    pub next_hop: Option<IpAddr>,
+    /// Stands for all attributes.
     pub attributes_id: AttributesId,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
-use pathflow::enrich::{AgentRule, CurrentSettings, EnrichSettings, Enricher};
+use pathflow::enrich::{AgentRule, CurrentSettings, EnrichSettings, Enricher, RouteDetail};
 use pathflow::interfaces::InterfaceNames;
 use pathflow_exporter::FlowRecord;
 use pathflow_perf::cpu::{Stay, thread_time};
@@ -26,6 +26,7 @@ struct Row {
     family: &'static str,
     traffic: &'static str,
     lookups: &'static str,
+    records_have: &'static str,
     million_records_per_second: Spread,
 }
 
@@ -35,13 +36,14 @@ pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
         "enrich",
         &format!(
             "{} runs in turn of {RECORDS} records, source and destination each in a route; {} prefixes, {} attribute \
-             sets; CPU time of the thread\n\n{:>6} {:>10} {:>10} {:>26}",
+             sets; CPU time of the thread\n\n{:>6} {:>10} {:>10} {:>12} {:>26}",
             common.runs,
             table.routes.len(),
             table.attribute_sets.len(),
             "family",
             "traffic",
             "lookups",
+            "records have",
             "M records/s min/med/max"
         ),
     );
@@ -52,29 +54,34 @@ pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
         AgentRule { peer: "full".into(), ip_version: None, networks: Vec::new(), interfaces: Vec::new() };
     let one_by_one = EnrichSettings { agents: vec![rule], ..EnrichSettings::default() };
     let enricher = |settings| Enricher::new(CurrentSettings::new(settings), Some(rib.reader()), None);
-    let mut enrichers =
-        [("batches", enricher(EnrichSettings::default())), ("one by one", enricher(one_by_one))];
+    let numbers = |settings| enricher(settings).with_detail(RouteDetail::Numbers);
+    let mut enrichers = [
+        ("batches", "numbers", numbers(EnrichSettings::default())),
+        ("one by one", "numbers", numbers(one_by_one.clone())),
+        ("batches", "attributes", enricher(EnrichSettings::default())),
+        ("one by one", "attributes", enricher(one_by_one)),
+    ];
     let names: Arc<InterfaceNames> = Arc::default();
     let mut subjects = Vec::new();
     for (family, is_ipv6) in [("IPv4", false), ("IPv6", true)] {
         let nets: Vec<IpNet> = table.routes.iter().map(|(net, _)| *net).collect();
         let nets: Vec<IpNet> = nets.into_iter().filter(|net| net.addr().is_ipv6() == is_ipv6).collect();
         for traffic in ["random", "zipf"] {
-            let rates = [Vec::new(), Vec::new()];
+            let rates = [const { Vec::new() }; 4];
             subjects.push((family, traffic, records(&nets, traffic == "zipf"), rates));
         }
     }
     let _stay = Stay::on(common.cpu)?;
-    // The first run fills the cache of prepared routes, as traffic does.
+    // The first run fills the caches of routes, as traffic does.
     for run in 0..=common.runs {
         for (_, _, records, rates) in &mut subjects {
-            for ((_, enricher), rates) in enrichers.iter_mut().zip(rates) {
+            for ((_, _, enricher), rates) in enrichers.iter_mut().zip(rates) {
                 let start = thread_time();
                 for batch in records.chunks_mut(BATCH as usize) {
                     enricher.enrich(batch, &names);
                 }
                 let elapsed = thread_time().saturating_sub(start).as_secs_f64();
-                let routes = records.iter().filter(|record| record.destination_route.is_some()).count();
+                let routes = records.iter().filter(|record| record.destination_prefix_length > 0).count();
                 ensure!(routes == RECORDS, "{} records have no route", RECORDS - routes);
                 if run > 0 {
                     rates.push(RECORDS as f64 / elapsed / 1e6);
@@ -83,10 +90,14 @@ pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
         }
     }
     for (family, traffic, _, rates) in subjects {
-        for ((lookups, _), rates) in enrichers.iter().zip(rates) {
-            let row = Row { family, traffic, lookups, million_records_per_second: Spread::of(rates) };
+        for ((lookups, records_have, _), rates) in enrichers.iter().zip(rates) {
+            let row =
+                Row { family, traffic, lookups, records_have, million_records_per_second: Spread::of(rates) };
             let rate = row.million_records_per_second.text(2);
-            report.row(&format!("{family:>6} {traffic:>10} {lookups:>10} {rate:>26}"), &row)?;
+            report.row(
+                &format!("{family:>6} {traffic:>10} {lookups:>10} {records_have:>12} {rate:>26}"),
+                &row,
+            )?;
         }
     }
     Ok(())

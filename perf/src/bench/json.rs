@@ -173,7 +173,7 @@ fn purge(is_ipv6: bool) -> Result<Purge> {
         record.label = Some("bdr1.example.org".into());
         record.destination_route = Some(Arc::clone(&route));
         let start = record.flow_start_milliseconds * 1000;
-        let observed = Observed { record, filter_results: 0, begins: true, start, end: start };
+        let observed = Observed { record, begins: true, start, time: start, end: start };
         aggregation.add(&observed, &mut Counted::default());
     }
     Ok(aggregation.purge(1_795_246_860, None, None))

@@ -209,6 +209,17 @@ pub enum PrimitiveError {
 }
 
 impl Key {
+    /// Whether it has anything of a route that is not in the numbers of a record.
+    #[must_use]
+    pub fn asks_attributes(&self) -> bool {
+        use Primitive as P;
+        let of_routes = [
+            [P::StdComm, P::ExtComm, P::LrgComm, P::AsPath, P::LocalPref, P::Med],
+            [P::SrcStdComm, P::SrcExtComm, P::SrcLrgComm, P::SrcAsPath, P::SrcLocalPref, P::SrcMed],
+        ];
+        of_routes.as_flattened().iter().any(|primitive| self.primitives.contains(primitive))
+    }
+
     /// Reads a list of names. `none` stands for no primitive.
     ///
     /// # Errors

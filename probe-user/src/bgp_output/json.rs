@@ -441,8 +441,8 @@ mod tests {
             lines.dump_close(1, "2026-11-21 05:40:00", peer, 1, 1);
             String::from_utf8(lines.as_bytes().to_vec()).unwrap()
         };
-        let (without, with) = (all(Lines::new(false)), all(Lines::new(false).with_writer("default_core/7")));
+        let (without, with) = (all(Lines::new(false)), all(Lines::new(false).with_writer("default/7")));
         assert_eq!(without.lines().count(), 4);
-        assert_eq!(with, without.replace("}\n", ", \"writer_id\": \"default_core/7\"}\n"));
+        assert_eq!(with, without.replace("}\n", ", \"writer_id\": \"default/7\"}\n"));
     }
 }

@@ -24,10 +24,10 @@ use dump::{TableDumpCounts, TableDumpSettings, TableDumps};
 use message_log::{MessageLog, MessageLogCounts, MessageLogSettings};
 use origin::Origins;
 
-/// `writer_id` of messages to a broker, as pmacct's core process has it.
+/// `writer_id` of messages to a broker, as pmbgpd 1.7.7 has it.
 #[cfg(feature = "kafka")]
 fn writer_id() -> String {
-    format!("default_core/{}", std::process::id())
+    format!("default/{}", std::process::id())
 }
 
 /// What is written.

@@ -66,7 +66,8 @@ impl Topic {
             name,
             settings,
             kafka,
-            refused: BTreeMap::new(),
+            // Metrics begin with 0.
+            refused: BTreeMap::from([(refusal_name(Refused::QueueFull), 0)]),
             refused_before: 0,
             is_losing: false,
             give_up: Instant::now(),
@@ -141,12 +142,12 @@ impl Topic {
             events::log(self.name, &event);
         }
         let account = account(&last, &self.refused);
-        let lost: u64 = account.lost.values().sum();
+        let lost: Vec<_> = account.lost.iter().filter(|(_, messages)| **messages > 0).collect();
         if account.spooled > 0 {
             info!("{}: {} messages stay in the spool for the next start", self.name, account.spooled);
         }
-        if lost > 0 {
-            warn!("{}: {lost} messages are lost: {:?}", self.name, account.lost);
+        if !lost.is_empty() {
+            warn!("{}: messages are lost: {lost:?}", self.name);
         }
         self.counts.publish(account);
     }
@@ -155,10 +156,7 @@ impl Topic {
 fn account(kafka: &KafkaAccount, refused: &BTreeMap<&'static str, u64>) -> TopicAccount {
     let mut lost = refused.clone();
     for reason in KafkaLossReason::ALL {
-        let messages = kafka.lost(reason).records;
-        if messages > 0 {
-            *lost.entry(events::loss_name(reason)).or_default() += messages;
-        }
+        *lost.entry(events::loss_name(reason)).or_default() += kafka.lost(reason).records;
     }
     TopicAccount {
         delivered: kafka.delivered.records,

@@ -13,6 +13,7 @@ mod rules;
 mod settings;
 pub mod tags;
 
+use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use hashbrown::HashSet;
 use pathflow_bgp::rib::{AttributesId, LookupTable, Match, PeerId, RibReader, RibView};
 use pathflow_bgp::rpki::{RoaStore, RoaTable, ValidationState};
-use pathflow_exporter::{FlowRecord, OriginValidation};
+use pathflow_exporter::{BgpRoute, FlowRecord, OriginValidation};
 
 use crate::interfaces::InterfaceNames;
 use cache::{AttributesKey, RouteCache};
@@ -30,9 +31,9 @@ pub use covers::{Covers, origin_validation};
 pub use hold::Hold;
 pub use method::{Method, Methods, Origin, resolve};
 pub use networks::{Network, Networks, NetworksError};
-pub use route::{PreparedRoute, RouteSettings, announced_by};
+pub use route::{PreparedRoute, RouteNumbers, RouteSettings};
 pub use rules::{AgentRule, InterfaceSets, PeerReference, PeerSourceRule};
-pub use settings::{CurrentSettings, EnrichSettings, RouteSource};
+pub use settings::{CurrentSettings, EnrichSettings, RouteDetail, RouteSource};
 use tags::JoinedLabels;
 pub use tags::{TagMap, TagMapError};
 
@@ -45,25 +46,40 @@ pub struct Enricher {
     roas: Option<Arc<RoaStore>>,
     covers: Option<Covers>,
     session_as: Arc<AtomicU32>,
+    /// What those want who get the records.
+    detail: RouteDetail,
     work: Work,
 }
 
 /// What changes from record to record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Work {
-    cache: RouteCache,
+    routes: Routes,
     covers: CoverCache,
     agent_interfaces: InterfaceSets,
     peer_source_interfaces: InterfaceSets,
     labels: JoinedLabels,
 }
 
+/// Routes as records have them.
+#[derive(Debug)]
+enum Routes {
+    Numbers(RouteCache<RouteNumbers>),
+    Attributes(RouteCache<PreparedRoute>),
+}
+
+/// Sets of attributes of which the numbers are kept at most: more than a full table has.
+const NUMBERS: usize = 1 << 18;
+/// Those that are kept whole at most. Traffic uses few of those that a full table has.
+const ATTRIBUTES: usize = 1 << 16;
+
 /// What BGP says of one address.
 #[derive(Clone, Debug)]
 struct Found {
     peer: PeerId,
     prefix_length: u8,
-    prepared: PreparedRoute,
+    numbers: RouteNumbers,
+    route: Option<Arc<BgpRoute>>,
 }
 
 impl Enricher {
@@ -72,8 +88,17 @@ impl Enricher {
     #[must_use]
     pub fn new(current: CurrentSettings, reader: Option<RibReader>, roas: Option<Arc<RoaStore>>) -> Self {
         let settings = current.load();
-        let work = Work::new(&settings);
-        Self { current, settings, reader, roas, covers: None, session_as: Arc::default(), work }
+        let detail = RouteDetail::default();
+        let work = Work::new(&settings, detail);
+        Self { current, settings, reader, roas, covers: None, session_as: Arc::default(), detail, work }
+    }
+
+    /// For those who want this of routes, beside the rules for tags.
+    #[must_use]
+    pub fn with_detail(mut self, detail: RouteDetail) -> Self {
+        self.detail = detail;
+        self.work = Work::new(&self.settings, detail);
+        self
     }
 
     /// The AS of this router: what the settings say, else what it was in the BGP session that came up last; 0 = not
@@ -93,7 +118,7 @@ impl Enricher {
     {
         let settings = self.current.load();
         if !Arc::ptr_eq(&settings, &self.settings) {
-            self.work = Work::new(&settings);
+            self.work = Work::new(&settings, self.detail);
             self.settings = settings;
         }
         let Self { settings, reader, roas, covers, work, .. } = self;
@@ -107,6 +132,7 @@ impl Enricher {
         let rpki = table.as_deref().map(|roas| Rpki { roas, covers: covers.as_ref() });
         for records in records.chunks_mut(SIDE_BY_SIDE) {
             let routes = tables.routes(records, settings, &work.agent_interfaces);
+            work.routes.look_at(&routes);
             for (record, routes) in records.iter_mut().zip(routes) {
                 work.enrich(record.as_mut(), routes, settings, rpki);
                 work.tag(record.as_mut(), settings);
@@ -127,7 +153,7 @@ struct Rpki<'t> {
 const SIDE_BY_SIDE: usize = 32;
 
 /// The routes of a record's source and destination, each with the peer that has it.
-type Routes<'v> = [Option<(PeerId, Match<'v>)>; 2];
+type Ends<'v> = [Option<(PeerId, Match<'v>)>; 2];
 
 /// A peer's routes.
 type PeerTable<'v> = (PeerId, LookupTable<'v>);
@@ -165,7 +191,7 @@ impl<'v> Tables<'v> {
         records: &[R],
         settings: &EnrichSettings,
         interfaces: &InterfaceSets,
-    ) -> [Routes<'v>; SIDE_BY_SIDE] {
+    ) -> [Ends<'v>; SIDE_BY_SIDE] {
         let mut routes = [[None; 2]; SIDE_BY_SIDE];
         if !settings.agents.is_empty() {
             for (record, routes) in records.iter().map(AsRef::as_ref).zip(&mut routes) {
@@ -212,9 +238,13 @@ impl<'v> Tables<'v> {
 }
 
 impl Work {
-    fn new(settings: &EnrichSettings) -> Self {
+    fn new(settings: &EnrichSettings, detail: RouteDetail) -> Self {
         Self {
-            cache: RouteCache::default(),
+            routes: Routes::new(if settings.tags.asks_attributes() {
+                RouteDetail::Attributes
+            } else {
+                detail
+            }),
             covers: CoverCache::default(),
             agent_interfaces: InterfaceSets::new(settings.agents.len()),
             peer_source_interfaces: InterfaceSets::new(settings.peer_sources.len()),
@@ -239,21 +269,21 @@ impl Work {
     fn enrich(
         &mut self,
         record: &mut FlowRecord,
-        [source_route, destination_route]: Routes<'_>,
+        [source_route, destination_route]: Ends<'_>,
         settings: &EnrichSettings,
         rpki: Option<Rpki<'_>>,
     ) {
         let (source, destination) = (record.source_address, record.destination_address);
         // Of several paths, traffic takes that of the kernel's next hop; by which it came nobody knows.
-        let to = self.find(destination_route, record.ip_next_hop, settings);
-        let from = self.find(source_route, None, settings);
+        let to = self.routes.find(destination_route, record.ip_next_hop, &settings.routes);
+        let from = self.routes.find(source_route, None, &settings.routes);
 
         let origin = |address, found: Option<&Found>| {
             let bgp = found.map(|found| Origin {
                 prefix_length: found.prefix_length,
-                as_number: found.prepared.origin_as,
-                peer_as_number: found.prepared.peer_as,
-                next_hop: found.prepared.next_hop,
+                as_number: found.numbers.origin_as,
+                peer_as_number: found.numbers.peer_as,
+                next_hop: found.numbers.next_hop,
             });
             resolve(settings.methods, bgp.as_ref(), settings.networks.find(address))
         };
@@ -272,26 +302,9 @@ impl Work {
             record.source_rpki = validate(source, from.as_ref());
             record.destination_rpki = validate(destination, to.as_ref());
         }
-        record.source_route = from.map(|found| found.prepared.route);
-        record.destination_route = to.map(|found| found.prepared.route);
-    }
-
-    fn find(
-        &mut self,
-        route: Option<(PeerId, Match<'_>)>,
-        via: Option<IpAddr>,
-        settings: &EnrichSettings,
-    ) -> Option<Found> {
-        let (peer, found) = route?;
-        let key = |id: AttributesId| AttributesKey { id: id.index, generation: id.generation };
-        let prepared = if let Some(id) = found.attributes_id() {
-            let prepare = || Some(settings.routes.prepare(&found.choose(None)?.attributes));
-            self.cache.get(key(id), prepare)?
-        } else {
-            let path = found.choose(via)?;
-            self.cache.get(key(path.attributes_id), || Some(settings.routes.prepare(&path.attributes)))?
-        };
-        Some(Found { peer, prefix_length: found.prefix_length(), prepared: prepared.clone() })
+        record.has_route = from.is_some() || to.is_some();
+        record.source_route = from.and_then(|found| found.route);
+        record.destination_route = to.and_then(|found| found.route);
     }
 
     /// The AS from which a flow comes in; what the route to its source says if no rule knows better.
@@ -302,6 +315,48 @@ impl Work {
         let mut rules = settings.peer_sources.iter().zip(self.peer_source_interfaces.iter());
         rules.find(is_for).and_then(|(rule, _)| rule.as_number).unwrap_or(source.peer_as_number)
     }
+}
+
+impl Routes {
+    const fn new(detail: RouteDetail) -> Self {
+        match detail {
+            RouteDetail::Numbers => Self::Numbers(RouteCache::with_room(NUMBERS)),
+            RouteDetail::Attributes => Self::Attributes(RouteCache::with_room(ATTRIBUTES)),
+        }
+    }
+
+    /// Looks at the memory that [`Self::find`] needs: waits for it overlap.
+    fn look_at(&self, routes: &[Ends<'_>]) {
+        let ids = routes.as_flattened().iter().flatten().filter_map(|(_, found)| found.attributes_id());
+        let looked = match self {
+            Self::Numbers(cache) => ids.fold(0, |all, id| all ^ cache.look_at(key(id))),
+            Self::Attributes(cache) => ids.fold(0, |all, id| all ^ cache.look_at(key(id))),
+        };
+        black_box(looked);
+    }
+
+    fn find(
+        &mut self,
+        route: Option<(PeerId, Match<'_>)>,
+        via: Option<IpAddr>,
+        settings: &RouteSettings,
+    ) -> Option<Found> {
+        let (peer, found) = route?;
+        let key = key(found.choose_attributes_id(via)?);
+        let (numbers, route) = match self {
+            Self::Numbers(cache) => (*cache.get(key, || settings.numbers_of(&found, via))?, None),
+            Self::Attributes(cache) => {
+                let unpacked = || Some(Arc::unwrap_or_clone(found.choose(via)?.attributes));
+                let prepared = cache.get(key, || Some(settings.prepare(unpacked()?)))?;
+                (prepared.numbers, Some(Arc::clone(&prepared.route)))
+            }
+        };
+        Some(Found { peer, prefix_length: found.prefix_length(), numbers, route })
+    }
+}
+
+const fn key(id: AttributesId) -> AttributesKey {
+    AttributesKey { id: id.index, generation: id.generation }
 }
 
 impl Found {
@@ -315,7 +370,7 @@ impl Found {
     ) -> Option<OriginValidation> {
         let prefix = network(address, self.prefix_length)?;
         let own = (local_as != 0).then_some(local_as);
-        let origin_as = if self.prepared.has_empty_path { Some(own?) } else { self.prepared.announced_by };
+        let origin_as = if self.numbers.has_empty_path { Some(own?) } else { self.numbers.announced_by };
         Some(match (rpki.roas.validate(prefix, origin_as), rpki.covers) {
             (ValidationState::NotFound, _) => OriginValidation::NotFound,
             (ValidationState::Valid, _) => OriginValidation::Valid,

@@ -28,6 +28,16 @@ pub struct EnrichSettings {
     pub wait_for_rib: Duration,
 }
 
+/// What records say of routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RouteDetail {
+    /// Whose they are: AS numbers, prefix lengths, next hops, origin validation.
+    Numbers,
+    /// Their attributes as well.
+    #[default]
+    Attributes,
+}
+
 /// The settings of now. Many read them, once per batch, and one replaces them.
 #[derive(Clone, Debug, Default)]
 pub struct CurrentSettings(Arc<RwLock<Arc<EnrichSettings>>>);
@@ -56,6 +66,8 @@ impl CurrentSettings {
 pub struct RouteSource {
     /// What is wanted.
     pub settings: CurrentSettings,
+    /// What those want who get the records.
+    pub detail: RouteDetail,
     /// The routes, if there is BGP.
     pub reader: Option<RibReader>,
     /// Who may announce what, if there is RPKI.
@@ -77,6 +89,7 @@ impl RouteSource {
             session_as,
             covers: self.covers.clone(),
             ..Enricher::new(self.settings.clone(), self.reader.clone(), self.roas.clone())
+                .with_detail(self.detail)
         }
     }
 }

@@ -114,7 +114,8 @@ fn the_router_articles_messages_are_in_kafka() {
     assert_eq!((transmitted, received), (60 * 128, 40 * 928));
 
     // Octet for octet but for what changes from run to run.
-    let line = messages.lines().find(|line| line.contains("\"as_src\": 397143")).unwrap();
+    let is_one = |line: &&str| line.contains("\"as_src\": 397143") && line.contains("\"port_dst\": 4242");
+    let line = messages.lines().find(is_one).unwrap();
     let row: Value = serde_json::from_str(line).unwrap();
     let text = |key: &str| row[key].as_str().unwrap();
     let expected = format!(
@@ -229,9 +230,10 @@ fn birds_routes_are_in_the_topics_of_dumps_and_log() {
         .argument("--interface", LEFT)
         .configuration(&configuration)
         .start();
-    let writer = format!("default_core/{}", probe.process().id());
+    let writer = format!("default/{}", probe.process().id());
     let sessions = session("pathflow", "127.0.0.2 port 17917") + &session("pmbgpd", "127.0.0.3 port 17918");
     let bird = Bird::start(&routed.router, &(ROUTES.to_owned() + &sessions));
+    bird.wait_until_established();
     let expected = announced(&bird);
     assert_eq!(expected.len(), 4, "{expected:?}");
 
@@ -263,7 +265,7 @@ fn birds_routes_are_in_the_topics_of_dumps_and_log() {
         lines.sort();
         lines
     };
-    let pmbgpd_writer = format!("default_core/{}", pmbgpd.id());
+    let pmbgpd_writer = format!("default/{}", pmbgpd.id());
     let of_pmbgpd = || updates("pmbgpd.log", &pmbgpd_writer);
     let of_pmbgpd = wait_for(
         "pmbgpd's log",
@@ -272,7 +274,10 @@ fn birds_routes_are_in_the_topics_of_dumps_and_log() {
     );
     assert_eq!(updates("pmacct.log-127_0_0_1", &writer), of_pmbgpd);
 
-    let metrics = probe.metrics();
+    let seen = dumps().len() + kafka.messages("pmacct.log-127_0_0_1").lines().count();
+    let metrics = probe.wait_until("messages are confirmed", |metrics| {
+        metrics.total("pathflow_bgp_kafka_delivered_messages_total") >= seen as u64
+    });
     assert_eq!(metrics.total("pathflow_bgp_kafka_lost_messages_total"), 0);
     probe.terminate();
     let messages = dumps();
@@ -300,9 +305,8 @@ fn clickhouse_has_the_sums() {
     bird.wait_until_established();
     bgp::wait_for_routes(&probe, 6);
     Routed::send(&routed.client, (SERVER[0], PORT), 100, 25);
-    Routed::send(&routed.server, (CLIENT[0], PORT), 100, 5);
     probe.wait_until("rows are written", |metrics| {
-        metrics.total("pathflow_aggregate_output_delivered_packets_total") >= 30
+        metrics.total("pathflow_aggregate_output_delivered_packets_total") >= 25
     });
     probe.terminate().report.assert_balanced();
 
@@ -314,7 +318,7 @@ fn clickhouse_has_the_sums() {
     command.env("PYTHONPATH", chdb).arg(program).arg(deploy).arg(&out);
     let answers = output(&mut command);
     let answers: Value = serde_json::from_str(&answers).unwrap();
-    // The server answers nothing, and the client's interface alone is captured.
+    // The client's interface alone is captured, and only what comes in.
     let expected = serde_json::json!([[
         "198.51.100",
         397_143,

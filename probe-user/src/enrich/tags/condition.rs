@@ -97,6 +97,17 @@ impl Condition {
         Ok(Self { negated, wanted })
     }
 
+    /// Whether it asks for attributes of a route.
+    pub(super) const fn asks_attributes(&self) -> bool {
+        matches!(
+            self.wanted,
+            Wanted::SourceLocalPref(_)
+                | Wanted::LocalPref(_)
+                | Wanted::SourceCommunities(_)
+                | Wanted::Communities(_)
+        )
+    }
+
     /// Whether it is true of a record.
     pub(super) fn matches(&self, record: &FlowRecord, surroundings: &Surroundings) -> bool {
         self.wanted.is_there(record, surroundings) != self.negated

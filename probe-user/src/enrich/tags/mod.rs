@@ -69,6 +69,12 @@ impl TagMap {
         self.rows.is_empty()
     }
 
+    /// Whether a rule asks for attributes of routes.
+    #[must_use]
+    pub fn asks_attributes(&self) -> bool {
+        self.rows.iter().any(Row::asks_attributes)
+    }
+
     /// Finds where jumps go, when every rule is there.
     ///
     /// # Errors

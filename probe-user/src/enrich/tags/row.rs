@@ -143,6 +143,11 @@ impl Row {
         Ok(row)
     }
 
+    /// Whether a condition asks for attributes of a route.
+    pub(super) fn asks_attributes(&self) -> bool {
+        self.conditions.iter().any(Condition::asks_attributes)
+    }
+
     /// Whether it is true of a record.
     pub(super) fn matches(&self, record: &FlowRecord, surroundings: &Surroundings) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.matches(record))

@@ -7,7 +7,7 @@ use std::process::Command;
 use super::namespace::Namespace;
 use super::process::Process;
 use super::temp_dir::TempDir;
-use super::tool::{output, tool};
+use super::tool::output;
 use super::wait_for;
 
 /// Where it listens. Each namespace has a loopback of its own.
@@ -57,7 +57,7 @@ impl<'a> Kafka<'a> {
         self.process = Some(Process::start(self.java().arg("kafka.Kafka").arg(settings)));
         let log = || self.process.as_ref().map(Process::errors).unwrap_or_default();
         wait_for("Kafka answers", log, || {
-            self.kcat(&["-L", "-m", "5"]).status().unwrap().success().then_some(())
+            self.kcat(&["-L", "-m", "5"]).output().unwrap().status.success().then_some(())
         });
     }
 
@@ -80,7 +80,6 @@ impl<'a> Kafka<'a> {
     }
 
     fn kcat(&self, words: &[&str]) -> Command {
-        tool("kcat");
         let mut command = self.namespace.command("kcat");
         command.args(["-b", BROKER]).args(words);
         command
