@@ -37,7 +37,7 @@ pub struct SettingsError {
 }
 
 impl SettingsError {
-    pub(crate) fn new(key: &'static str, value: impl ToString, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(key: &'static str, value: &impl ToString, reason: impl Into<String>) -> Self {
         Self { key, value: value.to_string(), reason: reason.into() }
     }
 }
@@ -81,11 +81,11 @@ impl Client<'_> {
     /// The key that is wrong.
     pub fn settings(&self, name: &str) -> Result<ClientSettings, SettingsError> {
         if self.brokers.is_empty() || self.brokers.iter().any(String::is_empty) {
-            return Err(SettingsError::new("brokers", self.brokers.join(","), "it names no broker"));
+            return Err(SettingsError::new("brokers", &self.brokers.join(","), "it names no broker"));
         }
         if self.partition < -1 {
             let reason = "it is not -1 or the number of a partition";
-            return Err(SettingsError::new("partition", self.partition, reason));
+            return Err(SettingsError::new("partition", &self.partition, reason));
         }
         let durability = match self.durability {
             DurabilityName::Memory => Durability::Memory,
@@ -94,19 +94,19 @@ impl Client<'_> {
         };
         if durability != Durability::Memory && self.spool.is_empty() {
             let reason = "it is empty, which is possible only with durability = \"memory\"";
-            return Err(SettingsError::new("spool", "", reason));
+            return Err(SettingsError::new("spool", &"", reason));
         }
         if self.spool_octets < SpoolSettings::MIN_SIZE {
             let reason = format!("it must be {} at least", SpoolSettings::MIN_SIZE);
-            return Err(SettingsError::new("spool_octets", self.spool_octets, reason));
+            return Err(SettingsError::new("spool_octets", &self.spool_octets, reason));
         }
         if self.queue_octets < 1 << 20 {
             let reason = "it must be 1048576 at least";
-            return Err(SettingsError::new("queue_octets", self.queue_octets, reason));
+            return Err(SettingsError::new("queue_octets", &self.queue_octets, reason));
         }
         if !(Duration::from_millis(1)..=Duration::from_mins(1)).contains(&self.sync_interval) {
             let value = duration::text(self.sync_interval);
-            return Err(SettingsError::new("sync_interval", value, "it must be from 1ms to 1m"));
+            return Err(SettingsError::new("sync_interval", &value, "it must be from 1ms to 1m"));
         }
         let spool = (durability != Durability::Memory).then(|| SpoolSettings {
             max_octets: self.spool_octets,
@@ -144,7 +144,7 @@ pub fn checked_topic(text: &str, fixed: &str) -> Result<(), SettingsError> {
     let is_legal = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     if text.is_empty() || text.len() > LONGEST_TOPIC || !fixed.chars().all(is_legal) {
         let reason = format!("names of topics have letters, digits, ., _ and -, and {LONGEST_TOPIC} at most");
-        return Err(SettingsError::new("topic", text, reason));
+        return Err(SettingsError::new("topic", &text, reason));
     }
     Ok(())
 }

@@ -24,14 +24,12 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, counts: &OutputCounts,
     }
     if let Some(log) = &counts.message_log {
         counter("pathflow_bgp_log_lost_events", "Events that found the message log's queue full", lost)?;
-        match &log.topic {
-            Some(topic) => topics.push(("message_log", topic.account())),
-            None => {
-                let help = "Lines of the message log not written";
-                counter("pathflow_bgp_logged_lines", "Lines of the message log written", load(&log.lines))?;
-                counter("pathflow_bgp_log_failures", help, load(&log.failures))?;
-            }
+        if log.topic.is_none() {
+            let help = "Lines of the message log not written";
+            counter("pathflow_bgp_logged_lines", "Lines of the message log written", load(&log.lines))?;
+            counter("pathflow_bgp_log_failures", help, load(&log.failures))?;
         }
+        topics.extend(log.topic.as_ref().map(|topic| ("message_log", topic.account())));
     }
     if topics.is_empty() { Ok(()) } else { encode_topics(encoder, &topics) }
 }
