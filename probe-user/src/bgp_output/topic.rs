@@ -174,3 +174,39 @@ const fn refusal_name(refused: Refused) -> &'static str {
         Refused::Closing => "kafka_unsent",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::DurabilityName;
+
+    #[test]
+    fn what_a_full_queue_does_not_take_is_counted_and_every_message_is_somewhere() {
+        let table = TopicTable {
+            // Nobody listens there.
+            brokers: vec!["127.0.0.1:1".to_owned()],
+            topic: "pmacct.bgp".to_owned(),
+            durability: DurabilityName::Memory,
+            queue_octets: 1 << 20,
+            ..TopicTable::default()
+        };
+        let settings = TopicSettings::new("bgp.message_log", &table).unwrap();
+        let mut topic = Topic::open("bgp.message_log", settings).unwrap();
+        let counts = topic.counts();
+        let line = format!("{{\"{}\"}}\n", "x".repeat(100_000));
+        let two = line.repeat(2);
+        // More than the queue and the producer together hold.
+        for wait in [[Wait::Never; 500].as_slice(), &[Wait::Patiently; 2]].concat() {
+            topic.send("192.0.2.1".parse().unwrap(), two.as_bytes(), wait);
+        }
+        topic.publish();
+        let account = counts.account();
+        let refused = account.lost["kafka_queue_full"];
+        assert!(refused > 0, "{account:?}");
+        assert_eq!((account.delivered, account.waiting + refused), (0, 1004), "{account:?}");
+        topic.close();
+        let account = counts.account();
+        assert_eq!((account.delivered, account.waiting, account.spooled), (0, 0, 0));
+        assert_eq!(account.lost.values().sum::<u64>(), 1004, "{account:?}");
+    }
+}

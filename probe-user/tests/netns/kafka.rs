@@ -260,7 +260,9 @@ fn birds_routes_are_in_the_topics_of_dumps_and_log() {
     let updates = |topic: &str, writer: &str| {
         let mut lines = written_by(&kafka.messages_so_far(topic), writer);
         lines.retain(|line| line["log_type"] == "update");
-        lines.iter_mut().for_each(|line| assert!(line.as_object_mut().unwrap().remove("seq").is_some()));
+        for line in &mut lines {
+            assert!(line.as_object_mut().unwrap().remove("seq").is_some());
+        }
         let mut lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
         lines.sort();
         lines
