@@ -57,11 +57,11 @@ pub enum RunError {
     /// An output of an aggregate cannot write its rows.
     #[error("aggregate: {0}")]
     Aggregate(#[from] EncodeError),
-    /// Kafka cannot be used as an aggregate wants it.
+    /// Kafka cannot be used as an output wants it.
     #[cfg(feature = "kafka")]
-    #[error("aggregate {name}: kafka: {error}")]
+    #[error("{name}: kafka: {error}")]
     Kafka {
-        /// Name of the aggregate.
+        /// Name of the output.
         name: String,
         /// What is wrong.
         error: pathflow_exporter::kafka::KafkaError,

@@ -21,6 +21,8 @@ pub mod file_name;
 pub mod host;
 pub mod http;
 pub mod interfaces;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod ledger;
 pub mod logging;
 pub mod metering;

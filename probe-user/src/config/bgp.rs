@@ -17,9 +17,11 @@ use super::error::ConfigError;
 use super::raw::{Bgp, Bmp, FamilyName, MessageLog, Peer, RoleName, Rpki, TableDump};
 use super::{between, invalid};
 use crate::bgp_output::OutputSettings;
-use crate::bgp_output::dump::{self, TableDumpSettings};
+use crate::bgp_output::dump::{self, DumpTarget, TableDumpSettings};
 use crate::bgp_output::file_name::FileNamePattern;
-use crate::bgp_output::message_log::MessageLogSettings;
+use crate::bgp_output::message_log::{LogTarget, MessageLogSettings};
+#[cfg(feature = "kafka")]
+use crate::bgp_output::topic::{TopicSettings, TopicTable};
 
 /// Port of BGP (RFC 4271).
 const PORT: u16 = 179;
@@ -81,12 +83,40 @@ pub(super) fn output(raw: &Bgp) -> Result<OutputSettings, ConfigError> {
             "it is the name of the file itself",
         ));
     }
+    let target = file.map(|file| DumpTarget::Files { file, latest });
+    #[cfg(feature = "kafka")]
+    let target = match topic("bgp.table_dump", &table_dump.file, table_dump.kafka.as_ref())? {
+        Some(topic) => Some(DumpTarget::Topic(topic)),
+        None => target,
+    };
     let TableDump { interval, utc, as_arrays, .. } = *table_dump;
-    let table_dump = file.map(|file| TableDumpSettings { file, latest, interval, utc, as_arrays });
-    let file = pattern("bgp.message_log.file", &message_log.file)?;
+    let table_dump = target.map(|target| TableDumpSettings { target, interval, utc, as_arrays });
+    let target = pattern("bgp.message_log.file", &message_log.file)?.map(LogTarget::Files);
+    #[cfg(feature = "kafka")]
+    let target = match topic("bgp.message_log", &message_log.file, message_log.kafka.as_ref())? {
+        Some(topic) => Some(LogTarget::Topic(topic)),
+        None => target,
+    };
     let MessageLog { utc, as_arrays, .. } = *message_log;
-    let message_log = file.map(|file| MessageLogSettings { file, utc, as_arrays });
+    let message_log = target.map(|target| MessageLogSettings { target, utc, as_arrays });
     Ok(OutputSettings { table_dump, message_log })
+}
+
+/// Checks the table `kafka` of a function; there is only one of it and of a file.
+#[cfg(feature = "kafka")]
+fn topic(
+    function: &str,
+    file: &str,
+    table: Option<&TopicTable>,
+) -> Result<Option<Box<TopicSettings>>, ConfigError> {
+    let Some(table) = table else { return Ok(None) };
+    if !file.is_empty() {
+        let reason = format!("there is [{function}.kafka] as well; only one of the two is possible");
+        return Err(invalid(format!("{function}.file"), &file, reason));
+    }
+    let settings = TopicSettings::new(function, table)
+        .map_err(|error| invalid(format!("{function}.kafka.{}", error.key), &error.value, error.reason))?;
+    Ok(Some(Box::new(settings)))
 }
 
 fn pattern(key: &str, text: &str) -> Result<Option<FileNamePattern>, ConfigError> {

@@ -21,6 +21,7 @@ use super::support::probe::{Ended, Probe, ProbeBuilder, daemon, refusal};
 use super::support::temp_dir::TempDir;
 use super::support::tool::{output, tool};
 use super::support::traffic::Traffic;
+use super::support::wait_for;
 
 /// A network whose pins are gone when the test is.
 struct Pinned(Network);
@@ -574,15 +575,21 @@ fn detach_ends_one_interface_or_all_and_leaves_foreign_programs() {
 
     let text = output(pinned.detach().args(["--interface", "veth-in2"]));
     assert!(text.contains("veth-in2 (index") && text.contains("tables kept, with 17 packets"), "{text}");
-    assert_eq!(router.xdp_program("veth-in2"), None);
+    wait_until_detached(router, "veth-in2");
     assert!(router.xdp_program(CAPTURED).is_some());
     let message = refusal(pinned.detach().args(["--interface", "veth-none"]));
     assert!(message.contains("veth-none: no such interface"), "{message}");
     let text = output(&mut pinned.detach());
     assert!(text.contains("veth-in (index") && text.contains("tables removed, with 17 packets"), "{text}");
-    assert_eq!(router.xdp_program(CAPTURED), None);
+    wait_until_detached(router, CAPTURED);
     assert_eq!(router.xdp_program(EXPORTING).as_deref(), Some("foreign_xdp"));
     assert!(!pinned.directory().exists());
+}
+
+/// The kernel takes a link down some time after its pin is gone.
+fn wait_until_detached(router: &Namespace, interface: &str) {
+    let program = || router.xdp_program(interface).unwrap_or_default();
+    wait_for("no program", program, || router.xdp_program(interface).is_none().then_some(()));
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Rows to Apache Kafka: a message for each, or for as many as have room in one.
 
-mod events;
 mod settings;
 mod template;
 
@@ -17,6 +16,7 @@ use super::RowOutput;
 use crate::aggregate::encode::{Format, RowEncoder};
 use crate::aggregate::{Primitive, Purge, Row};
 use crate::error::RunError;
+use crate::kafka::events;
 use crate::ledger::OutputAccount;
 
 /// How long rows wait for a queue that stays full, in each purge.
@@ -59,7 +59,7 @@ impl KafkaOutput {
             warn!("aggregate {name}: {warning}");
         }
         let kafka = Kafka::start(settings.client.clone())
-            .map_err(|error| RunError::Kafka { name: name.to_owned(), error })?;
+            .map_err(|error| RunError::Kafka { name: format!("aggregate {name}"), error })?;
         Ok(Self {
             name: format!("aggregate {name}"),
             settings,

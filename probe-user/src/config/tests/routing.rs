@@ -94,6 +94,29 @@ fn what_is_wrong_with_bgp_and_routes_is_said_by_key() {
     }
 }
 
+#[cfg(feature = "kafka")]
+#[test]
+fn dumps_and_log_go_to_files_or_to_kafka() {
+    for function in ["table_dump", "message_log"] {
+        let text = |file: &str, keys: &str| {
+            format!("[bgp.{function}]\nfile = \"{file}\"\n[bgp.{function}.kafka]\n{keys}")
+        };
+        let good = "brokers = [\"192.0.2.1:9092\"]\ntopic = \"pmacct.bgp\"\n";
+        let raw = parse(Path::new("probe.toml"), &text("", good)).unwrap();
+        assert_eq!(
+            Config::resolve(raw, Overrides::default()).unwrap().bgp_output.message_log.is_some(),
+            function == "message_log"
+        );
+        let both = error(&text("/tmp/$peer_src_ip", good));
+        assert!(both.contains(&format!("bgp.{function}.file")), "{both}");
+        assert!(both.contains(&format!("[bgp.{function}.kafka]")), "{both}");
+        let topic = error(&text("", "brokers = [\"192.0.2.1:9092\"]\n"));
+        assert!(topic.contains(&format!("bgp.{function}.kafka.topic")), "{topic}");
+        let brokers = error(&text("", "topic = \"pmacct.bgp\"\n"));
+        assert!(brokers.contains(&format!("bgp.{function}.kafka.brokers")), "{brokers}");
+    }
+}
+
 #[test]
 fn attributes_of_routes_are_wanted_where_something_shows_them() {
     let detail = |text: &str| route_detail(&config(text));

@@ -11,6 +11,8 @@ use crate::pmacct::remark::Verdict;
 
 use super::Translation;
 
+mod output;
+
 /// Port of BGP (RFC 4271).
 const PORT: i64 = 179;
 /// Port of BMP in pmacct.
@@ -52,7 +54,7 @@ pub(super) fn translate(work: &mut Translation<'_>) -> Result<(), ImportError> {
     if let Some((setting, peers)) = work.global_number("bgp_daemon_max_peers") {
         work.document.set(bgp, "max_dynamic_peers", peers, Some(&setting.origin));
     }
-    output(work);
+    output::translate(work)?;
     peers(work)?;
     refusals(work);
     Ok(())
@@ -139,60 +141,6 @@ fn peers(work: &mut Translation<'_>) -> Result<(), ImportError> {
         }
     }
     Ok(())
-}
-
-/// Table dumps and the log of messages.
-fn output(work: &mut Translation<'_>) {
-    let utc = work.flag("timestamps_utc");
-    let arrays = ["bgp_comms_encode_as_array", "as_path_encode_as_array"].map(|key| work.flag(key));
-    for (table, prefix) in [("bgp.table_dump", "bgp_table_dump"), ("bgp.message_log", "bgp_daemon_msglog")] {
-        let key = |name: &str| format!("{prefix}_{name}");
-        let Some(file) = work.global(&key("file")) else {
-            not_to_files(work, prefix);
-            continue;
-        };
-        let id = work.document.table(table);
-        work.document.set(id, "file", file.value.as_str(), Some(&file.origin));
-        if table == "bgp.table_dump" {
-            if let Some(setting) = work.global(&key("latest_file")) {
-                work.document.set(id, "latest", setting.value.as_str(), Some(&setting.origin));
-            }
-            if let Some((setting, seconds)) = work.global_number(&key("refresh_time")) {
-                work.document.set(id, "interval", format!("{seconds}s"), Some(&setting.origin));
-            }
-        }
-        if let Some((setting, true)) = &utc {
-            work.document.set(id, "utc", true, Some(&setting.origin));
-        }
-        if let Some((setting, true)) = arrays.iter().flatten().find(|(_, truth)| *truth) {
-            work.document.set(id, "as_arrays", true, Some(&setting.origin));
-        }
-        if let Some(setting) = work.global(&key("output"))
-            && setting.value != "json"
-        {
-            work.remark(&setting, Verdict::NotHonoured, "lines are JSON");
-        }
-        not_to_files(work, prefix);
-    }
-}
-
-/// Where else pmacct can write to.
-fn not_to_files(work: &mut Translation<'_>, prefix: &str) {
-    let kind = if prefix == "bgp_table_dump" { "table dumps are" } else { "the log of messages is" };
-    let text = format!("{kind} not sent to a broker; {prefix}_file writes the same lines to files");
-    for key in ["kafka_topic", "amqp_routing_key"] {
-        work.refuse(&format!("{prefix}_{key}"), &text);
-    }
-    for (line, used) in work.configuration.lines.iter().zip(&mut work.used) {
-        let rest = line.key.strip_prefix(prefix).unwrap_or_default();
-        let is_meant = ["_kafka", "_amqp", "_avro", "_refresh_time", "_workers", "_time_slots"];
-        if is_meant.iter().any(|part| rest.starts_with(part)) && !*used {
-            *used = true;
-            let (file, number) = (&work.configuration.file, line.number);
-            let text = "it is left out, as there is no broker or file that it could be for";
-            work.remarks.add(file, number, &line.written, Verdict::NotHonoured, text);
-        }
-    }
 }
 
 fn refusals(work: &mut Translation<'_>) {

@@ -45,7 +45,12 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
         Some(setting) => work.document.set(kafka, "topic", setting.value.as_str(), Some(&setting.origin)),
         None => work.document.set(kafka, "topic", TOPIC, None),
     }
-    partition(work, plugin, kafka);
+    let setting = work.of_plugin(plugin, "kafka_partition");
+    let key = work.of_plugin(plugin, "kafka_partition_key");
+    partition(work, kafka, setting, key);
+    if let Some((setting, true)) = work.plugin_flag(plugin, "kafka_partition_dynamic") {
+        dynamic(work, &setting);
+    }
     if let Some((setting, true)) = work.plugin_flag(plugin, "kafka_markers") {
         work.document.set(kafka, "markers", true, Some(&setting.origin));
     }
@@ -61,18 +66,29 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
         work.refuse_of(plugin, key, "messages are JSON; there is no Avro");
     }
     work.refuse_of(plugin, "kafka_topic_rr", "there is one topic; give it more partitions");
-    properties(work, plugin, kafka)
+    let setting = work.of_plugin(plugin, "kafka_config_file");
+    properties(work, kafka, setting)
 }
 
 fn brokers(work: &mut Translation<'_>, plugin: &Plugin, kafka: TableId) {
-    let port_setting = work.of_plugin(plugin, "kafka_broker_port");
-    let port = port_setting.as_ref().map_or(PORT, |setting| setting.value.as_str());
+    let port = work.of_plugin(plugin, "kafka_broker_port");
     let host = work.of_plugin(plugin, "kafka_broker_host");
-    let brokers: Vec<String> = match &host {
+    set_brokers(work, kafka, host.as_ref(), port.as_ref());
+}
+
+/// What these settings say, or where pmacct finds a broker.
+pub(super) fn set_brokers(
+    work: &mut Translation<'_>,
+    kafka: TableId,
+    host: Option<&Setting>,
+    port_setting: Option<&Setting>,
+) {
+    let port = port_setting.map_or(PORT, |setting| setting.value.as_str());
+    let brokers: Vec<String> = match host {
         None => vec![with_port(HOST, port)],
         Some(setting) => setting.list().iter().map(|host| with_port(host, port)).collect(),
     };
-    let origin = host.as_ref().or(port_setting.as_ref()).map(|setting| &setting.origin);
+    let origin = host.or(port_setting).map(|setting| &setting.origin);
     work.document.set(kafka, "brokers", brokers, origin);
 }
 
@@ -87,8 +103,13 @@ fn with_port(host: &str, port: &str) -> String {
     if after_brackets.contains(':') { host.to_owned() } else { format!("{host}:{port}") }
 }
 
-fn partition(work: &mut Translation<'_>, plugin: &Plugin, kafka: TableId) {
-    if let Some(setting) = work.of_plugin(plugin, "kafka_partition")
+pub(super) fn partition(
+    work: &mut Translation<'_>,
+    kafka: TableId,
+    partition: Option<Setting>,
+    key: Option<Setting>,
+) {
+    if let Some(setting) = partition
         && setting.value != "-1"
     {
         match setting.value.parse::<u32>() {
@@ -98,17 +119,22 @@ fn partition(work: &mut Translation<'_>, plugin: &Plugin, kafka: TableId) {
             Err(_) => work.remark(&setting, Verdict::NotHonoured, "it is not a number"),
         }
     }
-    if let Some(setting) = work.of_plugin(plugin, "kafka_partition_key") {
+    if let Some(setting) = key {
         work.document.set(kafka, "key", setting.value.as_str(), Some(&setting.origin));
-    }
-    if let Some((setting, true)) = work.plugin_flag(plugin, "kafka_partition_dynamic") {
-        work.remark(&setting, Verdict::NotNeeded, "not needed: variables in the key are always replaced");
     }
 }
 
+pub(super) fn dynamic(work: &mut Translation<'_>, setting: &Setting) {
+    work.remark(setting, Verdict::NotNeeded, "not needed: variables in the key are always replaced");
+}
+
 /// librdkafka's properties, of the broker and of topics alike: it sorts them out itself.
-fn properties(work: &mut Translation<'_>, plugin: &Plugin, kafka: TableId) -> Result<(), ImportError> {
-    let Some(setting) = work.of_plugin(plugin, "kafka_config_file") else { return Ok(()) };
+pub(super) fn properties(
+    work: &mut Translation<'_>,
+    kafka: TableId,
+    setting: Option<Setting>,
+) -> Result<(), ImportError> {
+    let Some(setting) = setting else { return Ok(()) };
     let file = PathBuf::from(&setting.value);
     let properties = maps::properties(Path::new(&file)).map_err(|error| work.map_fault(&setting, &error))?;
     let table = work.document.subtable(kafka, "properties", Some(&setting.origin));

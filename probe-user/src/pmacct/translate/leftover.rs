@@ -177,7 +177,8 @@ const KNOWN: &str = "daemonize debug logfile pidfile plugins pcap_interface pcap
     sampling_rate aggregate aggregate_filter pre_tag_map pre_tag_filter pmacctd_as pmacctd_net networks_file \
     networks_file_no_lpm bgp_daemon bgp_daemon_ip bgp_daemon_port bgp_daemon_id bgp_daemon_as bgp_daemon_max_peers \
     bgp_daemon_allow_file bgp_daemon_md5_file bgp_agent_map bgp_aspath_radius bgp_peer_src_as_type bgp_peer_src_as_map \
-    bgp_table_dump_file bgp_table_dump_refresh_time bgp_daemon_msglog_file rpki_roas_file rpki_rtr_cache kafka_topic \
+    bgp_table_dump_file bgp_table_dump_refresh_time bgp_table_dump_kafka_topic bgp_daemon_msglog_file \
+    bgp_daemon_msglog_kafka_topic rpki_roas_file rpki_rtr_cache kafka_topic \
     kafka_broker_host kafka_broker_port kafka_refresh_time kafka_history kafka_history_roundoff kafka_output \
     kafka_config_file print_output print_output_file print_output_file_append print_refresh_time print_history \
     print_history_roundoff nfprobe_receiver nfprobe_version nfprobe_timeouts nfprobe_source_ip nfprobe_engine \

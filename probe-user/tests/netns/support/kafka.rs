@@ -73,6 +73,12 @@ impl<'a> Kafka<'a> {
         output(&mut self.kcat(&["-C", "-t", topic, "-o", "beginning", "-e", "-q"]))
     }
 
+    /// As [`Kafka::messages`]; nothing while there is no such topic.
+    pub(crate) fn messages_so_far(&self, topic: &str) -> String {
+        let mut command = self.kcat(&["-C", "-t", topic, "-o", "beginning", "-e", "-q"]);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+
     fn kcat(&self, words: &[&str]) -> Command {
         let mut command = self.namespace.command("kcat");
         command.args(["-b", BROKER]).args(words);

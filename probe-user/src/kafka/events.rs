@@ -4,7 +4,7 @@ use pathflow_exporter::kafka::{KafkaEvent, KafkaLossReason};
 use tracing::{info, warn};
 
 /// Under which name a loss is counted.
-pub(super) const fn loss_name(reason: KafkaLossReason) -> &'static str {
+pub(crate) const fn loss_name(reason: KafkaLossReason) -> &'static str {
     match reason {
         KafkaLossReason::TooLarge => "kafka_too_large",
         KafkaLossReason::Rejected => "kafka_rejected",
@@ -18,7 +18,7 @@ pub(super) const fn loss_name(reason: KafkaLossReason) -> &'static str {
 }
 
 /// Logs an event of the output `name`.
-pub(super) fn log(name: &str, event: &KafkaEvent) {
+pub(crate) fn log(name: &str, event: &KafkaEvent) {
     match event {
         KafkaEvent::OutageBegan { to_spool: true } => {
             warn!("{name}: Kafka confirms nothing; messages go to the spool until it does");
