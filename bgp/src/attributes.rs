@@ -99,6 +99,59 @@ impl AsPath {
     pub fn is_empty(&self) -> bool {
         self.segments.iter().all(|segment| segment.as_numbers.is_empty())
     }
+
+    /// What its ends say.
+    #[must_use]
+    pub fn ends(&self) -> AsPathEnds {
+        let mut ends = AsPathEnds::default();
+        for Segment { kind, as_numbers } in &self.segments {
+            if let (Some(first), Some(last)) = (as_numbers.first(), as_numbers.last()) {
+                ends.add(*kind, *first, *last);
+            }
+        }
+        ends
+    }
+}
+
+/// The ends of an `AS_PATH`: all that is needed to know whose a route is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AsPathEnds {
+    /// First AS number; `None` if the path is empty.
+    pub first: Option<u32>,
+    /// First AS number outside confederations, as [`AsPath::peer_as`].
+    pub first_outside: Option<u32>,
+    /// Last AS number, as [`AsPath::origin_as`].
+    pub last: Option<u32>,
+    /// Last AS number outside confederations.
+    pub last_outside: Option<u32>,
+    /// Whether the last AS number is in an `AS_SEQUENCE`.
+    pub ends_with_sequence: bool,
+}
+
+impl AsPathEnds {
+    /// Adds a segment that is not empty behind the others, by its first and last AS number.
+    pub(crate) fn add(&mut self, kind: SegmentKind, first: u32, last: u32) {
+        self.first.get_or_insert(first);
+        self.last = Some(last);
+        if matches!(kind, SegmentKind::Set | SegmentKind::Sequence) {
+            self.first_outside.get_or_insert(first);
+            self.last_outside = Some(last);
+        }
+        self.ends_with_sequence = kind == SegmentKind::Sequence;
+    }
+
+    /// True if there is no AS number.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// The AS that origin validation looks at (RFC 6811, section 2): the last of the path; `None` if that is in a set or
+    /// in a confederation, or there is none.
+    #[must_use]
+    pub fn announced_by(&self) -> Option<u32> {
+        self.last.filter(|_| self.ends_with_sequence)
+    }
 }
 
 impl fmt::Display for AsPath {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -161,6 +162,16 @@ pub(crate) fn set_options(stream: &TcpStream, settings: &PeerSettings) -> io::Re
     md5::set_min_ttl(stream, ipv6, settings.min_ttl().unwrap_or(0))
 }
 
+/// Octets that may wait to be read, with the kernel's own share: a peer that has a whole table to send does not wait
+/// while we make room for it.
+const RECEIVE_BUFFER: usize = 16 << 20;
+
+/// Makes room for what a peer sends at once. It has to be set before the handshake, which agrees on the greatest window.
+pub(crate) fn set_receive_buffer(socket: &impl AsFd) {
+    // Without CAP_NET_ADMIN the system's own limits hold, and it chooses the size by itself.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER);
+}
+
 /// Makes segments pass a peer's TTL check.
 pub(crate) fn set_ttl(socket: &Socket, ipv6: bool) -> io::Result<()> {
     if ipv6 { socket.set_unicast_hops_v6(GTSM_TTL) } else { socket.set_ttl_v4(GTSM_TTL) }
@@ -170,6 +181,7 @@ pub(crate) fn set_ttl(socket: &Socket, ipv6: bool) -> io::Result<()> {
 pub(crate) async fn connect(settings: std::rc::Rc<PeerSettings>, active: Active) -> io::Result<TcpStream> {
     let remote = SocketAddr::new(settings.remote.addr(), active.port);
     let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    set_receive_buffer(&socket);
     if let Some(key) = &settings.md5_key {
         md5::set_key(&socket, IpNet::from(remote.ip()), Some(key))?;
     }

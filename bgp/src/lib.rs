@@ -36,7 +36,7 @@ mod session;
 pub mod speaker;
 pub mod wire;
 
-pub use attributes::{AsPath, Attributes, Origin, Segment, SegmentKind};
+pub use attributes::{AsPath, AsPathEnds, Attributes, Origin, Segment, SegmentKind};
 pub use community::{Community, ExtendedCommunity, LargeCommunity};
 pub use family::{Afi, Family, Safi};
 pub use nlri::{MplsLabel, Nlri, RouteDistinguisher};

@@ -30,6 +30,7 @@ pub(crate) fn bind(address: SocketAddr, settings: &Settings) -> io::Result<std::
         socket.set_only_v6(true)?;
     }
     socket.bind(&address.into())?;
+    connection::set_receive_buffer(&socket);
     set_security(&socket, address.is_ipv6(), None, settings)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
-use crate::information_element::InformationElement as Ie;
+use crate::community_lists::CommunityLists;
 
 /// Path attributes of a route, as a record carries them (RFC 4271, section 5). Values are in host byte order. What the
 /// peer did not send is `None` or empty.
@@ -106,14 +107,12 @@ impl OriginValidation {
     }
 }
 
-/// A route that many records share, with its attributes made ready for export.
+/// A route that many records share. Its attributes are made ready for export once, when they are first exported.
 #[derive(Debug)]
 pub struct BgpRoute {
     attributes: BgpAttributes,
-    json: Box<str>,
-    lists: [Box<[u8]>; 3],
-    has_communities: bool,
-    has_other_communities: bool,
+    json: OnceLock<Box<str>>,
+    communities: OnceLock<CommunityLists>,
 }
 
 impl PartialEq for BgpRoute {
@@ -125,44 +124,22 @@ impl PartialEq for BgpRoute {
 impl Eq for BgpRoute {}
 
 impl BgpRoute {
-    /// Renders `attributes` once for all records of the route.
+    /// A route with `attributes`.
     #[must_use]
-    pub fn new(attributes: BgpAttributes) -> Self {
-        let json = json(&attributes).into_boxed_str();
-        let lists = [
-            basic_list(
-                Ie::BgpCommunity,
-                attributes.communities.iter().map(|community| community.to_be_bytes()),
-            ),
-            basic_list(Ie::BgpExtendedCommunity, attributes.extended_communities.iter().copied()),
-            basic_list(
-                Ie::BgpLargeCommunity,
-                attributes.large_communities.iter().map(large_community_octets),
-            ),
-        ];
-        let has_communities = !attributes.communities.is_empty();
-        let has_other_communities =
-            !attributes.extended_communities.is_empty() || !attributes.large_communities.is_empty();
-        Self { attributes, json, lists, has_communities, has_other_communities }
+    pub const fn new(attributes: BgpAttributes) -> Self {
+        Self { attributes, json: OnceLock::new(), communities: OnceLock::new() }
     }
 
-    /// Whether it has communities of RFC 1997.
+    /// Its communities as fields of records.
     #[inline]
-    pub(crate) const fn has_communities(&self) -> bool {
-        self.has_communities
-    }
-
-    /// Whether it has communities that are not those of RFC 1997.
-    #[inline]
-    pub(crate) const fn has_other_communities(&self) -> bool {
-        self.has_other_communities
-    }
-
-    /// Communities, extended and large ones, each as a field of variable length (RFC 7011, section 7) whose content is a
-    /// basicList (RFC 6313, section 4.5.1; RFC 8549).
-    #[inline]
-    pub(crate) const fn lists(&self) -> &[Box<[u8]>; 3] {
-        &self.lists
+    pub(crate) fn communities(&self) -> &CommunityLists {
+        self.communities.get_or_init(|| {
+            CommunityLists::new(
+                &self.attributes.communities,
+                &self.attributes.extended_communities,
+                &self.attributes.large_communities,
+            )
+        })
     }
 
     /// What it was made from.
@@ -175,37 +152,9 @@ impl BgpRoute {
     /// is `None` or empty is left out, except for `as_path`, whose empty text says that the route is of the own AS.
     /// `as_path` and communities are texts: `64500 {64501,64502}`, `64500:100`, `0x0002fbf000000064`, `64500:1:2`.
     #[must_use]
-    pub const fn json(&self) -> &str {
-        &self.json
+    pub fn json(&self) -> &str {
+        self.json.get_or_init(|| json(&self.attributes).into_boxed_str())
     }
-}
-
-/// allOf: the route has all of the communities (RFC 6313, section 4.4.4).
-const ALL_OF: u8 = 3;
-
-/// Octets of elements in one list: far more than a message can have, and few enough for the length of a field. What is
-/// left out could not be sent either, and the record is counted as one that does not fit.
-const MAX_LIST_OCTETS: usize = 60_000;
-
-fn basic_list<const LENGTH: usize>(element: Ie, values: impl Iterator<Item = [u8; LENGTH]>) -> Box<[u8]> {
-    let mut list = vec![ALL_OF];
-    list.extend_from_slice(&element.id().to_be_bytes());
-    list.extend_from_slice(&(LENGTH as u16).to_be_bytes());
-    values.take(MAX_LIST_OCTETS / LENGTH).for_each(|value| list.extend_from_slice(&value));
-    let mut field = match u8::try_from(list.len()) {
-        Ok(length) if length < u8::MAX => vec![length],
-        _ => [&[u8::MAX], (list.len() as u16).to_be_bytes().as_slice()].concat(),
-    };
-    field.append(&mut list);
-    field.into_boxed_slice()
-}
-
-fn large_community_octets(parts: &[u32; 3]) -> [u8; 12] {
-    let mut octets = [0; 12];
-    for (octets, part) in octets.as_chunks_mut().0.iter_mut().zip(parts) {
-        *octets = part.to_be_bytes();
-    }
-    octets
 }
 
 fn json(attributes: &BgpAttributes) -> String {
@@ -301,28 +250,6 @@ mod tests {
                 "large_communities": ["64500:1:4294967295"],
             })
         );
-    }
-
-    /// Octets from RFC 6313, section 4.5.1, and RFC 7011, section 7.
-    #[test]
-    fn lists_have_one_or_three_octets_of_length() {
-        let route = |communities: Vec<u32>| {
-            let large_communities = [[1, 2, 3]].into();
-            BgpRoute::new(BgpAttributes {
-                communities: communities.into(),
-                large_communities,
-                ..BgpAttributes::default()
-            })
-        };
-        let few = route(vec![0xfbf0_0064]);
-        let [standard, extended, large] = few.lists();
-        assert_eq!(**standard, [9, 3, 1, 227, 0, 4, 0xfb, 0xf0, 0, 100]);
-        assert_eq!(**extended, [5, 3, 1, 230, 0, 8]);
-        assert_eq!(**large, [17, 3, 1, 233, 0, 12, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
-        // 5 and 4 * 62 octets are the most below 255.
-        assert_eq!(route(vec![7; 62]).lists()[0][..3], [253, 3, 1]);
-        assert_eq!(route(vec![7; 63]).lists()[0][..4], [255, 1, 1, 3]);
-        assert_eq!(route(vec![7; 100_000]).lists()[0].len(), 3 + 5 + 60_000);
     }
 
     #[test]

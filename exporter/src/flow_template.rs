@@ -6,7 +6,9 @@
 //! is kept for one that is not needed: what it consists of follows from its Template ID.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::bgp_route::BgpRoute;
 use crate::encode::{Framing, Full, Message};
 use crate::record::FlowRecord;
 use crate::template::{FieldSpecifier, TemplateId, TemplateRecord};
@@ -67,6 +69,10 @@ impl Content {
     const ROUTE_ALONE: u16 = 1 << 5;
     const ROUTE_BY_IPV4: u16 = 2 << 5;
     const ROUTE_BY_IPV6: u16 = 3 << 5;
+    /// Groups whose fields are between those of every record and those of a route, which few records have.
+    pub(crate) const BEFORE_ROUTE: u16 = Self::MPLS | Self::OVERLAY | Self::SAMPLED | Self::MAC;
+    /// Groups with fields of variable length.
+    pub(crate) const VARIABLE: u16 = Self::COMMUNITIES | Self::OTHER_COMMUNITIES | Self::TAGS;
     pub(crate) const COMMUNITIES: u16 = 1 << 7;
     /// Extended and large ones.
     pub(crate) const OTHER_COMMUNITIES: u16 = 1 << 8;
@@ -77,7 +83,7 @@ impl Content {
     /// The same without [`FieldGroups`].
     const STANDARD_COUNT: usize = 1 << 4;
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(record: &FlowRecord, is_ipv6: bool, groups: FieldGroups) -> Self {
         let mut content = if is_ipv6 { Self::IPV6 } else { 0 };
         if record.is_labelled() {
@@ -88,6 +94,9 @@ impl Content {
         }
         if record.is_sampled() {
             content |= Self::SAMPLED;
+        }
+        if groups == FieldGroups::NONE {
+            return Self(content);
         }
         if groups.contains(FieldGroups::BGP) {
             content |= route(record);
@@ -158,6 +167,7 @@ fn route(record: &FlowRecord) -> u16 {
             let numbers = record.bgp_prev_adjacent_as_number | record.bgp_next_adjacent_as_number;
             let is_known = numbers != 0
                 || record.source_prefix_length | record.destination_prefix_length != 0
+                || record.has_route
                 || record.source_route.is_some()
                 || record.destination_route.is_some();
             if is_known { Content::ROUTE_ALONE } else { 0 }
@@ -167,16 +177,8 @@ fn route(record: &FlowRecord) -> u16 {
 
 #[inline]
 fn communities(record: &FlowRecord) -> u16 {
-    let mut content = 0;
-    for route in [&record.source_route, &record.destination_route].into_iter().flatten() {
-        if route.has_communities() {
-            content |= Content::COMMUNITIES;
-        }
-        if route.has_other_communities() {
-            content |= Content::OTHER_COMMUNITIES;
-        }
-    }
-    content
+    let of = |route: &Option<Arc<BgpRoute>>| route.as_ref().map_or(0, |route| route.communities().content());
+    of(&record.source_route) | of(&record.destination_route)
 }
 
 #[inline]
@@ -215,9 +217,9 @@ pub(crate) trait FieldGroup<Address> {
     fn write<'octets>(
         octets: &'octets mut [u8],
         record: &FlowRecord,
-        source: Address,
-        destination: Address,
-    ) -> &'octets mut [u8];
+        source: &Address,
+        destination: &Address,
+    ) -> Result<&'octets mut [u8], Full>;
 }
 
 /// The groups with fields of variable length, which are last in a record.
@@ -225,7 +227,12 @@ pub(crate) trait VariableFields {
     /// Communities; other communities; tags.
     fn specifiers(content: Content) -> [&'static [FieldSpecifier]; 3];
     fn length(record: &FlowRecord, content: Content) -> usize;
-    fn write(octets: &mut [u8], record: &FlowRecord, content: Content);
+    /// Writes the fields to the beginning of `octets`, and maybe more after them; returns the rest.
+    fn write<'octets>(
+        octets: &'octets mut [u8],
+        record: &FlowRecord,
+        content: Content,
+    ) -> Result<&'octets mut [u8], Full>;
 }
 
 /// Of a format that has none.
@@ -240,7 +247,13 @@ impl VariableFields for NoVariableFields {
         0
     }
 
-    fn write(_: &mut [u8], _: &FlowRecord, _: Content) {}
+    fn write<'octets>(
+        octets: &'octets mut [u8],
+        _: &FlowRecord,
+        _: Content,
+    ) -> Result<&'octets mut [u8], Full> {
+        Ok(octets)
+    }
 }
 
 /// Octets of the Template Record for `specifiers`.
@@ -269,7 +282,9 @@ macro_rules! flow_templates {
                 Content, FieldGroup, FieldGroups, FlowTemplates, Specifiers, VariableFields, flow_templates,
                 template_length, template_record,
             };
-            use $crate::record::{AddressPair, FlowRecord};
+            use std::net::IpAddr;
+
+            use $crate::record::FlowRecord;
             use $crate::template::FieldValue;
 
             struct Every;
@@ -306,18 +321,21 @@ macro_rules! flow_templates {
                     record: &FlowRecord,
                     groups: FieldGroups,
                 ) -> Result<(), $crate::encode::Full> {
-                    match record.address_pair() {
-                        AddressPair::V4(pair) => {
-                            append(message, framing, record, pair, Content::of(record, false, groups))
+                    match (&record.source_address, &record.destination_address) {
+                        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                            let content = Content::of(record, false, groups);
+                            append(message, framing, record, source, destination, content)
                         }
-                        AddressPair::V6(pair) => {
-                            append(message, framing, record, pair, Content::of(record, true, groups))
+                        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                            let content = Content::of(record, true, groups);
+                            append(message, framing, record, source, destination, content)
                         }
+                        _ => append_mixed(message, framing, record, groups),
                     }
                 }
 
                 fn lengths(record: &FlowRecord, groups: FieldGroups) -> (usize, usize) {
-                    let is_ipv6 = matches!(record.address_pair(), AddressPair::V6(_));
+                    let is_ipv6 = !record.is_ipv4();
                     let content = Content::of(record, is_ipv6, groups);
                     let length = if is_ipv6 {
                         length::<Ipv6Addr>(record, content)
@@ -388,12 +406,103 @@ macro_rules! flow_templates {
                 length + <$variable>::length(record, content)
             }
 
-            #[inline]
-            fn append<Address: Copy>(
+            /// Between two families.
+            #[cold]
+            #[inline(never)]
+            fn append_mixed(
                 message: &mut $crate::encode::Message,
                 framing: $crate::encode::Framing,
                 record: &FlowRecord,
-                (source, destination): (Address, Address),
+                groups: FieldGroups,
+            ) -> Result<(), $crate::encode::Full> {
+                let (source, destination) = record.ipv6_addresses();
+                let content = Content::of(record, true, groups);
+                append(message, framing, record, &source, &destination, content)
+            }
+
+            #[inline]
+            fn append<Address>(
+                message: &mut $crate::encode::Message,
+                framing: $crate::encode::Framing,
+                record: &FlowRecord,
+                source: &Address,
+                destination: &Address,
+                content: Content,
+            ) -> Result<(), $crate::encode::Full>
+            where
+                Every: FieldGroup<Address>,
+                Mpls: FieldGroup<Address>,
+                Overlay: FieldGroup<Address>,
+                Sampled: FieldGroup<Address>,
+                Mac: FieldGroup<Address>,
+                Route: FieldGroup<Address>,
+                BgpNextHopIpv4: FieldGroup<Address>,
+                BgpNextHopIpv6: FieldGroup<Address>,
+            {
+                if !message.has_open_set(content.template_id()) {
+                    open_set::<Address>(message, framing, record, content)?;
+                }
+                // What does not fit is found out when it is written: to add up lengths before takes longer.
+                let octets = message.free();
+                let room = octets.len();
+                let mut rest = Every::write(octets, record, source, destination)?;
+                if content.has(Content::BEFORE_ROUTE) {
+                    rest = write_before_route(rest, record, source, destination, content)?;
+                }
+                if content.has_route() {
+                    rest = Route::write(rest, record, source, destination)?;
+                    if content.has_bgp_next_hop_ipv4() {
+                        rest = BgpNextHopIpv4::write(rest, record, source, destination)?;
+                    } else if content.has_bgp_next_hop_ipv6() {
+                        rest = BgpNextHopIpv6::write(rest, record, source, destination)?;
+                    }
+                }
+                if content.has(Content::VARIABLE) {
+                    rest = <$variable>::write(rest, record, content)?;
+                }
+                let length = room - rest.len();
+                message.add_flow_record(framing, length)
+            }
+
+            #[inline(never)]
+            fn write_before_route<'octets, Address>(
+                mut rest: &'octets mut [u8],
+                record: &FlowRecord,
+                source: &Address,
+                destination: &Address,
+                content: Content,
+            ) -> Result<&'octets mut [u8], $crate::encode::Full>
+            where
+                Every: FieldGroup<Address>,
+                Mpls: FieldGroup<Address>,
+                Overlay: FieldGroup<Address>,
+                Sampled: FieldGroup<Address>,
+                Mac: FieldGroup<Address>,
+                Route: FieldGroup<Address>,
+                BgpNextHopIpv4: FieldGroup<Address>,
+                BgpNextHopIpv6: FieldGroup<Address>,
+            {
+                if content.has(Content::MPLS) {
+                    rest = Mpls::write(rest, record, source, destination)?;
+                }
+                if content.has(Content::OVERLAY) {
+                    rest = Overlay::write(rest, record, source, destination)?;
+                }
+                if content.has(Content::SAMPLED) {
+                    rest = Sampled::write(rest, record, source, destination)?;
+                }
+                if content.has(Content::MAC) {
+                    rest = Mac::write(rest, record, source, destination)?;
+                }
+                Ok(rest)
+            }
+
+            /// Opens the set for a record, with its template before it if the collector has not been told.
+            #[inline(never)]
+            fn open_set<Address>(
+                message: &mut $crate::encode::Message,
+                framing: $crate::encode::Framing,
+                record: &FlowRecord,
                 content: Content,
             ) -> Result<(), $crate::encode::Full>
             where
@@ -407,41 +516,11 @@ macro_rules! flow_templates {
                 BgpNextHopIpv6: FieldGroup<Address>,
             {
                 let length = length::<Address>(record, content);
-                let octets = match message.flow_record_in_open_set(content.template_id(), framing, length) {
-                    Some(octets) => octets?,
-                    None => {
-                        let specifiers = specifiers::<Address>(content);
-                        let template = template_record(content, &specifiers);
-                        message.data_record_in_new_set(&template, framing, length)?
-                    }
-                };
-                let mut rest = Every::write(octets, record, source, destination);
-                if content.is_plain() {
-                    return Ok(());
+                if message.has_announced(content.template_id()) {
+                    return message.open_data_set(content.template_id(), framing, length);
                 }
-                if content.has(Content::MPLS) {
-                    rest = Mpls::write(rest, record, source, destination);
-                }
-                if content.has(Content::OVERLAY) {
-                    rest = Overlay::write(rest, record, source, destination);
-                }
-                if content.has(Content::SAMPLED) {
-                    rest = Sampled::write(rest, record, source, destination);
-                }
-                if content.has(Content::MAC) {
-                    rest = Mac::write(rest, record, source, destination);
-                }
-                if content.has_route() {
-                    rest = Route::write(rest, record, source, destination);
-                }
-                if content.has_bgp_next_hop_ipv4() {
-                    rest = BgpNextHopIpv4::write(rest, record, source, destination);
-                }
-                if content.has_bgp_next_hop_ipv6() {
-                    rest = BgpNextHopIpv6::write(rest, record, source, destination);
-                }
-                <$variable>::write(rest, record, content);
-                Ok(())
+                let specifiers = specifiers::<Address>(content);
+                message.open_data_set_with_template(&template_record(content, &specifiers), framing, length)
             }
         };
     };
@@ -468,26 +547,23 @@ macro_rules! flow_templates {
                 fn write<'octets>(
                     octets: &'octets mut [u8],
                     $record: &FlowRecord,
-                    $source: Address,
-                    $destination: Address,
-                ) -> &'octets mut [u8] {
+                    $source: &Address,
+                    $destination: &Address,
+                ) -> Result<&'octets mut [u8], $crate::encode::Full> {
                     const LENGTH: usize = <$group as FieldGroup<Address>>::LENGTH;
                     // Only one group has the addresses.
-                    _ = (&$source, &$destination);
-                    let Some((fields, after)) = octets.split_first_chunk_mut::<LENGTH>() else {
-                        // Not reached: the caller has made room.
-                        return &mut [];
-                    };
+                    _ = ($source, $destination);
+                    let (fields, after) = octets.split_first_chunk_mut::<LENGTH>().ok_or($crate::encode::Full)?;
                     let rest = fields.as_mut_slice();
                     $(
                         let Some((field, rest)) = rest.split_first_chunk_mut::<{ size_of::<$type>() }>() else {
                             // Not reached: LENGTH is the sum of these sizes.
-                            return &mut [];
+                            return Err($crate::encode::Full);
                         };
                         *field = <$type as FieldValue>::octets($value);
                     )+
                     debug_assert!(rest.is_empty());
-                    after
+                    Ok(after)
                 }
             }
         };

@@ -9,7 +9,9 @@
 //! record and in options data ([`ObservationContext`]); whether to multiply by it is the collector's business.
 //!
 //! The crate starts no thread, reads no clock ([`ExportTime`] is an argument) and logs nothing
-//! ([`ExportEvent`] is kept for the caller). Sending allocates nothing once buffers have their size.
+//! ([`ExportEvent`] is kept for the caller). Sending allocates nothing once buffers have their size, but
+//! for long lists of communities and the JSON of a route, which are made when they are first sent. The module `kafka`
+//! (feature `kafka`) is different: messages of any kind to Apache Kafka, by a thread of its own.
 //!
 //! Standards: RFC 7011 (IPFIX protocol), RFC 7012 and the IANA "IPFIX Entities" registry (Information
 //! Elements), RFC 5477 (sampling), RFC 7133 (overlay networks), RFC 3954 (NetFlow v9), sFlow Version 5 (sflow.org),
@@ -21,12 +23,15 @@
 pub mod account;
 pub mod encode;
 pub mod information_element;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod sequence;
 pub mod sflow;
 pub mod template;
 pub mod transport;
 
 mod bgp_route;
+mod community_lists;
 mod exporting_process;
 mod flow_printer;
 mod flow_template;

@@ -1,6 +1,6 @@
 //! One expired flow, and sums over flows.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::sync::Arc;
 
@@ -66,10 +66,14 @@ pub struct FlowRecord {
     pub bgp_next_adjacent_as_number: u32,
     /// BGP next hop towards the destination, if known. It may be of another family than the addresses (RFC 8950).
     pub bgp_next_hop: Option<IpAddr>,
-    /// BGP route of the source; `None` = no route. A route of the own AS is one with an empty path.
+    /// BGP route of the source; `None` = no route, or nobody wants its attributes. A route of the own AS is one with an
+    /// empty path.
     pub source_route: Option<Arc<BgpRoute>>,
-    /// BGP route of the destination; `None` = no route.
+    /// BGP route of the destination; `None` = no route, or nobody wants its attributes.
     pub destination_route: Option<Arc<BgpRoute>>,
+    /// Whether BGP has a route of source or destination, which may be there without its attributes. True as well if
+    /// nothing else is known of it.
+    pub has_route: bool,
     /// Whether the route of the source comes from the AS that may announce it; `None` = not asked.
     pub source_rpki: Option<OriginValidation>,
     /// Whether the route of the destination comes from the AS that may announce it; `None` = not asked.
@@ -96,6 +100,8 @@ pub struct FlowRecord {
     pub sampling_interval: u32,
     /// The [`Selector`](crate::Selector) by which the packets were selected; 0 = none, every packet was counted.
     pub selector_id: u16,
+    /// Which filters of the operator the packets match, a bit for each. Not exported: it says for whom a record is.
+    pub filter_results: u8,
 }
 
 /// Values of flowDirection (Information Element 61, IANA "IPFIX Entities").
@@ -149,12 +155,6 @@ impl FlowEndReason {
     }
 }
 
-/// Source and destination address of a record, brought to one family.
-pub(crate) enum AddressPair {
-    V4((Ipv4Addr, Ipv4Addr)),
-    V6((Ipv6Addr, Ipv6Addr)),
-}
-
 /// layer2SegmentId has the kind of the overlay network in its most significant octet: 1 is VXLAN (RFC 7133; IANA
 /// "IPFIX Entities").
 const VXLAN: u64 = 0x01 << 56;
@@ -191,6 +191,7 @@ impl FlowRecord {
             bgp_next_hop: None,
             source_route: None,
             destination_route: None,
+            has_route: false,
             source_rpki: None,
             destination_rpki: None,
             tag: 0,
@@ -203,6 +204,7 @@ impl FlowRecord {
             layer2_segment_id: 0,
             sampling_interval: 1,
             selector_id: 0,
+            filter_results: 0,
         }
     }
 
@@ -234,15 +236,33 @@ impl FlowRecord {
         VXLAN | u64::from(self.layer2_segment_id & 0xff_ffff)
     }
 
-    pub(crate) fn address_pair(&self) -> AddressPair {
-        let as_v6 = |address| match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        match (self.source_address, self.destination_address) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => AddressPair::V4((source, destination)),
-            (source, destination) => AddressPair::V6((as_v6(source), as_v6(destination))),
+    /// Whether both addresses are of IPv4. If not, binary formats write both as IPv6.
+    pub(crate) const fn is_ipv4(&self) -> bool {
+        self.source_address.is_ipv4() && self.destination_address.is_ipv4()
+    }
+
+    /// Source and destination address, IPv4 ones as IPv4-mapped (RFC 4291, section 2.5.5.2).
+    pub(crate) const fn ipv6_addresses(&self) -> (Ipv6Addr, Ipv6Addr) {
+        const fn as_ipv6(address: IpAddr) -> Ipv6Addr {
+            match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            }
         }
+        (as_ipv6(self.source_address), as_ipv6(self.destination_address))
+    }
+}
+
+/// So that what holds a record can be filled in as records are.
+impl AsRef<Self> for FlowRecord {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl AsMut<Self> for FlowRecord {
+    fn as_mut(&mut self) -> &mut Self {
+        self
     }
 }
 

@@ -314,7 +314,11 @@ macro_rules! template {
                     $record: &Self::Record,
                     $context: Self::Context,
                 ) -> Result<(), $crate::encode::Full> {
-                    let rest = message.data_record_in_new_set(&Self::TEMPLATE_RECORD, framing, LENGTH)?;
+                    let rest = message.options_record_in_new_set(
+                        Self::TEMPLATE_RECORD.template_id,
+                        framing,
+                        LENGTH,
+                    )?;
                     $(
                         let Some((field, rest)) = rest.split_first_chunk_mut::<{ size_of::<$scope_type>() }>()
                         else {

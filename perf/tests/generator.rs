@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use pathflow::capture::{Epochs, FlowTables, Hook, KernelProgram, LoadSettings, TableSizes, receiving_cpus};
+use pathflow::capture::{
+    Epochs, FilterSet, FlowTables, Hook, KernelProgram, LoadSettings, TableSizes, receiving_cpus,
+};
 use pathflow::metering::packets::TunnelSettings;
 use pathflow_common::DropReason;
 use pathflow_common::flow::{Addresses, HASH_SECRETS, Key, WIDE_KEY_WORDS, WideKey};
@@ -82,7 +84,7 @@ fn send_and_drain(sizes: TableSizes, frame: &Frame, packets: u64, flows: u32, or
         fib_lookup: false,
         tunnels: TunnelSettings::default(),
         header_samples: false,
-        filter: None,
+        filters: FilterSet::default(),
     };
     far.run(|| {
         let (mut program, tables, mut epochs) = KernelProgram::load(&settings).unwrap();

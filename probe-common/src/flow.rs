@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! word 0    bits  0..32  epoch of the slot (zero in a key that is not in a slot)
-//!           bits 32..48  observation point
+//!           bits 32..40  observation point
+//!           bits 40..48  which of the operator's filters match the packets (first filter: bit 40)
 //!           bits 48..56  flags (KEY_FLAG_*)
 //!           bits 56..64  protocol
 //! IPv4      word 1       source and destination address
@@ -25,12 +26,17 @@
 
 use crate::PacketBytes;
 use crate::bytes::field;
+use crate::layout::OBSERVATION_POINTS;
 
 /// The key is of an IPv6 packet.
 pub const KEY_FLAG_IPV6: u8 = 1;
 /// Later fragments of one datagram, of which the first fragment has not been seen: in place of the ports
 /// the key has the datagram's identification, for user space to look up (see [`Datagram`]).
 pub const KEY_FLAG_LATER_FRAGMENT: u8 = 2;
+
+/// Filters whose results a key has.
+pub const FILTER_RESULTS: usize = 8;
+const _: () = assert!(OBSERVATION_POINTS <= 1 << 8, "eight bits hold an observation point");
 
 /// Words of an IPv4 key.
 pub const IPV4_KEY_WORDS: usize = 3;
@@ -53,8 +59,11 @@ pub type WideKey = Key<WIDE_KEY_WORDS>;
 /// The fields of a key that do not depend on the address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyFields {
-    /// Number of the observation point, as registered by user space; 0 if it registered none.
+    /// Number of the observation point, as registered by user space; 0 if it registered none. Below
+    /// [`OBSERVATION_POINTS`].
     pub observation_point: u16,
+    /// Which of the operator's filters match the packets, a bit for each.
+    pub filter_results: u8,
     /// `KEY_FLAG_*`.
     pub flags: u8,
     /// IP protocol number; for IPv6 that of the last header reached.
@@ -70,10 +79,30 @@ pub struct KeyFields {
     pub class_of_service: u8,
 }
 
+/// What is known of a packet before it is parsed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// As in [`KeyFields::observation_point`].
+    pub observation_point: u16,
+    /// As in [`KeyFields::filter_results`].
+    pub filter_results: u8,
+}
+
+/// Without filters.
+impl From<u16> for Origin {
+    #[inline(always)]
+    fn from(observation_point: u16) -> Self {
+        Self { observation_point, filter_results: 0 }
+    }
+}
+
 impl KeyFields {
     #[inline(always)]
     const fn first_word(self) -> u64 {
-        (self.observation_point as u64) << 32 | (self.flags as u64) << 48 | (self.protocol as u64) << 56
+        (self.observation_point as u8 as u64) << 32
+            | (self.filter_results as u64) << 40
+            | (self.flags as u64) << 48
+            | (self.protocol as u64) << 56
     }
 
     #[inline(always)]
@@ -212,7 +241,14 @@ impl<const N: usize> Key<N> {
     /// The key with another observation point.
     #[must_use]
     pub const fn with_observation_point(mut self, observation_point: u16) -> Self {
-        self.0[0] = self.0[0] & !(0xffff << 32) | (observation_point as u64) << 32;
+        self.0[0] = self.0[0] & !(0xff << 32) | (observation_point as u8 as u64) << 32;
+        self
+    }
+
+    /// The key with only those filter results that are set in `mask`.
+    #[must_use]
+    pub const fn with_filter_results_of(mut self, mask: u8) -> Self {
+        self.0[0] &= !((!mask as u64) << 40);
         self
     }
 
@@ -221,7 +257,8 @@ impl<const N: usize> Key<N> {
     pub const fn fields(&self) -> KeyFields {
         let (first, last) = (self.0[0], self.0[N - 1]);
         KeyFields {
-            observation_point: (first >> 32) as u16,
+            observation_point: (first >> 32) as u8 as u16,
+            filter_results: (first >> 40) as u8,
             flags: (first >> 48) as u8,
             protocol: (first >> 56) as u8,
             ports: (last as u32).to_ne_bytes(),

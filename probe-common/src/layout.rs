@@ -47,7 +47,7 @@ pub mod global {
     pub const WIDE_MASK: &str = "WIDE_MASK";
     /// Records of a spill log.
     pub const SPILL_SLOTS: &str = "SPILL_SLOTS";
-    /// 1 if a filter has been written into the object.
+    /// 1 if filters have been written into the object.
     pub const FILTER: &str = "FILTER";
     /// `[u32; HASH_SECRETS]`: secrets of [`Key::hash`](crate::flow::Key::hash), random per load.
     pub const HASH_SECRETS: &str = "HASH_SECRETS";
@@ -84,7 +84,7 @@ pub const WIDE_SLOTS_MARK: usize = 0x00a6_f10d;
 /// The same for the spill logs.
 pub const SPILL_SLOTS_MARK: usize = 0x00a5_f10d;
 
-/// Name of the function of the object that user space overwrites with the operator's filter. It is part of
+/// Name of the function of the object that user space overwrites with the operator's filters. It is part of
 /// the symbol.
 pub const FILTER_FUNCTION: &str = "pathflow_filter";
 /// Instructions that there is room for in it.

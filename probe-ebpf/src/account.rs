@@ -8,7 +8,7 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use pathflow_common::flow::{
-    Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Key, Key, Slot, WideKey,
+    Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Key, Key, Origin, Slot, WideKey,
 };
 use pathflow_common::layout::{
     Count, INTERFACE_FLAG_LOCALLY_ORIGINATED, INTERFACE_FLAG_NO_LINK_HEADER, INTERFACE_FLAG_SAMPLING,
@@ -54,9 +54,14 @@ pub fn account<H: Hook>(hook: &H) {
     let segments = hook.segments();
     let mut packet = Packet { hook, epoch: epoch as u32, table, counters, segments, selected: u32::MAX };
     let has_link_header = flags & INTERFACE_FLAG_NO_LINK_HEADER == 0;
-    if maps::has_filter() != 0 && !matches_filter(hook, &frame, has_link_header) {
-        let octets = frame.wire_length();
-        return packet.dropped(DropReason::Filtered, segments.packets(octets), octets as u64);
+    let mut origin = Origin::from(observation_point);
+    if maps::has_filter() != 0 {
+        let verdict = filter(hook, &frame, has_link_header);
+        if verdict & filter::ACCOUNTED == 0 {
+            let octets = frame.wire_length();
+            return packet.dropped(DropReason::Filtered, segments.packets(octets), octets as u64);
+        }
+        origin.filter_results = (verdict >> filter::RESULTS) as u8;
     }
     if flags & INTERFACE_FLAG_SAMPLING != 0
         && let Some(sampler) = Sampler::new(cpu, observation_point)
@@ -78,7 +83,7 @@ pub fn account<H: Hook>(hook: &H) {
         Some(link) => {
             let link = if H::FORGETS { link.forget(&frame) } else { link };
             packet.selected = forget::<H>(packet.selected as u64) as u32;
-            parse_link(&frame, observation_point, link, packet);
+            parse_link(&frame, origin, link, packet);
         }
         None => packet.unaccounted(DropReason::Truncated, frame.wire_length()),
     }
@@ -101,12 +106,12 @@ fn observation_point(interface_key: u32) -> (u16, u16) {
     (0, 0)
 }
 
-/// Whether the operator's filter wants the packet.
+/// What the operator's filters say of the packet, see [`pathflow_filter`].
 #[inline(always)]
-fn matches_filter<H: Hook>(hook: &H, frame: &Frame<'_, H>, has_link_header: bool) -> bool {
+fn filter<H: Hook>(hook: &H, frame: &Frame<'_, H>, has_link_header: bool) -> u32 {
     let beside = hook.beside(has_link_header);
     let tag_octets = if beside >> 32 == filter::TAG { 4 } else { 0 };
-    pathflow_filter(frame.start, frame.end, frame.wire_length() + tag_octets, beside) != 0
+    pathflow_filter(frame.start, frame.end, frame.wire_length() + tag_octets, beside)
 }
 
 /// One packet on its way into the tables.

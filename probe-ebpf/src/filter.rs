@@ -1,12 +1,17 @@
-//! Room for the operator's filter: user space writes its instructions over a function that does nothing.
+//! Room for the operator's filters: user space writes its instructions over a function that does nothing.
 //!
-//! The expression is known only when the program is loaded, and compiled by user space
+//! The expressions are known only when the program is loaded, and compiled by user space
 //! (`probe-user/src/capture/filter`). `object.rs` there finds the function by its symbol and overwrites it.
 //! So the body is never run: without a filter the verifier sees that the call cannot be reached, and leaves
 //! out call and function. All that the body has to be is long, free of relocations, and opaque to the
 //! optimizer.
 
 use core::ptr::read_volatile;
+
+/// Bit of what [`pathflow_filter`] returns: the frame is to be accounted.
+pub const ACCOUNTED: u32 = 1;
+/// By how many bits the filter results are shifted in it.
+pub const RESULTS: u32 = 8;
 
 /// Upper half of the last argument of [`pathflow_filter`]: the lower half is a VLAN tag, TPID and TCI, that the
 /// kernel holds beside the frame. The filter reads it at offset 12, where it was on the wire.
@@ -15,7 +20,8 @@ pub const TAG: u64 = 1;
 /// half of the lower half. The filter reads an Ethernet header with this type and addresses of zero.
 pub const LINK_HEADER: u64 = 2;
 
-/// Says whether the frame from `data` to `data_end` is to be accounted: 0 if not.
+/// Says whether the frame from `data` to `data_end` is to be accounted, and what its key has as filter results: see
+/// [`ACCOUNTED`] and [`RESULTS`]. 0 if it is not to be accounted.
 ///
 /// `wire_length` is the length in octets of the whole frame as it was on the wire, with a tag that is beside
 /// it, and without a link header that was never there. Of the frame only the first buffer can be read: a

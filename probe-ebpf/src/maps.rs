@@ -78,7 +78,7 @@ global!(
     /// Records of a spill log.
     spill_slots, SPILL_SLOTS: u32);
 global!(
-    /// 1 if the operator's filter has been written into the object.
+    /// 1 if the operator's filters have been written into the object.
     has_filter, FILTER: u32);
 global!(
     /// 0: a constant for the verifier, and none for the compiler.

@@ -192,7 +192,9 @@ fn drain(former: &Former, untaken: &[Untaken], numbers: &Numbers, batches: &mut 
         batches.ledger().seen_in_tables(&counters);
         let drained = tables.drain(*epoch, *position, |delta| {
             let old = delta.key.fields().observation_point;
-            let delta = Delta { key: delta.key.with_observation_point(numbers.new_of(old)), ..delta };
+            // Filters had other numbers then, or were others.
+            let key = delta.key.with_observation_point(numbers.new_of(old)).with_filter_results_of(0);
+            let delta = Delta { key, ..delta };
             match fragments.hold(delta) {
                 Held::Complete(delta) => batches.push_and_send(delta),
                 Held::WithoutPorts(delta) => {

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::capture::pin::{LinkPins, Place};
 use crate::capture::xsk::{Mirror, MirrorOutput, MirrorSettings};
-use crate::capture::{CaptureError, Delta, Filter, Hook, KernelProgram};
+use crate::capture::{CaptureError, Delta, FilterSet, Hook, KernelProgram};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::RunError;
@@ -47,7 +47,7 @@ pub struct Captures {
     mirrors: BTreeMap<u32, (Mirror, [u16; 2])>,
     outlet: Outlet,
     tunnels: TunnelSettings,
-    filter: Option<Filter>,
+    filters: FilterSet,
     drain_interval: Duration,
     random: SmallRandom,
 }
@@ -103,7 +103,7 @@ impl Captures {
             mirrors: BTreeMap::new(),
             outlet,
             tunnels: config.tunnels.clone(),
-            filter: config.filter.clone(),
+            filters: config.filters.clone(),
             drain_interval: config.drain_interval,
             random: SmallRandom(seed | 1),
         }
@@ -260,7 +260,7 @@ impl Captures {
             pool,
             ledger,
             tunnels: self.tunnels.clone(),
-            filter: self.filter.clone(),
+            filters: self.filters.clone(),
             clock,
             stop,
         };

@@ -29,7 +29,19 @@ pub enum Command {
     /// Say whether a configuration file is right
     Check {
         /// Configuration file (TOML)
+        #[arg(required_unless_present = "pmacct_config")]
+        file: Option<PathBuf>,
+        /// Configuration file of pmacct's daemons, instead
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        pmacct_config: Option<PathBuf>,
+    },
+    /// Write the configuration that is nearest to one of pmacct's daemons, and say what it cannot do
+    Import {
+        /// Configuration file of pmacctd, nfacctd, sfacctd, uacctd or pmbgpd
         file: PathBuf,
+        /// Directory to write pathflow.toml into [default: standard output]
+        #[arg(short, long, value_name = "DIR")]
+        output: Option<PathBuf>,
     },
     /// Say whether `run` would work here, and what would make it work or work better
     Doctor(Doctor),
@@ -128,6 +140,9 @@ pub struct Common {
     /// Configuration file (TOML); flags override it
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Configuration file of pmacct's daemons, in place of one in TOML; flags override it
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub pmacct_config: Option<PathBuf>,
     /// Collector to export to; may be given several times
     #[arg(long, value_name = "HOST:PORT")]
     pub collector: Vec<String>,
@@ -145,7 +160,28 @@ pub struct Common {
     pub json: bool,
 }
 
+/// Where settings are from, before flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The defaults.
+    Default,
+    /// A file in TOML.
+    Toml(PathBuf),
+    /// A configuration of pmacct's daemons.
+    Pmacct(PathBuf),
+}
+
 impl Common {
+    /// Which file, if any, was named.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        match (&self.config, &self.pmacct_config) {
+            (Some(file), _) => Source::Toml(file.clone()),
+            (None, Some(file)) => Source::Pmacct(file.clone()),
+            (None, None) => Source::Default,
+        }
+    }
+
     /// What the flags say over the file.
     #[must_use]
     pub fn overrides(self) -> Overrides {

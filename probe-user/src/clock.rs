@@ -60,9 +60,19 @@ impl Reading {
     /// Milliseconds since the Unix epoch at `monotonic` nanoseconds, by the wall clock of this reading.
     #[must_use]
     pub fn unix_milliseconds(&self, monotonic: u64) -> u64 {
+        self.unix_nanoseconds(monotonic) / 1_000_000
+    }
+
+    /// Microseconds since the Unix epoch, likewise.
+    #[must_use]
+    pub fn unix_microseconds(&self, monotonic: u64) -> u64 {
+        self.unix_nanoseconds(monotonic) / 1_000
+    }
+
+    fn unix_nanoseconds(&self, monotonic: u64) -> u64 {
         // Whatever a capture file says: the result stays in range.
         let wall = i128::from(self.wall) + i128::from(monotonic) - i128::from(self.monotonic);
-        u64::try_from(wall.max(0)).unwrap_or(u64::MAX) / 1_000_000
+        u64::try_from(wall.max(0)).unwrap_or(u64::MAX)
     }
 
     /// How long until the wall clock shows the next multiple of `interval`.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use pathflow_exporter::sflow::AgentSettingsError;
 use pathflow_exporter::{ExportSettingsError, TlsError, UdpError};
 
+use crate::aggregate::encode::EncodeError;
 use crate::capture::CaptureError;
 use crate::capture::pcap::PcapFileError;
 use crate::capture::xsk::MirrorError;
@@ -53,6 +54,18 @@ pub enum RunError {
     /// Export settings that cannot work.
     #[error("export: {0}")]
     Export(#[from] ExportSettingsError),
+    /// An output of an aggregate cannot write its rows.
+    #[error("aggregate: {0}")]
+    Aggregate(#[from] EncodeError),
+    /// Kafka cannot be used as an output wants it.
+    #[cfg(feature = "kafka")]
+    #[error("{name}: kafka: {error}")]
+    Kafka {
+        /// Name of the output.
+        name: String,
+        /// What is wrong.
+        error: pathflow_exporter::kafka::KafkaError,
+    },
     /// Standard output cannot be used.
     #[error("standard output: {0}")]
     Stdout(io::Error),

@@ -15,6 +15,10 @@
 //! records made  = queued + lost to a full queue + not selected + accepted              (per sink)
 //! accepted      = pending + in flight + delivered + lost by reason                     (per sink)
 //! ```
+//!
+//! Aggregates get the same packets beside the flows, and have accounts of their own.
+
+mod aggregates;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -23,6 +27,8 @@ use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
 use pathflow_exporter::{ExportAccount, ExportCounts, FlowRecord, MeteringStatistics, Tally};
 
 use crate::capture::pin::{CrashLosses, PinnedAccounts, add_losses};
+
+pub use aggregates::{AggregateAccounts, OutputAccount, OutputAccounts};
 
 /// Packets and layer 3 octets; arithmetic is modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +50,12 @@ impl Amount {
     pub fn subtract(&mut self, other: Self) {
         self.packets = self.packets.wrapping_sub(other.packets);
         self.octets = self.octets.wrapping_sub(other.octets);
+    }
+
+    /// The product.
+    #[must_use]
+    pub const fn times(self, factor: u64) -> Self {
+        Self { packets: self.packets.wrapping_mul(factor), octets: self.octets.wrapping_mul(factor) }
     }
 
     /// True if there is nothing.
@@ -174,6 +186,8 @@ pub struct Books {
     pub flows: u64,
     /// By number of the sink.
     pub sinks: Vec<SinkAccounts>,
+    /// By number of the aggregate.
+    pub aggregates: Vec<AggregateAccounts>,
     /// What was lost with earlier, pinned runs that were killed. In no other account: they had it.
     pub crash_losses: CrashLosses,
 }
@@ -199,6 +213,7 @@ impl Books {
                 .sinks
                 .iter()
                 .all(|sink| sink.queued + sink.account.pending + sink.account.in_flight == Tally::ZERO)
+            && self.aggregates.iter().all(AggregateAccounts::is_settled)
     }
 
     /// The first identity that does not hold, in words; `None` if all do.
@@ -229,7 +244,7 @@ impl Books {
                 return Some(format!("{} {}: {:?}", sink.format, sink.destination, sink.account));
             }
         }
-        None
+        self.aggregates.iter().find_map(AggregateAccounts::imbalance)
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`export`] (sinks). [`supervisor`] builds the parts, [`ledger`] accounts for every packet on the way.
 
 pub mod adoption;
+pub mod aggregate;
 pub mod bgp_output;
 pub mod capture;
 pub mod captures;
@@ -16,14 +17,18 @@ pub mod enrich;
 pub mod error;
 pub mod ethtool;
 pub mod export;
+pub mod file_name;
 pub mod host;
 pub mod http;
 pub mod interfaces;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod ledger;
 pub mod logging;
 pub mod metering;
 pub mod metrics;
 pub mod pipeline;
+pub mod pmacct;
 pub mod replay;
 pub mod report;
 pub mod routing;

@@ -1,7 +1,9 @@
 //! The `pathflow` program: reads arguments and configuration, runs, reports, and says by its exit status
 //! how it went: 0 after a normal end, 1 if it failed while running, 2 if it could not start.
 
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -12,18 +14,19 @@ use clap::error::ErrorKind;
 use crossbeam_channel::bounded;
 use mimalloc::MiMalloc;
 use pathflow::capture::pin;
-use pathflow::cli::{Cli, Command, Control, Doctor, Replay};
+use pathflow::cli::{Cli, Command, Control, Doctor, Replay, Source};
 use pathflow::config::raw::Raw;
 use pathflow::config::{self, Config, Overrides};
 use pathflow::control::{self, Request};
 use pathflow::doctor::{self, Plan};
 use pathflow::host::System;
 use pathflow::interfaces::interfaces;
+use pathflow::pmacct::{self, Imported};
 use pathflow::replay::Replayed;
 use pathflow::stop::Stop;
 use pathflow::supervisor::{self, Events};
 use pathflow::{logging, report};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 #[global_allocator]
@@ -41,15 +44,16 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(flags) => {
-            let file = flags.common.config.clone();
-            run(file.as_deref(), flags.overrides())
+            let source = flags.common.source();
+            run(source, flags.overrides())
         }
         Command::Replay(flags) => {
             let Replay { file, common } = *flags;
-            let config = common.config.clone();
-            replay(&file, config.as_deref(), common.overrides())
+            let source = common.source();
+            replay(&file, &source, common.overrides())
         }
-        Command::Check { file } => check(&file),
+        Command::Check { file, pmacct_config } => check(file.as_deref(), pmacct_config.as_deref()),
+        Command::Import { file, output } => import(&file, output.as_deref()),
         Command::Doctor(flags) => doctor(flags),
         Command::Route { address, peer, control } => ask(&Request::Route { address, peer }, control),
         Command::Peers { control } => ask(&Request::Peers, control),
@@ -74,11 +78,47 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(CANNOT_START)
 }
 
-fn check(file: &Path) -> anyhow::Result<ExitCode> {
-    config::read(file)?;
+fn check(file: Option<&Path>, pmacct_config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    if let Some(file) = file {
+        config::read(file)?;
+    }
+    if let Some(file) = pmacct_config {
+        remark(&pmacct::import(file)?);
+    }
+    let file = file.or(pmacct_config).unwrap_or(Path::new(""));
     // If nobody reads it, the exit status still says so.
     let _ = writeln!(io::stdout(), "{}: right", file.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes what a configuration of pmacct's means here.
+fn import(file: &Path, directory: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let imported = pmacct::import(file)?;
+    remark(&imported);
+    let text = &imported.toml;
+    match directory {
+        None => io::stdout().write_all(text.as_bytes()).context("standard output")?,
+        Some(directory) => {
+            fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+            let path = directory.join("pathflow.toml");
+            let mode = if imported.has_secrets { 0o600 } else { 0o644 };
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .open(&path)
+                .and_then(|mut file| file.write_all(text.as_bytes()))
+                .with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what pathflow does not do as the configuration has it.
+fn remark(imported: &Imported) {
+    for remark in imported.warnings() {
+        say(&format!("{remark}\n"));
+    }
 }
 
 /// Looks at this machine; the exit status is that of a start which fails, if it would.
@@ -123,12 +163,11 @@ fn detach(names: &[String]) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<ExitCode> {
-    let config = configure(file, overrides.clone())?;
+fn run(source: Source, overrides: Overrides) -> anyhow::Result<ExitCode> {
+    let config = configure(&source, overrides.clone())?;
     let (stop, stopped) = Stop::new();
     let (reload, reloaded) = bounded(1);
-    let file = file.map(Path::to_owned);
-    let reread = move || match resolve(file.as_deref(), overrides.clone()) {
+    let reread = move || match resolve(&source, overrides.clone(), |_| ()) {
         // Full: settings read just before have not been looked at yet, and these are read again then.
         Ok(config) => drop(reload.try_send(config)),
         Err(error) => say(&format!("pathflow: {error:#}; the settings stay as they are\n")),
@@ -139,8 +178,8 @@ fn run(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<ExitCode> {
     Ok(if ended.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn replay(capture: &Path, file: Option<&Path>, overrides: Overrides) -> anyhow::Result<ExitCode> {
-    let config = configure(file, overrides)?;
+fn replay(capture: &Path, source: &Source, overrides: Overrides) -> anyhow::Result<ExitCode> {
+    let config = configure(source, overrides)?;
     let (stop, _) = Stop::new();
     listen_for_signals(stop.clone(), || {}).context("signals")?;
     let Replayed { ended, fault } = pathflow::replay::run(&config, capture, &stop)?;
@@ -152,25 +191,34 @@ fn replay(capture: &Path, file: Option<&Path>, overrides: Overrides) -> anyhow::
 }
 
 /// Reads the configuration and starts logging.
-fn configure(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<Config> {
-    let config = resolve(file, overrides)?;
+fn configure(source: &Source, overrides: Overrides) -> anyhow::Result<Config> {
+    let config = resolve(source, overrides, remark)?;
     logging::start(&config.log)
         .map_err(|error| anyhow::anyhow!("log.level: {:?} cannot be used: {error}", config.log))?;
     Ok(config)
 }
 
-fn resolve(file: Option<&Path>, overrides: Overrides) -> anyhow::Result<Config> {
-    let raw = file.map_or_else(|| Ok(Raw::default()), config::read)?;
+fn resolve(source: &Source, overrides: Overrides, remark: impl Fn(&Imported)) -> anyhow::Result<Config> {
+    let raw = match source {
+        Source::Default => Raw::default(),
+        Source::Toml(file) => config::read(file)?,
+        Source::Pmacct(file) => {
+            let imported = pmacct::import(file)?;
+            remark(&imported);
+            imported.raw
+        }
+    };
     Ok(Config::resolve(raw, overrides)?)
 }
 
-/// The first SIGINT or SIGTERM ends the work in order, the second one at once; SIGHUP calls `reload`.
+/// The first SIGINT or SIGTERM ends the work in order, the second one at once; SIGHUP calls `reload`, and so does SIGUSR2,
+/// by which pmacct reads its maps again.
 fn listen_for_signals(stop: Stop, reload: impl Fn() + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut ends = 0;
         for signal in signals.forever() {
-            if signal == SIGHUP {
+            if matches!(signal, SIGHUP | SIGUSR2) {
                 reload();
                 continue;
             }

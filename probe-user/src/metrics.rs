@@ -3,6 +3,7 @@
 //! Numbers come from one copy of the [`Books`], so the identities of the ledger hold exactly within a
 //! scrape. No label has unbounded values.
 
+mod aggregate;
 mod bgp;
 mod bgp_output;
 mod bmp;
@@ -582,6 +583,7 @@ impl Collector for Scrape {
         bgp::encode(&mut encoder, self.bgp.as_ref(), self.rpki.as_deref())?;
         let lost = self.bgp.as_ref().map_or(0, bgp::Bgp::lost_events);
         bgp_output::encode(&mut encoder, &self.bgp_output, lost)?;
+        aggregate::encode(&mut encoder, &self.books.aggregates)?;
         bmp::encode(&mut encoder, self.bmp.as_ref())?;
         self.flows(&mut encoder)?;
         self.sinks(&mut encoder)?;

@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use pathflow_exporter::{
-    ExportingProcess, FlowPrinter, InterfaceNames, LineStyle, Session, Stdout, TcpSettings, TlsSettings,
-    Transport, Udp, UdpSettings,
+    ExportingProcess, FieldGroups, FlowPrinter, InterfaceNames, LineStyle, Session, Stdout, TcpSettings,
+    TlsSettings, Transport, Udp, UdpSettings,
 };
 
+use crate::aggregate::{Aggregates, Feed};
 use crate::capture::Delta;
 use crate::captures::Shared;
 use crate::clock::Clock;
 use crate::config::raw::{Distribution, StdoutStyle};
 use crate::config::{Config, ExportProcess, ExportTransport};
-use crate::enrich::RouteSource;
+use crate::enrich::{RouteDetail, RouteSource};
 use crate::error::RunError;
 use crate::export::{
     Failover, Output, Pacer, RecordSampling, RecordSelection, Share, SharedContext, Sink, SinkParts,
@@ -70,6 +71,7 @@ pub struct Pipeline {
     shard_threads: Vec<JoinHandle<()>>,
     sinks: Vec<SinkQueue>,
     sink_threads: Vec<JoinHandle<()>>,
+    aggregates: Aggregates,
 }
 
 impl Pipeline {
@@ -92,6 +94,7 @@ impl Pipeline {
 
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
+        let aggregates = Aggregates::start(&config.aggregates, count, pace, &ledger, &shared.context)?;
         let (emptied, pool) = bounded(count * SHARD_QUEUE);
         let (mut shards, mut shard_threads) = (Vec::new(), Vec::new());
         for number in 0..count {
@@ -104,15 +107,17 @@ impl Pipeline {
                 points: Arc::clone(&shared.points),
                 names: shared.names.clone(),
                 enricher: routing.enricher(),
+                record_filters: config.record_filters,
                 hold: routing.hold.clone(),
                 sinks: sinks.clone(),
+                feed: Feed::new(number, aggregates.queues.clone(), pace),
                 pace,
                 latencies: Arc::clone(&latencies),
             };
             shard_threads.push(spawn(format!("shard-{number}"), move || shard.run())?);
             shards.push(sender);
         }
-        Ok(Self { ledger, latencies, shards, pool, shard_threads, sinks, sink_threads })
+        Ok(Self { ledger, latencies, shards, pool, shard_threads, sinks, sink_threads, aggregates })
     }
 
     /// Ends shards and sinks, in this order. Nobody else may hold a queue of a shard any more. `has_failed`
@@ -122,6 +127,7 @@ impl Pipeline {
         drop(self.shards);
         join(self.shard_threads);
         close_sinks(&self.sinks, self.sink_threads);
+        self.aggregates.finish();
         let books = self.ledger.books();
         let failed = has_failed || !books.is_settled();
         Ended { books, latencies: self.latencies, sflow: SflowEnded::default(), failed }
@@ -153,14 +159,7 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
     for process in &config.processes {
         open_process(process, &mut outputs)?;
     }
-    let style = match config.stdout {
-        StdoutStyle::Auto if !config.processes.is_empty() => None,
-        StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
-        StdoutStyle::Auto | StdoutStyle::Json => Some(LineStyle::Json),
-        StdoutStyle::Text => Some(LineStyle::Text),
-        StdoutStyle::None => None,
-    };
-    if let Some(style) = style {
+    if let Some(style) = line_style(config) {
         let names = Arc::new(InterfaceNames::default());
         let printer = FlowPrinter::new(style, Stdout::new().map_err(RunError::Stdout)?, names);
         let format = match style {
@@ -178,6 +177,26 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
         });
     }
     Ok(outputs)
+}
+
+fn line_style(config: &Config) -> Option<LineStyle> {
+    match config.stdout {
+        StdoutStyle::Auto if !config.processes.is_empty() || !config.aggregates.is_empty() => None,
+        StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
+        StdoutStyle::Auto | StdoutStyle::Json => Some(LineStyle::Json),
+        StdoutStyle::Text => Some(LineStyle::Text),
+        StdoutStyle::None => None,
+    }
+}
+
+/// What outputs and aggregates want of routes. Of those settings none changes before a restart.
+pub(crate) fn route_detail(config: &Config) -> RouteDetail {
+    let has_lists =
+        |process: &ExportProcess| process.settings.field_groups.contains(FieldGroups::COMMUNITIES);
+    let wants_attributes = line_style(config).is_some()
+        || config.processes.iter().any(has_lists)
+        || config.aggregates.iter().any(|aggregate| aggregate.key.asks_attributes());
+    if wants_attributes { RouteDetail::Attributes } else { RouteDetail::Numbers }
 }
 
 /// Opens what an Exporting Process sends to: a sink for each collector, or one for all of them.

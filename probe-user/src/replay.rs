@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pathflow_common::PacketBytes as _;
+use pathflow_common::flow::Origin;
 use pathflow_common::layout::OBSERVATION_POINTS;
 use pathflow_exporter::{FlowDirection, InterfaceInfo, ObservationContext, SelectorAlgorithm};
 use tracing::warn;
 
-use crate::capture::Filter;
+use crate::capture::FilterSet;
 use crate::capture::pcap::{FilePacket, PacketFile, PcapFileError};
 use crate::captures::Shared;
 use crate::clock::Reading;
@@ -100,8 +101,8 @@ fn shared(file: &Path) -> Shared {
 /// The part of a drain worker, with packets of a file.
 struct Replay {
     meter: PacketMeter,
-    filter: Option<Filter>,
-    /// Room for packets without an Ethernet header, so that the filter finds one.
+    filters: FilterSet,
+    /// Room for packets without an Ethernet header, so that filters find one.
     imagined: Vec<u8>,
     /// The latest time stamp so far: time does not go back.
     now: u64,
@@ -116,7 +117,7 @@ impl Replay {
             Batches::new(pipeline.shards.clone(), pipeline.pool.clone(), Arc::clone(&pipeline.ledger));
         Self {
             meter: PacketMeter::new(batches, config.tunnels.clone(), DELTA_BATCH),
-            filter: config.filter.clone(),
+            filters: config.filters.clone(),
             imagined: Vec::new(),
             now: 0,
             next_expiry: 0,
@@ -136,12 +137,16 @@ impl Replay {
         let point =
             u16::try_from(packet.interface + 1).ok().filter(|point| u32::from(*point) < OBSERVATION_POINTS);
         let point = point.unwrap_or(0);
-        if let Some(filter) = &self.filter
-            && !filter.matches(packet.ethernet(&mut self.imagined), packet.ethernet_length())
-        {
-            return self.meter.filtered(point, packet.frame().wire_length());
+        let mut filter_results = 0;
+        if !self.filters.is_empty() {
+            let frame = packet.ethernet(&mut self.imagined);
+            match self.filters.results(frame, packet.ethernet_length()) {
+                Some(results) => filter_results = results,
+                None => return self.meter.filtered(point, packet.frame().wire_length()),
+            }
         }
-        self.meter.packet(point, time, packet.neighbour(), packet.frame(), packet.start());
+        let origin = Origin { observation_point: point, filter_results };
+        self.meter.packet(origin, time, packet.neighbour(), packet.frame(), packet.start());
     }
 
     fn end(&mut self) {

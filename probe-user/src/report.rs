@@ -1,5 +1,7 @@
 //! What is printed when the daemon has ended: the ledger and the latencies.
 
+mod aggregates;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -40,6 +42,9 @@ pub fn report(ended: &Ended) -> String {
     tally(&mut text, "flow records made", ended.books.records);
     for sink in &ended.books.sinks {
         sink_lines(&mut text, sink);
+    }
+    for accounts in &ended.books.aggregates {
+        aggregates::lines(&mut text, accounts);
     }
     sflow_lines(&mut text, &ended.sflow);
     for (sink, loss) in &ended.books.crash_losses {

@@ -27,7 +27,7 @@ use crate::config::{Config, RpkiSettings};
 use crate::control::{ControlSocket, FamilyAnswer, PeerAnswer, Request, Response, RouteAnswer, SocketName};
 use crate::enrich::{Covers, CurrentSettings, Hold, RouteSettings, RouteSource, origin_validation};
 use crate::error::RunError;
-use crate::pipeline::spawn;
+use crate::pipeline::{route_detail, spawn};
 
 /// More validated ROA payloads than this are not taken; there are 800,000.
 const MAX_VRPS: usize = 10_000_000;
@@ -83,7 +83,8 @@ impl Routing {
         let reader = speaker.as_ref().map(SpeakerHandle::reader);
         let session_as = speaker.as_ref().map(SpeakerHandle::session_as).unwrap_or_default();
         let covers = speaker.clone().map(Covers::from);
-        let source = RouteSource { settings, reader, roas, covers, session_as, hold };
+        let source =
+            RouteSource { settings, detail: route_detail(config), reader, roas, covers, session_as, hold };
         let socket = match (&config.control, &speaker) {
             (Some(path), Some(speaker)) => Some(start_control(path, &source, speaker, station.clone())?),
             _ => None,
@@ -128,6 +129,12 @@ impl Routing {
 }
 
 fn announce_networks(config: &Config) {
+    for expression in config.enrich.tags.without_bit() {
+        info!(
+            "enrich.tag_map: filter {expression:?} is compared with the addresses of records, as packets are asked for \
+             8 others already; it is not true of records with VLAN or MPLS label"
+        );
+    }
     let networks = &config.enrich.networks;
     if !networks.is_empty() {
         info!("{} networks of our own", networks.len());
@@ -351,8 +358,8 @@ fn route_answer(
     let rpki = roas.and_then(|roas| {
         let own = (settings.local_as != 0).then_some(settings.local_as);
         let origin_as = |entry: &RouteEntry| {
-            let prepared = settings.prepare(&entry.attributes);
-            if prepared.has_empty_path { own } else { prepared.announced_by }
+            let path = entry.attributes.as_path.ends();
+            if path.is_empty() { own } else { path.announced_by() }
         };
         // Of our own AS, which has to be known.
         if first.attributes.as_path.is_empty() {
@@ -368,7 +375,8 @@ fn route_answer(
             .iter()
             // Made by ourselves a moment ago: it is JSON.
             .map(|entry| {
-                serde_json::from_str(settings.prepare(&entry.attributes).route.json()).unwrap_or_default()
+                serde_json::from_str(settings.prepare(entry.attributes.as_ref().clone()).route.json())
+                    .unwrap_or_default()
             })
             .collect(),
         stale: first.stale,

@@ -225,7 +225,12 @@ fn follow(
                 Err(_) => return,
             },
             recv(reloaded) -> settings => match settings {
-                Ok(settings) => {
+                Ok(mut settings) => {
+                    let tags = &mut settings.enrich.tags;
+                    if let Err(error) = tags.bind_to_loaded(&config.filters, config.record_filters) {
+                        warn!("enrich.tag_map: {error}; the rules stay as they are");
+                        tags.clone_from(&routing.source.settings.load().tags);
+                    }
                     if settings.needs_restart(config) {
                         warn!(
                             "of the new settings, only those of interfaces, routes and BGP peers hold; \
@@ -268,7 +273,7 @@ fn load_settings(config: &Config, interfaces: &[Interface]) -> Result<LoadSettin
         sizes: config.sizes,
         table_cpus,
         hash_secrets: random_words()?,
-        filter: config.filter.clone(),
+        filters: config.filters.clone(),
         fib_lookup: config.egress_interface == EgressInterface::Fib,
         tunnels: config.tunnels.clone(),
         header_samples: each().any(|settings| settings.header_sampling_interval.is_some()),

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod clickhouse;
 mod codegen;
 mod ebpf;
 mod goflow2;
+mod kafka;
 mod process;
 mod setup;
 mod test;
@@ -58,6 +60,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Fetch Apache Kafka for the tests, and say where it is
+    Kafka,
+    /// Fetch `ClickHouse` for the tests, as a library for Python, and say where it is
+    Clickhouse,
     /// Make the sources that are made from tables
     Codegen,
     /// Check the rules that neither rustfmt nor clippy knows
@@ -79,6 +85,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Run { arguments } => build::run(&arguments)?,
         Command::Test { filter } => return test::run(filter.as_deref()),
         Command::Bench { arguments } => build::bench(&arguments)?,
+        Command::Kafka => println!("{}", kafka::libraries()?.display()),
+        Command::Clickhouse => println!("{}", clickhouse::folder()?.display()),
         Command::Codegen => codegen::run()?,
         Command::Tidy => tidy::run()?,
     }

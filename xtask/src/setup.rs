@@ -18,8 +18,14 @@ const BPF_LINKER_VERSION: &str = "0.13.0";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
 /// What the probe itself is linked with.
-const LIBRARIES: &[Package] =
-    &[Package { name: "libpcap-dev", proof: Proof::File("/usr/include/pcap/pcap.h") }];
+const LIBRARIES: &[Package] = &[
+    Package { name: "libpcap-dev", proof: Proof::File("/usr/include/pcap/pcap.h") },
+    Package { name: "libssl-dev", proof: Proof::File("/usr/include/openssl/ssl.h") },
+    Package { name: "zlib1g-dev", proof: Proof::File("/usr/include/zlib.h") },
+    Package { name: "pkg-config", proof: Proof::Program("pkg-config") },
+    // librdkafka and SQLite are built from source.
+    Package { name: "build-essential", proof: Proof::Program("g++") },
+];
 
 /// The compiler for BPF, with its `core`.
 const COMPILER: &[Package] = &[
@@ -68,7 +74,11 @@ const PEERS: &[Package] = &[
     Package { name: "frr", proof: Proof::File("/usr/lib/frr/bgpd") },
     Package { name: "gobgpd", proof: Proof::Program("gobgpd") },
     Package { name: "exabgp", proof: Proof::Program("exabgp") },
+    Package { name: "kcat", proof: Proof::Program("kcat") },
+    Package { name: "openjdk-17-jre-headless", proof: Proof::Program("java") },
+    Package { name: "maven", proof: Proof::Program("mvn") },
     Package { name: "python3", proof: Proof::Program("python3") },
+    Package { name: "python3-pip", proof: Proof::Program("pip3") },
 ];
 
 /// Lints the kernel program with the compiler that builds it.

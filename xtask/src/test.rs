@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    ebpf, goflow2, process,
+    clickhouse, ebpf, goflow2, kafka, process,
     setup::{self, Purpose},
     tidy, workspace,
 };
@@ -23,6 +23,9 @@ const NETNS: &str = "netns";
 
 /// The test target that needs a collector in Go.
 const GOFLOW2: &str = "goflow2";
+
+/// The test target that needs a broker.
+const KAFKA: &str = "kafka";
 
 /// More namespaces than this at a time would make the tests compete for the processor and miss deadlines.
 const NETNS_THREADS: &str = "--test-threads=2";
@@ -61,10 +64,15 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     if built {
         report.step("tests", |tally| cargo_test(&HOST_MEMBERS, filter, &[], tally));
         report.goflow2(filter);
+        report.kafka(filter);
         if has_netns_tests()? {
-            let target = ["--package", "pathflow", "--test", NETNS];
             report.step("tests in network namespaces", |tally| {
-                cargo_test(&target, filter, &[NETNS_THREADS], tally)
+                let mut command = process::cargo(["test", "--package", "pathflow", "--test", NETNS]);
+                command.args(filter).args(["--", NETNS_THREADS]).stdin(Stdio::null());
+                command
+                    .env("PATHFLOW_KAFKA", kafka::libraries()?)
+                    .env("PATHFLOW_CHDB", clickhouse::folder()?);
+                run_counted(&mut command, &mut io::stdout(), tally)
             });
         }
     }
@@ -104,6 +112,16 @@ impl Report {
                 self.tally.skipped += 1;
             }
         }
+    }
+
+    /// Tests against Apache Kafka. Unlike Go, what they need is installed by `setup`: without it they fail.
+    fn kafka(&mut self, filter: Option<&str>) {
+        self.step("tests against Apache Kafka", |tally| {
+            let libraries = kafka::libraries()?;
+            let mut command = process::cargo(["test", "--package", "pathflow-exporter", "--test", KAFKA]);
+            command.args(filter).env("PATHFLOW_KAFKA", &libraries).stdin(Stdio::null());
+            run_counted(&mut command, &mut io::stdout(), tally)
+        });
     }
 
     /// The summary is the last line, whatever happened.
@@ -148,7 +166,11 @@ fn clippy() -> Result<()> {
     let kernel_log = ["clippy", "--package", "pathflow", "--features", "kernel-log"];
     process::run(process::cargo(kernel_log).args(deny))?;
     // `--all-targets` leaves out what `cargo test` would not run by itself.
-    process::run(process::cargo(["clippy", "--package", "pathflow-exporter", "--test", GOFLOW2]).args(deny))?;
+    for target in [GOFLOW2, KAFKA] {
+        process::run(
+            process::cargo(["clippy", "--package", "pathflow-exporter", "--test", target]).args(deny),
+        )?;
+    }
     if has_netns_tests()? {
         process::run(process::cargo(["clippy", "--package", "pathflow", "--test", NETNS]).args(deny))?;
     }

@@ -27,8 +27,20 @@ type Page<T> = Box<[Slot<T>]>;
 
 #[derive(Debug)]
 struct Slot<T> {
-    value: ArcSwapOption<T>,
+    /// Set when the number is first used: to put a value in is then cheaper than to change one, which looks at all threads
+    /// that may be reading.
+    value: OnceLock<ArcSwapOption<T>>,
     generation: AtomicU32,
+}
+
+impl<T> Slot<T> {
+    fn store(&self, value: Arc<T>) {
+        let mut value = Some(value);
+        let cell = self.value.get_or_init(|| ArcSwapOption::new(value.take()));
+        if value.is_some() {
+            cell.store(value);
+        }
+    }
 }
 
 impl<T> Values<T> {
@@ -42,7 +54,7 @@ impl<T> Values<T> {
     }
 
     fn slot_or_new(&self, index: u32) -> Option<&Slot<T>> {
-        let new = || Slot { value: ArcSwapOption::empty(), generation: AtomicU32::new(0) };
+        let new = || Slot { value: OnceLock::new(), generation: AtomicU32::new(0) };
         self.pages
             .get((index >> PAGE_BITS) as usize)?
             .get_or_init(|| (0..1 << PAGE_BITS).map(|_| new()).collect());
@@ -50,7 +62,13 @@ impl<T> Values<T> {
     }
 
     pub(super) fn get(&self, index: u32) -> Option<Arc<T>> {
-        self.slot(index)?.value.load_full()
+        self.slot(index)?.value.get()?.load_full()
+    }
+
+    /// What `look` sees in the value.
+    pub(super) fn with<R>(&self, index: u32, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let value = self.slot(index)?.value.get()?.load();
+        value.as_deref().map(look)
     }
 
     /// How often the number was used before for another value.
@@ -128,7 +146,7 @@ impl<T> InternTable<T> {
         };
         let value = Arc::new(make());
         self.heap += (self.heap_of)(&value) + 2 * size_of::<usize>();
-        self.values.slot_or_new(index)?.value.store(Some(value));
+        self.values.slot_or_new(index)?.store(value);
         *self.uses.get_mut(index as usize)? = Use { key, routes: 1 };
         let uses = &self.uses;
         let hash_of = |index: &u32| uses.get(*index as usize).map_or(0, |entry| entry.key[0]);
@@ -179,7 +197,7 @@ impl<T> InternTable<T> {
     }
 
     fn clear(&mut self, index: u32) {
-        if let Some(value) = self.values.slot(index).and_then(|slot| slot.value.swap(None)) {
+        if let Some(value) = self.values.slot(index).and_then(|slot| slot.value.get()?.swap(None)) {
             self.heap -= (self.heap_of)(&value) + 2 * size_of::<usize>();
         }
     }

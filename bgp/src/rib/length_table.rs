@@ -52,6 +52,11 @@ impl<K: Key> LengthTable<K> {
         self.len
     }
 
+    /// Looks at the memory where `key` is or has to go; what it returns means nothing.
+    pub(super) fn look_at(&self, hasher: &RandomState, key: K) -> u32 {
+        self.entries.get(home(hash(hasher, key), self.capacity)).map_or(NO_VALUE, |entry| entry.value)
+    }
+
     /// Where `key` is, or where it has to go.
     fn find(&self, hasher: &RandomState, key: K) -> Result<usize, usize> {
         let wanted = hash(hasher, key);

@@ -74,6 +74,11 @@ impl Lookups {
         (payload & PATH_SET != 0, payload & MAX_INDEX)
     }
 
+    /// Looks at the memory that [`Self::set`] needs; what it returns means nothing.
+    pub(super) fn look_at(&self, prefix: Prefix) -> u32 {
+        self.0.look_at(prefix)
+    }
+
     /// False if there is no room.
     pub(super) fn set(&mut self, prefix: Prefix, payload: u32, epoch: u64) -> bool {
         self.0.set(prefix, payload, epoch).is_ok()
@@ -100,17 +105,29 @@ impl PeerLookups {
 
     /// The table in which this destination is looked up, if any.
     pub(super) fn table(&mut self, family: Family, at: &Destination) -> Option<&mut Lookups> {
-        let wanted = match self.source {
+        self.has(family, at).then_some(match family.afi {
+            Afi::Ipv4 => &mut self.ipv4,
+            Afi::Ipv6 => &mut self.ipv6,
+        })
+    }
+
+    /// As [`Self::table`].
+    pub(super) fn table_of(&self, family: Family, at: &Destination) -> Option<&Lookups> {
+        self.has(family, at).then_some(match family.afi {
+            Afi::Ipv4 => &self.ipv4,
+            Afi::Ipv6 => &self.ipv6,
+        })
+    }
+
+    /// Whether this destination is looked up.
+    fn has(&self, family: Family, at: &Destination) -> bool {
+        match self.source {
             LookupSource::Unicast => family.safi == Safi::Unicast,
             LookupSource::LabelledUnicast => family.safi == Safi::LabelledUnicast,
             LookupSource::Vpn(wanted) => {
                 family.safi == Safi::MplsVpn && at.route_distinguisher == Some(wanted)
             }
-        };
-        wanted.then_some(match family.afi {
-            Afi::Ipv4 => &mut self.ipv4,
-            Afi::Ipv6 => &mut self.ipv6,
-        })
+        }
     }
 
     pub(super) fn collect(&mut self, horizon: u64) {

@@ -20,7 +20,9 @@ mod tests;
 mod update;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::BitXor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -33,7 +35,7 @@ use epoch::Epochs;
 use intern::InternTable;
 use lookups::{PeerLookups, heap_of_path_set, whole};
 use packed::Packed;
-pub use reader::{AttributesId, LookupTable, Match, Path, RibReader, RibView};
+pub use reader::{AttributesId, LookupTable, Match, Path, PathEnds, RibReader, RibView};
 use reader::{PeerView, Shared};
 use store::{Destination, Prefix};
 
@@ -41,6 +43,9 @@ use crate::{Attributes, Family, Nlri, RouteDistinguisher, Safi};
 
 /// UPDATEs after which memory that readers have left is looked for.
 const COLLECT_EVERY: u32 = 256;
+
+/// Routes whose memory is waited for together.
+const SIDE_BY_SIDE: usize = 32;
 
 /// Where a table dump or another walk over the routes of a peer stands. Changes between two pieces do no harm: a route
 /// that is there all the time is given exactly once.
@@ -63,11 +68,15 @@ pub struct Rib {
     applied: u32,
     /// Memory for keys of attributes.
     key: Vec<u8>,
+    /// Memory for routes that are announced together.
+    batch: Vec<(Family, Nlri)>,
 }
 
 #[derive(Debug)]
 struct Peer {
     identity: Arc<PeerIdentity>,
+    /// The BGP Identifier that it told last.
+    identifier: Option<Ipv4Addr>,
     /// At the places of [`Family::ALL`].
     families: [Option<Box<AdjRibIn>>; Family::ALL.len()],
     lookups: Option<PeerLookups>,
@@ -126,6 +135,7 @@ impl Rib {
             shared,
             applied: 0,
             key: Vec::new(),
+            batch: Vec::new(),
         }
     }
 
@@ -141,6 +151,7 @@ impl Rib {
         self.next_peer += 1;
         let peer = Peer {
             identity: Arc::new(identity),
+            identifier: None,
             families: std::array::from_fn(|_| None),
             lookups: lookups.map(PeerLookups::new),
             end_of_rib: Arc::default(),
@@ -148,6 +159,14 @@ impl Rib {
         self.peers.insert(id, peer);
         self.show_peers();
         id
+    }
+
+    /// Notes the BGP Identifier of a peer (RFC 4271, section 4.2), by which readers find it as well.
+    pub fn set_identifier(&mut self, peer: PeerId, identifier: Ipv4Addr) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if entry.identifier.replace(identifier) != Some(identifier) {
+            self.show_peers();
+        }
     }
 
     /// Forgets a peer. Readers do not see it any more at once; its memory comes back in [`Self::work`].
@@ -189,6 +208,7 @@ impl Rib {
         let view = |(id, peer): (&PeerId, &Peer)| PeerView {
             id: *id,
             identity: Arc::clone(&peer.identity),
+            identifier: peer.identifier,
             tables: peer.lookups.as_ref().map(PeerLookups::tables),
             end_of_rib: Arc::clone(&peer.end_of_rib),
         };
@@ -240,8 +260,19 @@ impl Rib {
             return counts;
         }
         if let Some(number) = self.common.attributes.intern(key, || Packed::pack(&attributes())) {
-            for (family, nlri) in routes {
-                entry.announce(family, &nlri, number, &mut self.common, &mut counts);
+            while routes.peek().is_some() {
+                let batch = &mut self.batch;
+                batch.clear();
+                batch.extend(routes.by_ref().take(SIDE_BY_SIDE));
+                if batch.len() > 1 {
+                    // Memory is waited for together, not route by route.
+                    let look_at =
+                        |(family, nlri): &(Family, Nlri)| entry.look_at(*family, nlri, &self.common);
+                    black_box(batch.iter().map(look_at).fold(0, BitXor::bitxor));
+                }
+                for (family, nlri) in batch {
+                    entry.announce(*family, nlri, number, &mut self.common, &mut counts);
+                }
             }
             self.common.attributes.release(number, self.common.epochs.current());
         } else {
@@ -531,6 +562,14 @@ fn afi_of(address: IpAddr) -> crate::Afi {
 }
 
 impl Peer {
+    /// Looks at the memory that [`Self::announce`] needs; what it returns means nothing.
+    fn look_at(&self, family: Family, nlri: &Nlri, common: &Common) -> u32 {
+        let Some(Some(routes)) = self.families.get(family.index()) else { return 0 };
+        let at = Destination::new(nlri);
+        let table = self.lookups.as_ref().and_then(|lookups| lookups.table_of(family, &at));
+        routes.store().look_at(&common.hasher, at.prefix) ^ table.map_or(0, |table| table.look_at(at.prefix))
+    }
+
     fn announce(
         &mut self,
         family: Family,

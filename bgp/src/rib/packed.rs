@@ -1,9 +1,9 @@
 //! Attributes in a row of octets: a third of the memory that the decoded ones take. They are read seldom, because
-//! readers keep what they make of them by [`super::AttributesId`].
+//! readers keep what they make of them by [`super::AttributesId`]; who needs little of them does not unpack all.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{AsPath, Attributes, Origin, Segment, SegmentKind};
+use crate::{AsPath, AsPathEnds, Attributes, Origin, Segment, SegmentKind};
 
 /// Attributes that [`Packed::unpack`] gives back as they were.
 #[derive(Debug)]
@@ -23,6 +23,20 @@ const EXTENDED_COMMUNITIES: u16 = 1 << 9;
 const LARGE_COMMUNITIES: u16 = 1 << 10;
 /// From here on, ORIGIN.
 const ORIGIN_SHIFT: u32 = 14;
+
+/// Octets of each value of one length.
+const FIXED: [(u16, usize); 8] = [
+    (NEXT_HOP_IPV4, 4),
+    (NEXT_HOP_IPV6, 16),
+    (MULTI_EXIT_DISC, 4),
+    (LOCAL_PREF, 4),
+    (AIGP, 8),
+    (PREFIX_SID, 4),
+    (ONLY_TO_CUSTOMER, 4),
+    (ORIGINATOR_ID, 4),
+];
+/// Octets of each element of a list.
+const LISTS: [(u16, usize); 3] = [(COMMUNITIES, 4), (EXTENDED_COMMUNITIES, 8), (LARGE_COMMUNITIES, 12)];
 
 impl Packed {
     pub(super) fn pack(attributes: &Attributes) -> Self {
@@ -114,6 +128,34 @@ impl Packed {
         }
         (present & NEXT_HOP_IPV6 != 0).then(|| Ipv6Addr::from(rest.take::<16>()).into())
     }
+
+    /// The ends of the AS path alone.
+    pub(super) fn as_path_ends(&self) -> AsPathEnds {
+        let mut rest = Rest(&self.0);
+        let present = u16::from_le_bytes(rest.take());
+        let octets: usize =
+            FIXED.iter().filter(|(bit, _)| present & bit != 0).map(|(_, octets)| octets).sum();
+        rest.skip(octets);
+        for (bit, octets) in LISTS {
+            if present & bit != 0 {
+                let count = rest.count();
+                rest.skip(count.saturating_mul(octets));
+            }
+        }
+        let mut ends = AsPathEnds::default();
+        while !rest.0.is_empty() {
+            let kind = rest.segment_kind();
+            let count = rest.count();
+            if count == 0 {
+                continue;
+            }
+            let first = rest.word();
+            rest.skip(count.saturating_sub(2).saturating_mul(4));
+            let last = if count > 1 { rest.word() } else { first };
+            ends.add(kind, first, last);
+        }
+        ends
+    }
 }
 
 /// One octet for less than 255, five for others.
@@ -154,15 +196,23 @@ impl Rest<'_> {
         (0..count).map(|_| each(self)).collect()
     }
 
+    fn skip(&mut self, octets: usize) {
+        self.0 = self.0.get(octets..).unwrap_or_default();
+    }
+
+    fn segment_kind(&mut self) -> SegmentKind {
+        match self.take() {
+            [1] => SegmentKind::Set,
+            [2] => SegmentKind::Sequence,
+            [3] => SegmentKind::ConfedSequence,
+            [_] => SegmentKind::ConfedSet,
+        }
+    }
+
     fn as_path(&mut self) -> AsPath {
         let mut segments = Vec::new();
         while !self.0.is_empty() {
-            let kind = match self.take() {
-                [1] => SegmentKind::Set,
-                [2] => SegmentKind::Sequence,
-                [3] => SegmentKind::ConfedSequence,
-                [_] => SegmentKind::ConfedSet,
-            };
+            let kind = self.segment_kind();
             segments.push(Segment { kind, as_numbers: self.list(true, Self::word) });
         }
         AsPath { segments: segments.into_boxed_slice() }
@@ -210,6 +260,21 @@ mod tests {
             };
             let packed = Packed::pack(&attributes);
             prop_assert_eq!(packed.next_hop(), attributes.next_hop);
+            let ends = packed.as_path_ends();
+            let path = &attributes.as_path;
+            prop_assert_eq!(ends, path.ends());
+            prop_assert_eq!((ends.last, ends.first_outside), (path.origin_as(), path.peer_as()));
+            prop_assert_eq!(ends.is_empty(), path.is_empty());
+            let numbers = || path.segments.iter().flat_map(|segment| segment.as_numbers.iter().copied());
+            prop_assert_eq!((ends.first, ends.last), (numbers().next(), numbers().last()));
+            let last = path.segments.iter().rfind(|segment| !segment.as_numbers.is_empty());
+            let is_sequence = last.is_some_and(|segment| segment.kind == SegmentKind::Sequence);
+            prop_assert_eq!(ends.announced_by(), if is_sequence { path.origin_as() } else { None });
+            let is_outside =
+                |segment: &&Segment| matches!(segment.kind, SegmentKind::Set | SegmentKind::Sequence);
+            let outside = path.segments.iter().filter(is_outside);
+            let last_outside = outside.flat_map(|segment| segment.as_numbers.iter().copied()).last();
+            prop_assert_eq!(ends.last_outside, last_outside);
             prop_assert_eq!(packed.unpack(), attributes);
         }
     }

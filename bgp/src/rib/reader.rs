@@ -13,7 +13,7 @@ use super::intern::Values;
 use super::lookups::{Lookups, PathSet, Tables};
 use super::lpm::PAYLOAD_BITS;
 use super::packed::Packed;
-use crate::{Attributes, Family};
+use crate::{AsPathEnds, Attributes, Family};
 
 /// Lookups that are done in one go in a batch.
 const BATCH: usize = 64;
@@ -42,6 +42,7 @@ impl Shared {
 pub(super) struct PeerView {
     pub(super) id: PeerId,
     pub(super) identity: Arc<PeerIdentity>,
+    pub(super) identifier: Option<Ipv4Addr>,
     pub(super) tables: Option<Tables>,
     /// A bit for each family.
     pub(super) end_of_rib: Arc<AtomicU8>,
@@ -103,9 +104,13 @@ impl RibView<'_> {
         self.peers.iter().find(|peer| *peer.identity.name == *name).map(|peer| peer.id)
     }
 
-    /// Numbers of the peers with this address (one session, or several BMP tables).
+    /// Numbers of the peers with this address (one session, or several BMP tables), and after them of those whose BGP
+    /// Identifier it is.
     pub fn peers_at(&self, address: IpAddr) -> impl Iterator<Item = PeerId> {
-        self.peers.iter().filter(move |peer| peer.identity.address == address).map(|peer| peer.id)
+        let is_at = move |peer: &&PeerView| peer.identity.address == address;
+        let is_named =
+            move |peer: &&PeerView| !is_at(peer) && peer.identifier.map(IpAddr::V4) == Some(address);
+        self.peers.iter().filter(is_at).chain(self.peers.iter().filter(is_named)).map(|peer| peer.id)
     }
 
     /// All peers.
@@ -173,6 +178,34 @@ impl<'v> LookupTable<'v> {
         }
     }
 
+    /// As [`Self::lookup_batch_ipv4`], of addresses of both families.
+    pub fn lookup_batch(&self, addresses: &[IpAddr], found: &mut [Option<Match<'v>>]) {
+        for (addresses, found) in addresses.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
+            let (mut ipv4, mut slots_ipv4, mut count_ipv4) = ([0; BATCH], [0; BATCH], 0);
+            let (mut ipv6, mut slots_ipv6, mut count_ipv6) = ([0; BATCH], [0; BATCH], 0);
+            for address in addresses {
+                // Both have as many places as there are addresses.
+                match address {
+                    IpAddr::V4(address) => {
+                        ipv4[count_ipv4] = address.to_bits();
+                        count_ipv4 += 1;
+                    }
+                    IpAddr::V6(address) => {
+                        ipv6[count_ipv6] = address.to_bits();
+                        count_ipv6 += 1;
+                    }
+                }
+            }
+            self.tables.ipv4.batch_ipv4(&ipv4[..count_ipv4], &mut slots_ipv4[..count_ipv4]);
+            self.tables.ipv6.batch_ipv6(&ipv6[..count_ipv6], &mut slots_ipv6[..count_ipv6]);
+            let (mut of_ipv4, mut of_ipv6) = (slots_ipv4.into_iter(), slots_ipv6.into_iter());
+            for (address, found) in addresses.iter().zip(found) {
+                let slot = if address.is_ipv4() { of_ipv4.next() } else { of_ipv6.next() };
+                *found = slot.and_then(|slot| self.found(slot));
+            }
+        }
+    }
+
     /// True after End-of-RIB of this family in the present session.
     #[must_use]
     pub fn end_of_rib(&self, family: Family) -> bool {
@@ -190,12 +223,6 @@ pub struct Match<'v> {
 impl Match<'_> {
     fn payload(&self) -> (bool, u32) {
         Lookups::set_of_payload(self.slot.get() & ((1 << PAYLOAD_BITS) - 1))
-    }
-
-    fn path(&self, index: u32) -> Option<Path> {
-        let generation = self.shared.attributes.generation(index);
-        let attributes = Arc::new(self.shared.attributes.get(index)?.unpack());
-        Some(Path { attributes, attributes_id: AttributesId { index, generation } })
     }
 
     /// Length of the prefix, bits.
@@ -220,12 +247,48 @@ impl Match<'_> {
     /// its attributes had to go.
     #[must_use]
     pub fn choose(&self, next_hop: Option<IpAddr>) -> Option<Path> {
-        let (true, index) = self.payload() else { return self.path(self.payload().1) };
-        let set = self.shared.path_sets.get(index)?;
-        let has_it = || set.iter().find(|path| path.attributes.next_hop() == next_hop);
-        let path = next_hop.and_then(|_| has_it()).or_else(|| set.first())?;
-        let attributes_id = AttributesId { index: path.index, generation: path.generation };
-        Some(Path { attributes: Arc::new(path.attributes.unpack()), attributes_id })
+        let look = |attributes: &Packed, attributes_id| Path {
+            attributes: Arc::new(attributes.unpack()),
+            attributes_id,
+        };
+        self.look_at_chosen(next_hop, look)
+    }
+
+    /// What enrichment needs of the path that [`Self::choose`] gives, without unpacking all of its attributes; takes no
+    /// memory.
+    #[must_use]
+    pub fn choose_ends(&self, next_hop: Option<IpAddr>) -> Option<PathEnds> {
+        let look = |attributes: &Packed, attributes_id| PathEnds {
+            as_path: attributes.as_path_ends(),
+            next_hop: attributes.next_hop(),
+            attributes_id,
+        };
+        self.look_at_chosen(next_hop, look)
+    }
+
+    /// Which attributes the path has that [`Self::choose`] gives.
+    #[must_use]
+    pub fn choose_attributes_id(&self, next_hop: Option<IpAddr>) -> Option<AttributesId> {
+        self.attributes_id().or_else(|| self.look_at_chosen(next_hop, |_, attributes_id| attributes_id))
+    }
+
+    fn look_at_chosen<R>(
+        &self,
+        next_hop: Option<IpAddr>,
+        look: impl FnOnce(&Packed, AttributesId) -> R,
+    ) -> Option<R> {
+        let (true, index) = self.payload() else {
+            let attributes_id = self.attributes_id()?;
+            let attributes = &self.shared.attributes;
+            return attributes.with(attributes_id.index, |attributes| look(attributes, attributes_id));
+        };
+        let look_at_set = |set: &PathSet| {
+            let has_it = || set.iter().find(|path| path.attributes.next_hop() == next_hop);
+            let path = next_hop.and_then(|_| has_it()).or_else(|| set.first())?;
+            let attributes_id = AttributesId { index: path.index, generation: path.generation };
+            Some(look(&path.attributes, attributes_id))
+        };
+        self.shared.path_sets.with(index, look_at_set)?
     }
 
     /// The only path's attributes, without a look at them: a cache of conversions may be asked with it first. `None` if
@@ -251,6 +314,17 @@ pub struct Path {
     /// What the peer says.
     pub attributes: Arc<Attributes>,
     /// Stands for `attributes`.
+    pub attributes_id: AttributesId,
+}
+
+/// The little of one path of a [`Match`] by which it is known whose the route is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathEnds {
+    /// Ends of the AS path.
+    pub as_path: AsPathEnds,
+    /// The next hop.
+    pub next_hop: Option<IpAddr>,
+    /// Stands for all attributes.
     pub attributes_id: AttributesId,
 }
 

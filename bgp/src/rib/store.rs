@@ -113,6 +113,11 @@ impl Store {
         }
     }
 
+    /// Looks at the memory that [`Self::replace`] needs; what it returns means nothing.
+    pub(super) fn look_at(&self, hasher: &RandomState, prefix: Prefix) -> u32 {
+        in_table!(self, prefix, NO_VALUE, |table, key| table.look_at(hasher, key))
+    }
+
     /// Puts `value` there and returns what was there, or [`NO_VALUE`].
     pub(super) fn replace(&mut self, hasher: &RandomState, at: Destination, value: u32) -> u32 {
         match self {

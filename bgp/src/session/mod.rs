@@ -446,6 +446,7 @@ impl Session {
         let ends = (line.connection.local, line.connection.remote);
         let Some(agreed) = line.negotiated.clone() else { return };
         self.note_up(ends, &agreed);
+        self.shared.rib.borrow_mut().set_identifier(self.peer.id, agreed.remote_identifier);
         if self.stale_until.is_some() {
             // The peer has that long again to say what is still there.
             self.stale_until = Some(self.shared.now().saturating_add(self.settings.stale_time));

@@ -48,6 +48,7 @@ impl Fit {
         }
         if self.leaves_out {
             (part.source_route, part.destination_route, part.label) = (None, None, None);
+            part.has_route = false;
         }
         if self.parts > 1 {
             part.packet_delta_count = self.share(record.packet_delta_count, index);

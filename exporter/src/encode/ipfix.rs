@@ -38,8 +38,8 @@ flow_templates! {
         Ie::IngressInterface, u32 = record.ingress_interface;
         Ie::EgressInterface, u32 = record.egress_interface;
         Ie::FlowDirection, u8 = record.flow_direction as u8;
-        Address::SOURCE_ADDRESS, Address = source;
-        Address::DESTINATION_ADDRESS, Address = destination;
+        Address::SOURCE_ADDRESS, Address = *source;
+        Address::DESTINATION_ADDRESS, Address = *destination;
         Ie::SourceTransportPort, u16 = record.source_port;
         Ie::DestinationTransportPort, u16 = record.destination_port;
         Ie::ProtocolIdentifier, u8 = record.protocol_identifier;

@@ -1,5 +1,7 @@
 //! The octets of one message.
 
+use std::ops::Range;
+
 use super::Full;
 use crate::flow_template::Content;
 use crate::template::{FieldSpecifier, TemplateId, TemplateRecord};
@@ -11,8 +13,18 @@ pub(crate) struct Framing {
     pub(super) template_set_id: u16,
     /// Set ID of Options Template Sets.
     pub(super) options_template_set_id: u16,
-    /// Sets are padded to a multiple of this many octets.
+    /// Sets are padded to a multiple of this many octets, a power of two.
     pub(super) alignment: usize,
+}
+
+impl Framing {
+    /// `length` with the padding after it.
+    #[inline]
+    const fn padded(self, length: usize) -> usize {
+        // A power of two: a division would take long.
+        let mask = self.alignment.wrapping_sub(1);
+        length.saturating_add(mask) & !mask
+    }
 }
 
 /// Templates of Flow Records by [`TemplateId::index`].
@@ -54,7 +66,7 @@ impl TemplateIds {
 #[derive(Debug, Default)]
 pub struct Message {
     storage: Vec<u8>,
-    /// Octets written so far; at most `budget`, which is at most `storage.len()`.
+    /// Octets written so far; at most `budget`, which is at least [`BLOCK_LENGTH`] less than `storage.len()`.
     length: usize,
     budget: usize,
     open_set: Option<OpenSet>,
@@ -73,6 +85,10 @@ struct OpenSet {
 
 /// Set ID and length, two octets each (RFC 7011, section 3.3.2; RFC 3954, sections 5.2 and 5.3).
 pub(super) const SET_HEADER_LENGTH: usize = 4;
+
+/// Short fields of variable length are copied as one block of so many octets. What is too much of it is overwritten by what
+/// follows, or is after the end of the message.
+pub(crate) const BLOCK_LENGTH: usize = 32;
 
 /// Says that a Private Enterprise Number follows the Field Length (RFC 7011, section 3.2).
 const ENTERPRISE_BIT: u16 = 1 << 15;
@@ -145,8 +161,9 @@ impl Message {
     ) -> Result<(), Full> {
         self.announced = announced;
         self.budget = budget.min(MAX_LENGTH);
-        if self.storage.len() < self.budget {
-            self.storage.resize(self.budget, 0);
+        let length = self.budget + BLOCK_LENGTH;
+        if self.storage.len() < length {
+            self.storage.resize(length, 0);
         }
         self.open_set = None;
         self.flow_records = 0;
@@ -178,65 +195,87 @@ impl Message {
         self.storage.get_mut(start..end).and_then(|octets| octets.as_mut_array()).ok_or(Full)
     }
 
-    /// Room of `length` octets for one Flow Record in the open set; `None` if that belongs to another template, or there
-    /// is none.
+    /// Whether the open set is that of the template.
     #[inline]
-    pub(crate) fn flow_record_in_open_set(
+    pub(crate) fn has_open_set(&self, template_id: TemplateId) -> bool {
+        matches!(self.open_set, Some(set) if set.id == template_id.get())
+    }
+
+    /// All that is not written yet: more than there is room for, so that short fields can be copied as blocks of fixed
+    /// size. What is written here counts once it is [added](Self::add_flow_record).
+    #[inline]
+    pub(crate) fn free(&mut self) -> &mut [u8] {
+        self.storage.get_mut(self.length..).unwrap_or_default()
+    }
+
+    /// Takes the first `length` octets of [`free`](Self::free) for a Flow Record of the open set, if there is room.
+    #[inline]
+    pub(crate) fn add_flow_record(&mut self, framing: Framing, length: usize) -> Result<(), Full> {
+        let end = self.length.saturating_add(length);
+        // Padding of the set belongs to the budget too, although it is written only when the set closes.
+        if framing.padded(end) > self.budget {
+            return Err(Full);
+        }
+        self.length = end;
+        // Each has octets, of which there are 65535 at most.
+        self.flow_records = self.flow_records.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Whether the collector has been told of the template, or is so by this message.
+    pub(crate) fn has_announced(&self, template_id: TemplateId) -> bool {
+        self.announced.contains(template_id)
+    }
+
+    /// Opens a set, if there is room in it for one record of `length` octets.
+    pub(crate) fn open_data_set(
         &mut self,
         template_id: TemplateId,
         framing: Framing,
         length: usize,
-    ) -> Option<Result<&mut [u8], Full>> {
-        if !matches!(self.open_set, Some(set) if set.id == template_id.get()) {
-            return None;
+    ) -> Result<(), Full> {
+        let end = self.next_set(framing) + SET_HEADER_LENGTH + length;
+        if framing.padded(end) > self.budget {
+            return Err(Full);
         }
-        let start = self.length;
-        let end = start + length;
-        // Padding of the set belongs to the budget too, although it is written only when the set closes.
-        if end.next_multiple_of(framing.alignment) > self.budget {
-            return Some(Err(Full));
-        }
-        self.length = end;
-        self.flow_records += 1;
-        Some(self.storage.get_mut(start..end).ok_or(Full))
+        self.close_set(framing);
+        self.open_set(template_id.get());
+        Ok(())
     }
 
-    /// Room of `length` octets for one Data Record in a new set; with its template before it if it is a Flow Record and
-    /// the collector has not been told.
-    ///
-    /// Records of options data have a set each, because of several in one set nfcapd 1.7.1 reads the first only, or
-    /// all as if they were shorter.
-    #[inline(never)]
-    pub(crate) fn data_record_in_new_set(
+    /// The same, with the template before it.
+    pub(crate) fn open_data_set_with_template(
         &mut self,
         template: &TemplateRecord<'_>,
         framing: Framing,
         length: usize,
-    ) -> Result<&mut [u8], Full> {
-        let is_options = template.is_options_template();
-        let is_new = !is_options && !self.announced.contains(template.template_id);
-        let mut start = self.next_set(framing) + SET_HEADER_LENGTH;
-        if is_new {
-            // Templates are a multiple of the alignment.
-            start += template.encoded_length() + SET_HEADER_LENGTH;
-        }
-        let end = start + length;
-        if end.next_multiple_of(framing.alignment) > self.budget {
+    ) -> Result<(), Full> {
+        // Templates are a multiple of the alignment.
+        let template_length = SET_HEADER_LENGTH + template.encoded_length();
+        let end = self.next_set(framing) + template_length + SET_HEADER_LENGTH + length;
+        if framing.padded(end) > self.budget {
             return Err(Full);
         }
-        if is_new {
-            self.close_set(framing);
-            self.template(framing, &[template.field_count() as u16], template)?;
-        }
         self.close_set(framing);
-        self.open_set(template.template_id.get());
-        self.length = end;
-        if is_options {
-            self.options_records += 1;
-        } else {
-            self.flow_records += 1;
-        }
-        self.storage.get_mut(start..end).ok_or(Full)
+        self.template(framing, &[template.field_count() as u16], template)?;
+        self.open_data_set(template.template_id, framing, length)
+    }
+
+    /// Room of `length` octets for one record of options data in a new set.
+    ///
+    /// These have a set each, because of several in one set nfcapd 1.7.1 reads the first only, or all as if they were
+    /// shorter.
+    pub(crate) fn options_record_in_new_set(
+        &mut self,
+        template_id: TemplateId,
+        framing: Framing,
+        length: usize,
+    ) -> Result<&mut [u8], Full> {
+        self.open_data_set(template_id, framing, length)?;
+        let start = self.length;
+        self.length += length;
+        self.options_records += 1;
+        self.storage.get_mut(start..self.length).ok_or(Full)
     }
 
     /// Appends a Template Record or Options Template Record, whose header ends with `counts`.
@@ -253,7 +292,7 @@ impl Message {
         let continues = !is_options && matches!(self.open_set, Some(set) if set.id == set_id);
         let start = if continues { self.length } else { self.next_set(framing) + SET_HEADER_LENGTH };
         let end = start + template.encoded_length();
-        if end.next_multiple_of(framing.alignment) > self.budget {
+        if framing.padded(end) > self.budget {
             return Err(Full);
         }
         if !continues {
@@ -276,7 +315,7 @@ impl Message {
 
     /// Where the next set begins.
     const fn next_set(&self, framing: Framing) -> usize {
-        self.length.next_multiple_of(framing.alignment)
+        framing.padded(self.length)
     }
 
     fn append_field_specifier(&mut self, specifier: FieldSpecifier) {
@@ -311,6 +350,11 @@ impl Message {
     fn append(&mut self, octets: &[u8]) {
         self.write_at(self.length, octets);
         self.length += octets.len();
+    }
+
+    /// Octets written before; none if any of them were not.
+    pub(super) fn octets_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        self.storage.get_mut(..self.length).and_then(|octets| octets.get_mut(range)).unwrap_or_default()
     }
 
     /// Octets written before; zeros outside of the storage.

@@ -31,7 +31,7 @@ pub use fit::Fit;
 pub use ipfix::Ipfix;
 pub use message::Message;
 use message::SET_HEADER_LENGTH;
-pub(crate) use message::{Framing, TemplateIds};
+pub(crate) use message::{BLOCK_LENGTH, Framing, TemplateIds};
 pub use netflow_v5::NetflowV5;
 pub use netflow_v9::NetflowV9;
 

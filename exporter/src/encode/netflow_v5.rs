@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{Fit, Full, Message};
 use crate::account::{LimitReason, LossReason};
 use crate::observation::{Selector, SelectorAlgorithm};
-use crate::record::{AddressPair, FlowRecord};
+use crate::record::FlowRecord;
 use crate::sequence::{SequenceNumber, SequenceRule};
 use crate::time::ExportTime;
 
@@ -80,9 +80,9 @@ impl NetflowV5 {
     }
 
     pub(super) fn fit(record: &FlowRecord, now: ExportTime) -> Result<Fit, LossReason> {
-        let AddressPair::V4(_) = record.address_pair() else {
+        if !record.is_ipv4() {
             return Err(LossReason::FormatCannotCarryIpv6);
-        };
+        }
         let mut fit = Fit::WHOLE;
         let parts = parts(record.octet_delta_count).max(parts(record.packet_delta_count));
         if parts > MAX_PARTS {
@@ -118,7 +118,11 @@ impl NetflowV5 {
     /// All records of a message have the sampling of its header.
     #[inline]
     pub(super) fn push(&self, message: &mut Message, record: &FlowRecord) -> Result<(), Full> {
-        let AddressPair::V4((source, destination)) = record.address_pair() else { return Err(Full) };
+        let (IpAddr::V4(source), IpAddr::V4(destination)) =
+            (record.source_address, record.destination_address)
+        else {
+            return Err(Full);
+        };
         let packets = u32::try_from(record.packet_delta_count).map_err(|_| Full)?;
         let octets = u32::try_from(record.octet_delta_count).map_err(|_| Full)?;
         let sampling = self.sampling(record).to_be_bytes();

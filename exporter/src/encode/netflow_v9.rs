@@ -21,11 +21,10 @@ const HEADER_LENGTH: usize = 20;
 /// Octets of a field's type and length in a template.
 const FIELD_LENGTH: usize = 4;
 
-/// Where in a Flow Record the times are: absolute ones, and those by the uptime.
-const START: usize = 0;
-const END: usize = 8;
+/// Where in a Flow Record the times by the uptime begin; absolute ones are before them.
 const FIRST_SWITCHED: usize = 16;
-const LAST_SWITCHED: usize = 20;
+/// Octets of all times.
+const TIMES_LENGTH: usize = 24;
 
 type SourceId = u32;
 
@@ -58,8 +57,8 @@ flow_templates! {
         Ie::IngressInterface, u32 = record.ingress_interface;
         Ie::EgressInterface, u32 = record.egress_interface;
         Ie::FlowDirection, u8 = record.flow_direction as u8;
-        Address::SOURCE_ADDRESS, Address = source;
-        Address::DESTINATION_ADDRESS, Address = destination;
+        Address::SOURCE_ADDRESS, Address = *source;
+        Address::DESTINATION_ADDRESS, Address = *destination;
         Ie::SourceTransportPort, u16 = record.source_port;
         Ie::DestinationTransportPort, u16 = record.destination_port;
         Ie::ProtocolIdentifier, u8 = record.protocol_identifier;
@@ -244,13 +243,17 @@ fn write_times(message: &mut Message, export_time: ExportTime) {
             let fields = Flows::specifiers(content);
             let fields = fields.iter().copied().flatten();
             let record_length: usize = fields.map(|field| usize::from(field.length())).sum();
-            let mut record = set + SET_HEADER_LENGTH;
-            while record + record_length <= end_of_set {
-                let times = [START, END].map(|offset| u64::from_be_bytes(message.read_at(record + offset)));
+            let octets = message.octets_mut(set + SET_HEADER_LENGTH..end_of_set);
+            for record in octets.chunks_exact_mut(record_length.max(1)) {
+                // Every record begins with them.
+                let Some(times) = record.first_chunk_mut::<TIMES_LENGTH>() else { continue };
+                let (absolute, by_uptime) = times.split_at_mut(FIRST_SWITCHED);
+                let (absolute, by_uptime) = (absolute.as_chunks().0, by_uptime.as_chunks_mut().0);
+                let ([start, end], [first_switched, last_switched]) = (absolute, by_uptime) else { continue };
+                let times = [start, end].map(|time| u64::from_be_bytes(*time));
                 let [first, last] = times_to_tell(times, now).map(|time| (time as u32).wrapping_sub(zero));
-                message.write_at(record + FIRST_SWITCHED, &first.to_be_bytes());
-                message.write_at(record + LAST_SWITCHED, &last.to_be_bytes());
-                record += record_length;
+                *first_switched = first.to_be_bytes();
+                *last_switched = last.to_be_bytes();
             }
         }
         set = end_of_set;

@@ -1,6 +1,10 @@
 //! Fields of IPFIX whose length differs from record to record (RFC 7011, section 7).
 
+use std::sync::Arc;
+
+use super::Full;
 use crate::bgp_route::BgpRoute;
+use crate::community_lists::{CommunityLists, ListField};
 use crate::flow_template::{Content, VariableFields};
 use crate::information_element::InformationElement as Ie;
 use crate::record::FlowRecord;
@@ -33,9 +37,6 @@ const fn variable(element: Ie) -> FieldSpecifier {
     fixed(element, FieldSpecifier::VARIABLE_LENGTH)
 }
 
-/// The lists of a route that there is not: no element each, in the order of [`BgpRoute::lists`].
-const NO_LISTS: [&[u8]; 3] = [&[5, 3, 1, 227, 0, 4], &[5, 3, 1, 230, 0, 8], &[5, 3, 1, 233, 0, 12]];
-
 /// A field of at most this many octets has one octet of length; a longer one has three.
 const MAX_SHORT: usize = 254;
 
@@ -51,16 +52,15 @@ impl VariableFields for CommunitiesAndTags {
         ]
     }
 
-    #[inline]
     fn length(record: &FlowRecord, content: Content) -> usize {
-        let routes = routes(record);
-        let of_kind = |kind| routes.iter().map(|route| list(*route, kind).len()).sum::<usize>();
         let mut length = 0;
-        if content.has(Content::COMMUNITIES) {
-            length += of_kind(0);
-        }
-        if content.has(Content::OTHER_COMMUNITIES) {
-            length += of_kind(1) + of_kind(2);
+        for lists in routes(record) {
+            if content.has(Content::COMMUNITIES) {
+                length += lists.communities().length();
+            }
+            if content.has(Content::OTHER_COMMUNITIES) {
+                length += lists.extended_communities().length() + lists.large_communities().length();
+            }
         }
         if content.has(Content::TAGS) {
             let label = label(record).len() + 1;
@@ -69,68 +69,81 @@ impl VariableFields for CommunitiesAndTags {
         length
     }
 
-    #[inline]
-    fn write(mut octets: &mut [u8], record: &FlowRecord, content: Content) {
-        let routes = routes(record);
+    #[inline(always)]
+    fn write<'octets>(
+        mut octets: &'octets mut [u8],
+        record: &FlowRecord,
+        content: Content,
+    ) -> Result<&'octets mut [u8], Full> {
         if content.has(Content::COMMUNITIES) {
-            for route in routes {
-                octets = put(octets, list(route, 0));
+            for lists in routes(record) {
+                octets = put_list(octets, lists.communities())?;
             }
         }
         if content.has(Content::OTHER_COMMUNITIES) {
-            for (kind, route) in [1, 2].into_iter().flat_map(|kind| routes.map(|route| (kind, route))) {
-                octets = put(octets, list(route, kind));
+            let lists = routes(record);
+            for list in lists.map(CommunityLists::extended_communities) {
+                octets = put_list(octets, list)?;
+            }
+            for list in lists.map(CommunityLists::large_communities) {
+                octets = put_list(octets, list)?;
             }
         }
         if content.has(Content::TAGS) {
-            octets = put(octets, &record.tag.to_be_bytes());
-            octets = put(octets, &record.tag2.to_be_bytes());
-            let label = label(record);
-            // pmacct sends a zero octet at the end, and counts on it when it receives.
-            let length = label.len() + 1;
-            octets = match u8::try_from(length) {
-                Ok(length) if length < u8::MAX => put(octets, &[length]),
-                _ => put(put(octets, &[u8::MAX]), &(length as u16).to_be_bytes()),
-            };
-            octets = put(octets, label);
-            octets = put(octets, &[0]);
+            octets = put_tags(octets, record)?;
         }
-        debug_assert!(octets.is_empty());
+        Ok(octets)
     }
 }
 
+#[inline]
+fn put_tags<'octets>(octets: &'octets mut [u8], record: &FlowRecord) -> Result<&'octets mut [u8], Full> {
+    let tags = u128::from(record.tag) << 64 | u128::from(record.tag2);
+    let (field, octets) = octets.split_first_chunk_mut().ok_or(Full)?;
+    *field = tags.to_be_bytes();
+    let label = label(record);
+    // pmacct sends a zero octet at the end, and counts on it when it receives.
+    let length = label.len() + 1;
+    let octets = if length > MAX_SHORT {
+        put(put(octets, &[u8::MAX])?, &(length as u16).to_be_bytes())?
+    } else {
+        put(octets, &[length as u8])?
+    };
+    let octets = put(octets, label)?;
+    put(octets, &[0])
+}
+
+#[inline]
 fn label(record: &FlowRecord) -> &[u8] {
     let label = record.label.as_deref().unwrap_or_default().as_bytes();
     label.get(..MAX_LABEL).unwrap_or(label)
 }
 
-/// In the order of the fields of each kind.
+/// Source and destination, in the order of the fields of each kind.
 #[inline]
-fn routes(record: &FlowRecord) -> [Option<&BgpRoute>; 2] {
-    [record.source_route.as_deref(), record.destination_route.as_deref()]
+fn routes(record: &FlowRecord) -> [&CommunityLists; 2] {
+    [record.source_route.as_ref(), record.destination_route.as_ref()].map(lists_of)
 }
 
-/// One of [`BgpRoute::lists`], as a field.
 #[inline]
-fn list(route: Option<&BgpRoute>, kind: usize) -> &[u8] {
-    let list = match route {
-        Some(route) => route.lists().get(kind).map(AsRef::as_ref),
-        None => NO_LISTS.get(kind).copied(),
-    };
-    list.unwrap_or_default()
+fn lists_of(route: Option<&Arc<BgpRoute>>) -> &CommunityLists {
+    route.map_or(CommunityLists::NONE, |route| route.communities())
+}
+
+/// Writes `list` to the beginning of `octets`, and maybe more after it; returns the rest.
+#[inline]
+fn put_list<'octets>(octets: &'octets mut [u8], list: &ListField) -> Result<&'octets mut [u8], Full> {
+    let Some(block) = list.block() else { return put(octets, list.octets()) };
+    *octets.first_chunk_mut().ok_or(Full)? = *block;
+    octets.get_mut(list.length()..).ok_or(Full)
 }
 
 /// Writes `value` to the beginning of `octets`; returns the rest.
 #[inline]
-fn put<'octets>(octets: &'octets mut [u8], value: &[u8]) -> &'octets mut [u8] {
-    match octets.split_at_mut_checked(value.len()) {
-        Some((field, rest)) => {
-            copy(field, value);
-            rest
-        }
-        // Not reached: the caller has made room.
-        None => &mut [],
-    }
+fn put<'octets>(octets: &'octets mut [u8], value: &[u8]) -> Result<&'octets mut [u8], Full> {
+    let (field, rest) = octets.split_at_mut_checked(value.len()).ok_or(Full)?;
+    copy(field, value);
+    Ok(rest)
 }
 
 /// Copies between slices of the same length. A call of `memcpy` takes longer than to copy the few octets of most lists

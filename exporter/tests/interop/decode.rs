@@ -298,31 +298,34 @@ fn enriched_record() -> impl Strategy<Value = FlowRecord> {
     let label = prop::option::of(prop_oneof!["[a-z]{1,20}", "\\PC{0,400}"]);
     let neighbours = prop_oneof![Just([0, 0]), any::<[u32; 2]>()];
     let few = prop_oneof![Just(0), any::<u8>()];
-    (record(), [route(), route()], next_hop, [number(), number()], label, neighbours, few).prop_map(
-        |(
-            record,
-            [source_route, destination_route],
-            bgp_next_hop,
-            [tag, tag2],
-            label,
-            neighbours,
-            length,
-        )| {
-            FlowRecord {
-                source_prefix_length: record.source_prefix_length & length,
-                destination_prefix_length: record.destination_prefix_length & length,
-                source_route,
-                destination_route,
+    (record(), [route(), route()], next_hop, [number(), number()], label, neighbours, few, any::<bool>())
+        .prop_map(
+            |(
+                record,
+                [source_route, destination_route],
                 bgp_next_hop,
-                tag,
-                tag2,
-                label: label.map(Arc::from),
-                bgp_prev_adjacent_as_number: neighbours[0],
-                bgp_next_adjacent_as_number: neighbours[1],
-                ..record
-            }
-        },
-    )
+                [tag, tag2],
+                label,
+                neighbours,
+                length,
+                has_route,
+            )| {
+                FlowRecord {
+                    source_prefix_length: record.source_prefix_length & length,
+                    destination_prefix_length: record.destination_prefix_length & length,
+                    source_route,
+                    destination_route,
+                    has_route,
+                    bgp_next_hop,
+                    tag,
+                    tag2,
+                    label: label.map(Arc::from),
+                    bgp_prev_adjacent_as_number: neighbours[0],
+                    bgp_next_adjacent_as_number: neighbours[1],
+                    ..record
+                }
+            },
+        )
 }
 
 fn groups() -> impl Strategy<Value = FieldGroups> {

@@ -107,7 +107,7 @@ fn expected_route(record: &FlowRecord, is_ipv6: bool) -> Vec<(u16, u128)> {
     };
     let lengths = [record.source_prefix_length, record.destination_prefix_length];
     let neighbours = [record.bgp_next_adjacent_as_number, record.bgp_prev_adjacent_as_number];
-    let has_route = record.source_route.is_some() || record.destination_route.is_some();
+    let has_route = record.has_route || record.source_route.is_some() || record.destination_route.is_some();
     if next_hop.is_none() && lengths == [0, 0] && neighbours == [0, 0] && !has_route {
         return Vec::new();
     }

@@ -1,15 +1,19 @@
 //! `pathflow-bench`: how fast each part of pathflow is on this machine. One file per measurement.
 #![forbid(unsafe_code)]
 
+mod aggregate;
 mod bgp;
 mod collector;
 mod drain;
 mod encode;
 mod endtoend;
+mod enrich;
 mod exporter;
 mod families;
 mod file;
 mod final_report;
+mod json;
+mod kafka;
 mod kernel;
 mod latency;
 mod link;
@@ -74,8 +78,12 @@ enum Measurement {
     Drain,
     /// Deltas of flows merged into the flow cache
     Merge,
+    /// Deltas of flows added up by an aggregate
+    Aggregate,
     /// Flow records and samples encoded
     Encode,
+    /// Rows of an aggregate as JSON
+    Json,
     /// Flow records encoded and sent, over UDP, TCP and TLS
     Send,
     /// pathflow beside other exporters, from a veth pair to a collector
@@ -91,11 +99,15 @@ enum Measurement {
     Latency(latency::Options),
     /// Every format at once to real collectors, for ten minutes
     Soak(soak::Options),
+    /// Messages into Apache Kafka, and into the spool
+    Kafka(kafka::Options),
     /// A full table into the RIB; lookups while it changes
     Rib,
+    /// Records that get what a full table says of their addresses
+    Enrich,
     /// A full table over TCP into the BGP speaker, beside BIRD and pmbgpd
     Bgp(bgp::Options),
-    /// All of these but `soak`, briefly
+    /// All of these but `soak` and `kafka`, briefly
     All {
         /// The program to measure; without it, `pathflow` beside this program
         #[arg(long)]
@@ -144,9 +156,17 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
             let _stay = stay()?;
             merge::run(common, report)
         }
+        Measurement::Aggregate => {
+            let _stay = stay()?;
+            aggregate::run(common, report)
+        }
         Measurement::Encode => {
             let _stay = stay()?;
             encode::run(common, report)
+        }
+        Measurement::Json => {
+            let _stay = stay()?;
+            json::run(common, report)
         }
         Measurement::Send => {
             let _stay = stay()?;
@@ -160,6 +180,8 @@ fn measure(measurement: &Measurement, common: &Common, report: &mut Report) -> R
             file::run(options, common, report)
         }
         Measurement::Bgp(options) => bgp::run(options, common, report),
+        Measurement::Enrich => enrich::run(common, report),
+        Measurement::Kafka(options) => kafka::run(options, common, report),
         Measurement::Rib => rib::run(common, report),
         Measurement::Latency(options) => latency::run(options, report),
         Measurement::Soak(options) => soak::run(options, report),
@@ -177,6 +199,7 @@ fn all(pathflow: Option<&Path>, common: &Common, report: &mut Report) -> Result<
         Measurement::Drain,
         Measurement::Merge,
         Measurement::Encode,
+        Measurement::Json,
         Measurement::Send,
         Measurement::EndToEnd(endtoend::Options {
             pathflow: pathflow.clone(),
@@ -189,6 +212,7 @@ fn all(pathflow: Option<&Path>, common: &Common, report: &mut Report) -> Result<
         Measurement::Replay(replay::Options { pathflow: pathflow.clone(), loops: 100, rounds: 1 }),
         Measurement::File(file::Options { pathflow: pathflow.clone(), packets: 1_000_000, rounds: 3 }),
         Measurement::Rib,
+        Measurement::Enrich,
         Measurement::Bgp(bgp::Options::default()),
         Measurement::Latency(latency::Options { pathflow, rate: 20_000, seconds: 2, rounds: 2 }),
     ] {

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use crossbeam_channel::bounded;
-use pathflow::capture::Hook;
 use pathflow::capture::xsk::{Mirror, MirrorOutput, MirrorSettings};
+use pathflow::capture::{FilterSet, Hook};
 use pathflow::clock::Clock;
 use pathflow::ledger::Ledger;
 use pathflow::metering::packets::TunnelSettings;
@@ -190,7 +190,7 @@ fn mirror(link: &Link, frame: &Frame, flows: u32, packets: u64) -> Result<Run> {
         pool,
         ledger: Arc::clone(&ledger),
         tunnels: TunnelSettings::default(),
-        filter: None,
+        filters: FilterSet::default(),
         clock: Clock::new(),
         stop,
     };

@@ -53,6 +53,7 @@ pub(crate) fn records(is_ipv6: bool) -> Vec<FlowRecord> {
                 layer2_segment_id: 0,
                 sampling_interval: 1,
                 selector_id: 0,
+                filter_results: 0,
                 ..FlowRecord::between(source_address, destination_address)
             }
         })

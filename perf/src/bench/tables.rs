@@ -1,7 +1,9 @@
 //! The kernel program with tables of a wanted size on one CPU, never attached: only run by hand.
 
 use anyhow::Result;
-use pathflow::capture::{Delta, Drained, Epochs, FlowTables, KernelProgram, LoadSettings, TableSizes};
+use pathflow::capture::{
+    Delta, Drained, Epochs, FilterSet, FlowTables, KernelProgram, LoadSettings, TableSizes,
+};
 use pathflow::config::raw::Capture;
 use pathflow::metering::packets::TunnelSettings;
 use pathflow_common::flow::HASH_SECRETS;
@@ -63,7 +65,7 @@ pub(crate) fn settings(sizes: TableSizes, cpu: u32) -> LoadSettings {
         fib_lookup: false,
         tunnels: TunnelSettings::default(),
         header_samples: false,
-        filter: None,
+        filters: FilterSet::default(),
     }
 }
 

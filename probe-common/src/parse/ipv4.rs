@@ -4,7 +4,7 @@ use super::link::Link;
 use super::transport::{TCP, TCP_OCTETS, TCP_WORD_OFFSET, Transport, UDP};
 use super::{FlowSink, PacketFacts, at_most_on_wire, transport};
 use crate::bytes::field;
-use crate::flow::{Datagram, DatagramPorts, Ipv4Key, KEY_FLAG_LATER_FRAGMENT, KeyFields};
+use crate::flow::{Datagram, DatagramPorts, Ipv4Key, KEY_FLAG_LATER_FRAGMENT, KeyFields, Origin};
 use crate::{DropReason, PacketBytes};
 
 const FRAGMENT_OFFSET: u16 = 0x1fff;
@@ -25,7 +25,7 @@ const USUAL_OCTETS: usize = HEADER_OCTETS + TCP_OCTETS;
 #[inline(always)]
 pub(super) fn parse_usual<P: PacketBytes>(
     packet: &P,
-    observation_point: u16,
+    origin: Origin,
     link: Link,
 ) -> Option<(Ipv4Key, PacketFacts)> {
     let headers = packet.read::<USUAL_OCTETS>(link.offset)?;
@@ -45,7 +45,8 @@ pub(super) fn parse_usual<P: PacketBytes>(
         _ => return None,
     };
     let fields = KeyFields {
-        observation_point,
+        observation_point: origin.observation_point,
+        filter_results: origin.filter_results,
         flags: 0,
         protocol,
         ports: transport.ports,
@@ -62,7 +63,7 @@ pub(super) fn parse_usual<P: PacketBytes>(
 }
 
 #[inline(always)]
-pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: u16, link: Link, sink: S) {
+pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, origin: Origin, link: Link, sink: S) {
     let Some(header) = packet.read::<HEADER_OCTETS>(link.offset) else {
         return sink.unaccounted(DropReason::Truncated, packet.wire_length());
     };
@@ -98,7 +99,8 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: 
         }
     }
     let fields = KeyFields {
-        observation_point,
+        observation_point: origin.observation_point,
+        filter_results: origin.filter_results,
         flags,
         protocol,
         ports: transport.ports,

@@ -4,7 +4,7 @@ use super::link::Link;
 use super::transport::{TCP, TCP_OCTETS, TCP_WORD_OFFSET, Transport, UDP, UDP_OCTETS};
 use super::{FlowSink, PacketFacts, at_most_on_wire, transport};
 use crate::bytes::field;
-use crate::flow::{Datagram, DatagramPorts, KEY_FLAG_LATER_FRAGMENT, KeyFields, WideKey};
+use crate::flow::{Datagram, DatagramPorts, KEY_FLAG_LATER_FRAGMENT, KeyFields, Origin, WideKey};
 use crate::{DropReason, PacketBytes};
 
 /// Extension headers that are walked before the transport header. A packet with more is accounted under
@@ -44,7 +44,7 @@ const USUAL_OCTETS: usize = HEADER_OCTETS + UDP_OCTETS;
 #[inline(always)]
 pub(super) fn parse_usual<P: PacketBytes>(
     packet: &P,
-    observation_point: u16,
+    origin: Origin,
     link: Link,
 ) -> Option<(WideKey, PacketFacts)> {
     let headers = packet.read::<USUAL_OCTETS>(link.offset)?;
@@ -63,7 +63,8 @@ pub(super) fn parse_usual<P: PacketBytes>(
     };
     let addresses = [field(&headers, 8), field(&headers, 16), field(&headers, 24), field(&headers, 32)];
     let fields = KeyFields {
-        observation_point,
+        observation_point: origin.observation_point,
+        filter_results: origin.filter_results,
         flags: 0,
         protocol,
         ports: transport.ports,
@@ -80,7 +81,7 @@ pub(super) fn parse_usual<P: PacketBytes>(
 }
 
 #[inline(always)]
-pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: u16, link: Link, sink: S) {
+pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, origin: Origin, link: Link, sink: S) {
     let Some(header) = packet.read::<HEADER_OCTETS>(link.offset) else {
         return sink.unaccounted(DropReason::Truncated, packet.wire_length());
     };
@@ -130,7 +131,8 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: 
         }
     }
     let fields = KeyFields {
-        observation_point,
+        observation_point: origin.observation_point,
+        filter_results: origin.filter_results,
         flags,
         protocol: upper.protocol,
         ports: transport.ports,

@@ -17,7 +17,7 @@ pub mod tunnel;
 
 use self::link::Link;
 use self::tunnel::Tunnels;
-use crate::flow::{Datagram, DatagramPorts, Ipv4Key, WideKey};
+use crate::flow::{Datagram, DatagramPorts, Ipv4Key, Origin, WideKey};
 use crate::{DropReason, PacketBytes};
 
 pub use ipv6::MAX_EXTENSION_HEADERS;
@@ -64,16 +64,17 @@ pub fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: u16, si
 /// Parses a packet of which the lowest part is known: for links that are not Ethernet, and for packets whose
 /// tag is held beside the frame. Calls exactly one of the methods of `sink` that take it.
 #[inline(always)]
-pub fn parse_link<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: u16, link: Link, sink: S) {
+pub fn parse_link<P: PacketBytes, S: FlowSink>(packet: &P, origin: impl Into<Origin>, link: Link, sink: S) {
+    let origin = origin.into();
     if link.ether_type == link::IPV4
         && !sink.entered()
-        && let Some((key, facts)) = ipv4::parse_usual(packet, observation_point, link)
+        && let Some((key, facts)) = ipv4::parse_usual(packet, origin, link)
     {
         return sink.ipv4(key, facts);
     }
     if link.ether_type == link::IPV6
         && !sink.entered()
-        && let Some((key, facts)) = ipv6::parse_usual(packet, observation_point, link)
+        && let Some((key, facts)) = ipv6::parse_usual(packet, origin, link)
     {
         return sink.wide(key, facts);
     }
@@ -86,8 +87,8 @@ pub fn parse_link<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: u1
     }
     let link = link.forget(packet);
     match link.ether_type {
-        link::IPV4 => ipv4::parse(packet, observation_point, link, sink),
-        link::IPV6 => ipv6::parse(packet, observation_point, link, sink),
+        link::IPV4 => ipv4::parse(packet, origin, link, sink),
+        link::IPV6 => ipv6::parse(packet, origin, link, sink),
         _ => sink.unaccounted(DropReason::NotIp, packet.wire_length()),
     }
 }

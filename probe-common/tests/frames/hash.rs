@@ -106,7 +106,10 @@ fn ipv4_flows_that_differ_in_one_field() {
     assert_spread("destination address", |i| ipv4(udp, 0x0a00_0001, 0xc612_0000 + i));
     assert_spread("source port", |i| ipv4(KeyFields { ports: ports(i as u16, 53), ..udp }, 1, 2));
     assert_spread("destination port", |i| ipv4(KeyFields { ports: ports(53, i as u16), ..udp }, 1, 2));
-    assert_spread("observation point", |i| ipv4(KeyFields { observation_point: i as u16, ..udp }, 1, 2));
+    assert_spread("observation point and filter results", |i| {
+        let [point, filter_results, ..] = i.to_le_bytes();
+        ipv4(KeyFields { observation_point: point.into(), filter_results, ..udp }, 1, 2)
+    });
 }
 
 #[test]

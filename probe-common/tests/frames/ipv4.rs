@@ -17,6 +17,7 @@ fn a_plain_datagram() {
     let Flow { fields, addresses, encapsulation, facts } = parse_frame(&header.frame(&udp())).flow();
     let expected = KeyFields {
         observation_point: POINT,
+        filter_results: 0,
         flags: 0,
         protocol: 17,
         ports: PORTS,

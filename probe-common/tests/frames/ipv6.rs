@@ -26,6 +26,7 @@ fn a_plain_datagram() {
     let Flow { fields, addresses, encapsulation, facts } = parse(&[], UDP, &udp()).flow();
     let expected = KeyFields {
         observation_point: POINT,
+        filter_results: 0,
         flags: KEY_FLAG_IPV6,
         protocol: UDP,
         ports: PORTS,

@@ -8,19 +8,37 @@ use proptest::option;
 use proptest::prelude::*;
 
 fn fields() -> impl Strategy<Value = KeyFields> {
-    (any::<u16>(), 0..=3_u8, any::<u8>(), any::<[u8; 4]>(), 0..4096_u16, 0..4096_u16, any::<u8>()).prop_map(
-        |(observation_point, flags, protocol, ports, vlan_id, customer_vlan_id, class_of_service)| {
-            KeyFields {
-                observation_point,
+    (
+        (0..256_u16, any::<u8>()),
+        0..=3_u8,
+        any::<u8>(),
+        any::<[u8; 4]>(),
+        0..4096_u16,
+        0..4096_u16,
+        any::<u8>(),
+    )
+        .prop_map(
+            |(
+                (observation_point, filter_results),
                 flags,
                 protocol,
                 ports,
                 vlan_id,
                 customer_vlan_id,
                 class_of_service,
-            }
-        },
-    )
+            )| {
+                KeyFields {
+                    observation_point,
+                    filter_results,
+                    flags,
+                    protocol,
+                    ports,
+                    vlan_id,
+                    customer_vlan_id,
+                    class_of_service,
+                }
+            },
+        )
 }
 
 fn encapsulation() -> impl Strategy<Value = Encapsulation> {
@@ -55,6 +73,13 @@ proptest! {
         prop_assert_eq!(stamped.epoch(), epoch);
         prop_assert_eq!(stamped.fields(), fields);
         prop_assert_eq!(stamped.without_epoch(), key);
+        let only = |filter_results| KeyFields { filter_results, ..fields };
+        for mask in [0, 0x0f, 0x81, 0xff] {
+            prop_assert_eq!(stamped.with_filter_results_of(mask).fields(), only(fields.filter_results & mask));
+            prop_assert_eq!(stamped.with_filter_results_of(mask).epoch(), epoch);
+        }
+        let elsewhere = KeyFields { observation_point: 255, ..fields };
+        prop_assert_eq!(stamped.with_observation_point(255).fields(), elsewhere);
         prop_assert_eq!(
             stamped.without_epoch().widen(encapsulation),
             stamped.widen(encapsulation).without_epoch()
@@ -147,6 +172,7 @@ fn labels_and_identifiers_do_not_run_into_each_other() {
 fn later_fragment(identification: u32) -> KeyFields {
     KeyFields {
         observation_point: 7,
+        filter_results: 0,
         flags: KEY_FLAG_LATER_FRAGMENT,
         protocol: 17,
         ports: identification.to_ne_bytes(),

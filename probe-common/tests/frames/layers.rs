@@ -166,6 +166,7 @@ impl Layers {
         Flow {
             fields: KeyFields {
                 observation_point: POINT,
+                filter_results: 0,
                 flags: if self.over_ipv6 { KEY_FLAG_IPV6 } else { 0 },
                 protocol,
                 ports,

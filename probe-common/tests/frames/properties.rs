@@ -286,6 +286,7 @@ fn opinion(frame: &[u8]) -> Flow {
     }
     let fields = KeyFields {
         observation_point: POINT,
+        filter_results: 0,
         flags,
         protocol,
         ports,

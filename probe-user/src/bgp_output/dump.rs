@@ -1,11 +1,12 @@
-//! Table dumps: all routes of each peer, at regular times of the day, in one file for each peer and time.
+//! Table dumps: all routes of each peer, at regular times of the day, in one file for each peer and time, or in a
+//! topic of Apache Kafka.
 //!
 //! A thread of its own asks the BGP thread for routes in small pieces and writes them; a dump delays neither lookups
 //! nor keepalives. A file appears under its name when it is complete.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -17,10 +18,14 @@ use jiff::{SignedDuration, Zoned};
 use pathflow_bgp::speaker::{PeerStatus, SpeakerHandle};
 use tracing::{info, warn};
 
+use super::account::TopicCounts;
 use super::file_name::FileNamePattern;
 use super::json::{Event, Lines, PeerName, RouteLine};
 use super::origin::Origins;
+#[cfg(feature = "kafka")]
+use super::topic::{Topic, TopicSettings, Wait};
 use crate::error::RunError;
+use crate::file_name::{replace_link, with_suffix};
 use crate::pipeline::spawn;
 
 /// How often a table may be dumped.
@@ -33,10 +38,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Where tables are dumped to, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableDumpSettings {
-    /// Name of each file.
-    pub file: FileNamePattern,
-    /// Name of a link to the file that was written last.
-    pub latest: Option<FileNamePattern>,
+    /// Where to.
+    pub target: DumpTarget,
     /// Time between two dumps, of [`INTERVALS`], counted from midnight.
     pub interval: Duration,
     /// Whether names and time stamps are in UTC; else in the system's time zone.
@@ -45,15 +48,32 @@ pub struct TableDumpSettings {
     pub as_arrays: bool,
 }
 
+/// Where a table goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DumpTarget {
+    /// To files.
+    Files {
+        /// Name of each file.
+        file: FileNamePattern,
+        /// Name of a link to the file that was written last.
+        latest: Option<FileNamePattern>,
+    },
+    /// To a broker.
+    #[cfg(feature = "kafka")]
+    Topic(Box<TopicSettings>),
+}
+
 /// What became of table dumps. All counters only grow.
 #[derive(Debug, Default)]
 pub struct TableDumpCounts {
-    /// Files written.
-    pub files: AtomicU64,
+    /// Tables dumped to their end.
+    pub tables: AtomicU64,
     /// Routes in them.
     pub routes: AtomicU64,
     /// Files that could not be written.
     pub failures: AtomicU64,
+    /// Messages, if they go to a broker.
+    pub topic: Option<Arc<TopicCounts>>,
 }
 
 /// Dumps at work.
@@ -69,14 +89,24 @@ impl TableDumps {
     /// Starts the thread `bgp-dump`.
     ///
     /// # Errors
-    /// If there is none to be had.
+    /// If there is none to be had, or Kafka cannot be used as is wanted.
     pub fn start(
         settings: TableDumpSettings,
         speaker: SpeakerHandle,
         origins: Option<Origins>,
     ) -> Result<Self, RunError> {
         let (stop, stopped) = bounded(1);
-        let (stopping, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(TableDumpCounts::default()));
+        let stopping = Arc::new(AtomicBool::new(false));
+        #[cfg(feature = "kafka")]
+        let topic = match &settings.target {
+            DumpTarget::Files { .. } => None,
+            DumpTarget::Topic(topic) => Some(Topic::open("bgp.table_dump", TopicSettings::clone(topic))?),
+        };
+        #[cfg(feature = "kafka")]
+        let counts = TableDumpCounts { topic: topic.as_ref().map(Topic::counts), ..Default::default() };
+        #[cfg(not(feature = "kafka"))]
+        let counts = TableDumpCounts::default();
+        let counts = Arc::new(counts);
         let zone = if settings.utc { TimeZone::UTC } else { TimeZone::system() };
         let dumper = Dumper {
             settings,
@@ -86,6 +116,8 @@ impl TableDumps {
             stopping: Arc::clone(&stopping),
             counts: Arc::clone(&counts),
             sequence: 0,
+            #[cfg(feature = "kafka")]
+            topic,
         };
         let thread = spawn("bgp-dump".to_owned(), move || dumper.run(&stopped))?;
         Ok(Self { stop, stopping, thread, counts })
@@ -97,7 +129,7 @@ impl TableDumps {
         Arc::clone(&self.counts)
     }
 
-    /// Ends; a dump that has not come to its end leaves no file.
+    /// Ends; a dump that has not come to its end leaves no file, or messages without `dump_close`.
     pub fn finish(self) {
         self.stopping.store(true, Ordering::Relaxed);
         drop(self.stop);
@@ -114,10 +146,20 @@ struct Dumper {
     stopping: Arc<AtomicBool>,
     counts: Arc<TableDumpCounts>,
     sequence: u64,
+    #[cfg(feature = "kafka")]
+    topic: Option<Topic>,
 }
 
 impl Dumper {
     fn run(mut self, stopped: &Receiver<()>) {
+        self.work(stopped);
+        #[cfg(feature = "kafka")]
+        if let Some(topic) = self.topic {
+            topic.close();
+        }
+    }
+
+    fn work(&mut self, stopped: &Receiver<()>) {
         loop {
             let due = next_time(&self.now(), self.settings.interval);
             loop {
@@ -128,6 +170,10 @@ impl Dumper {
                 match stopped.recv_timeout(wait.min(LONGEST_WAIT)) {
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                }
+                #[cfg(feature = "kafka")]
+                if let Some(topic) = &mut self.topic {
+                    topic.publish();
                 }
             }
             self.dump(&due);
@@ -148,25 +194,51 @@ impl Dumper {
             if self.stopping.load(Ordering::Relaxed) || !(has_routes || peer.negotiated.is_some()) {
                 continue;
             }
-            let name = peer_name(peer);
-            let path = self.settings.file.path(at, name);
-            match self.write(&path, at, peer) {
-                Ok(Some(written)) => {
-                    self.counts.files.fetch_add(1, Ordering::Relaxed);
-                    self.counts.routes.fetch_add(written, Ordering::Relaxed);
-                    tables += 1;
-                    routes += written;
-                    self.link(&path, at, name);
-                }
-                // The end has come.
-                Ok(None) => {}
-                Err(error) => {
-                    self.counts.failures.fetch_add(1, Ordering::Relaxed);
-                    warn!("BGP table dump of {}: {}: {error}", peer.name, path.display());
-                }
+            if let Some(written) = self.table(at, peer) {
+                self.counts.tables.fetch_add(1, Ordering::Relaxed);
+                self.counts.routes.fetch_add(written, Ordering::Relaxed);
+                tables += 1;
+                routes += written;
             }
         }
         info!("BGP tables dumped: {tables} peers, {routes} routes");
+    }
+
+    /// Dumps the table of one peer; returns how many routes are in it, `None` if it did not come to its end.
+    fn table(&mut self, at: &Zoned, peer: &PeerStatus) -> Option<u64> {
+        match &self.settings.target {
+            DumpTarget::Files { file, latest } => {
+                let name = peer_name(peer);
+                let path = file.path(at, name);
+                match self.write(&path, at, peer) {
+                    Ok(written) => {
+                        if let (Some(_), Some(latest)) = (written, latest) {
+                            link(&path, &latest.path(at, name));
+                        }
+                        written
+                    }
+                    Err(error) => {
+                        self.counts.failures.fetch_add(1, Ordering::Relaxed);
+                        warn!("BGP table dump of {}: {}: {error}", peer.name, path.display());
+                        None
+                    }
+                }
+            }
+            #[cfg(feature = "kafka")]
+            DumpTarget::Topic(_) => {
+                let mut topic = self.topic.take()?;
+                topic.begin();
+                let lines = Lines::new(self.settings.as_arrays).with_writer(&super::writer_id());
+                let result = self.lines(at, peer, lines, |lines| {
+                    topic.send(peer.address, lines.as_bytes(), Wait::Patiently);
+                    lines.clear();
+                    Ok(())
+                });
+                topic.publish();
+                self.topic = Some(topic);
+                result.ok().flatten()
+            }
+        }
     }
 
     /// Writes the file of one peer; returns how many routes are in it, `None` if there was no time to finish it.
@@ -190,9 +262,27 @@ impl Dumper {
 
     fn write_part(&self, part: &Path, at: &Zoned, peer: &PeerStatus) -> io::Result<Option<u64>> {
         let mut file = BufWriter::with_capacity(CHUNK, File::create(part)?);
+        let routes = self.lines(at, peer, Lines::new(self.settings.as_arrays), |lines| {
+            // The writer collects them.
+            file.write_all(lines.as_bytes())?;
+            lines.clear();
+            Ok(())
+        })?;
+        file.flush()?;
+        Ok(routes)
+    }
+
+    /// Makes the lines of one peer's table, and gives them to `take` each time that there is one more.
+    fn lines(
+        &self,
+        at: &Zoned,
+        peer: &PeerStatus,
+        mut lines: Lines,
+        mut take: impl FnMut(&mut Lines) -> io::Result<()>,
+    ) -> io::Result<Option<u64>> {
         let (name, timestamp) = (peer_name(peer), at.strftime("%Y-%m-%d %H:%M:%S").to_string());
-        let mut lines = Lines::new(self.settings.as_arrays);
         lines.dump_init(self.sequence, &timestamp, name, self.settings.interval.as_secs());
+        take(&mut lines)?;
         let mut entries = 0;
         for route in self.speaker.routes(peer.id) {
             let add_path = peer.negotiated.as_ref().map(|session| session.context.add_path);
@@ -209,45 +299,26 @@ impl Dumper {
             };
             lines.route(self.sequence, &timestamp, name, Event::Dump, &line);
             entries += 1;
-            if lines.as_bytes().len() >= CHUNK {
-                file.write_all(lines.as_bytes())?;
-                lines.clear();
-                if self.stopping.load(Ordering::Relaxed) {
-                    return Ok(None);
-                }
+            take(&mut lines)?;
+            if self.stopping.load(Ordering::Relaxed) {
+                return Ok(None);
             }
         }
         lines.dump_close(self.sequence, &timestamp, name, entries, 1);
-        file.write_all(lines.as_bytes())?;
-        file.flush()?;
+        take(&mut lines)?;
         Ok(Some(entries))
     }
+}
 
-    /// Lets the link to the latest file point to this one, from one moment to the next.
-    fn link(&self, path: &Path, at: &Zoned, peer: PeerName) {
-        let Some(latest) = &self.settings.latest else { return };
-        let link = latest.path(at, peer);
-        let part = with_suffix(&link, ".part");
-        // One may be left of a run that was killed.
-        let _ = fs::remove_file(&part);
-        let target = fs::canonicalize(path);
-        let linked = target
-            .and_then(|target| std::os::unix::fs::symlink(target, &part))
-            .and_then(|()| fs::rename(&part, &link));
-        if let Err(error) = linked {
-            warn!("BGP table dump: {}: {error}", link.display());
-        }
+/// Lets the link to the latest file point to this one, from one moment to the next.
+fn link(path: &Path, link: &Path) {
+    if let Err(error) = replace_link(path, link) {
+        warn!("BGP table dump: {}: {error}", link.display());
     }
 }
 
 fn peer_name(peer: &PeerStatus) -> PeerName {
     PeerName { address: peer.address, port: peer.remote.map(|remote| remote.port()) }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// The next multiple of `interval` after midnight, in the zone of `now`.

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use jiff::Zoned;
-use jiff::fmt::strtime;
 
 use super::json::PeerName;
+use crate::file_name;
+pub use crate::file_name::FileNameError;
 
 /// Stands for the address of the peer.
 const PEER: &str = "$peer_src_ip";
@@ -13,21 +14,7 @@ const PEER: &str = "$peer_src_ip";
 /// A path in which `$peer_src_ip` stands for the address of a peer, and `%H` and the like for a time
 /// (`strftime`), as in pmacct's `bgp_table_dump_file`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileNamePattern(String);
-
-/// A pattern cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FileNameError {
-    /// Peers would write over each other's files.
-    #[error("it has no {PEER}, which stands for the address of the peer")]
-    NoPeer,
-    /// There is a `$` that stands for nothing.
-    #[error("of names that begin with $ only {PEER} is known")]
-    UnknownVariable,
-    /// What follows a `%` is not known.
-    #[error("{0}")]
-    Time(String),
-}
+pub struct FileNamePattern(file_name::FileNamePattern);
 
 impl FileNamePattern {
     /// Reads a pattern.
@@ -35,24 +22,14 @@ impl FileNamePattern {
     /// # Errors
     /// [`FileNameError`].
     pub fn new(text: &str) -> Result<Self, FileNameError> {
-        if !text.contains(PEER) {
-            return Err(FileNameError::NoPeer);
-        }
-        if text.replace(PEER, "").contains('$') {
-            return Err(FileNameError::UnknownVariable);
-        }
-        let some_time = Zoned::default();
-        strtime::format(text, &some_time).map_err(|error| FileNameError::Time(error.to_string()))?;
-        Ok(Self(text.to_owned()))
+        let pattern = file_name::FileNamePattern::new(text, &[PEER])?;
+        if pattern.has(PEER) { Ok(Self(pattern)) } else { Err(FileNameError::Missing(PEER)) }
     }
 
     /// The path for this peer and time. Dots and colons of the address become `_`.
     #[must_use]
     pub fn path(&self, at: &Zoned, peer: PeerName) -> PathBuf {
-        let address = peer.address.to_string().replace(['.', ':'], "_");
-        let text = self.0.replace(PEER, &address);
-        // What formats one time formats every time.
-        strtime::format(&text, at).unwrap_or(text).into()
+        self.0.path(at, &[(PEER, &peer.address.to_string())])
     }
 }
 
@@ -76,8 +53,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_name_is_said() {
-        assert_eq!(FileNamePattern::new("/tmp/bgp-%H%M.txt"), Err(FileNameError::NoPeer));
-        assert_eq!(FileNamePattern::new("$peer_src_ip-$tag"), Err(FileNameError::UnknownVariable));
+        assert_eq!(FileNamePattern::new("/tmp/bgp-%H%M.txt"), Err(FileNameError::Missing(PEER)));
+        let unknown = FileNameError::UnknownVariable(PEER.to_owned());
+        assert_eq!(FileNamePattern::new("$peer_src_ip-$tag"), Err(unknown));
         assert!(matches!(FileNamePattern::new("$peer_src_ip-%!"), Err(FileNameError::Time(_))));
     }
 }

@@ -49,13 +49,22 @@ pub struct RouteLine<'a> {
 pub struct Lines {
     text: String,
     as_arrays: bool,
+    /// Empty = none.
+    writer_id: String,
 }
 
 impl Lines {
     /// With AS path and communities as arrays, or else as strings with blanks between them.
     #[must_use]
     pub fn new(as_arrays: bool) -> Self {
-        Self { text: String::new(), as_arrays }
+        Self { text: String::new(), as_arrays, writer_id: String::new() }
+    }
+
+    /// Lets every line have this as its last key, `writer_id`: who sent it to a broker.
+    #[must_use]
+    pub fn with_writer(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.writer_id);
+        self
     }
 
     /// What was written.
@@ -133,7 +142,8 @@ impl Lines {
 
     fn object(&mut self) -> Object<'_> {
         self.text.push('{');
-        Object { text: &mut self.text, is_empty: true, as_arrays: self.as_arrays }
+        let Self { text, as_arrays, writer_id } = self;
+        Object { text, is_empty: true, as_arrays: *as_arrays, writer_id }
     }
 }
 
@@ -142,10 +152,14 @@ struct Object<'a> {
     text: &'a mut String,
     is_empty: bool,
     as_arrays: bool,
+    writer_id: &'a str,
 }
 
 impl Drop for Object<'_> {
     fn drop(&mut self) {
+        if !self.writer_id.is_empty() {
+            self.display("writer_id", self.writer_id);
+        }
         self.text.push_str("}\n");
     }
 }
@@ -407,5 +421,28 @@ mod tests {
         assert_eq!((lines[1].get("local_pref"), lines[1].get("bgp_nexthop")), (None, None));
         assert_eq!((&lines[2]["ip_prefix"], lines[2].get("as_path")), (&"0.0.0.0/0".into(), None));
         assert_eq!((&lines[3]["log_type"], &lines[3]["afi"]), (&"end-of-rib".into(), &2.into()));
+    }
+
+    #[test]
+    fn to_a_broker_the_writer_is_the_last_key_of_every_line() {
+        let peer = PeerName { address: "127.0.0.1".parse().unwrap(), port: None };
+        let all = |mut lines: Lines| {
+            lines.dump_init(1, "2026-11-21 05:40:00", peer, 60);
+            let nlri = Nlri {
+                prefix: "192.0.2.0/24".parse().unwrap(),
+                path_id: 0,
+                route_distinguisher: None,
+                label: None,
+            };
+            let family = Family { afi: Afi::Ipv4, safi: Safi::Unicast };
+            let route = RouteLine { family, nlri, has_path_id: false, attributes: None, roa: None };
+            lines.route(1, "2026-11-21 05:40:00", peer, Event::Dump, &route);
+            lines.end_of_rib(2, "2026-11-21 05:40:00.000001", peer, family);
+            lines.dump_close(1, "2026-11-21 05:40:00", peer, 1, 1);
+            String::from_utf8(lines.as_bytes().to_vec()).unwrap()
+        };
+        let (without, with) = (all(Lines::new(false)), all(Lines::new(false).with_writer("default/7")));
+        assert_eq!(without.lines().count(), 4);
+        assert_eq!(with, without.replace("}\n", ", \"writer_id\": \"default/7\"}\n"));
     }
 }

@@ -1,4 +1,5 @@
-//! The log of messages: what each peer announces and takes back, in one file for each peer, as it comes.
+//! The log of messages: what each peer announces and takes back, in one file for each peer or in a topic of Apache
+//! Kafka, as it comes.
 //!
 //! A thread of its own writes. The BGP thread never waits for it: events that the queue has no room for are lost and
 //! counted.
@@ -14,14 +15,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 use pathflow_bgp::speaker::{LogEvent, LogKind, SpeakerHandle};
 use tracing::warn;
 
+use super::account::TopicCounts;
 use super::file_name::FileNamePattern;
 use super::json::{Event, Lines, PeerName, RouteLine};
 use super::origin::Origins;
+#[cfg(feature = "kafka")]
+use super::topic::{Topic, TopicSettings, Wait};
 use crate::error::RunError;
 use crate::pipeline::spawn;
 
@@ -35,12 +39,22 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// Where messages are logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageLogSettings {
-    /// Name of each file; it is appended to. A name with a time in it begins new files as time goes by.
-    pub file: FileNamePattern,
+    /// Where to.
+    pub target: LogTarget,
     /// Whether names and time stamps are in UTC; else in the system's time zone.
     pub utc: bool,
     /// Whether AS paths and communities are arrays.
     pub as_arrays: bool,
+}
+
+/// Where messages go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// To files of this name, which are appended to. A name with a time in it begins new files as time goes by.
+    Files(FileNamePattern),
+    /// To a broker.
+    #[cfg(feature = "kafka")]
+    Topic(Box<TopicSettings>),
 }
 
 /// What became of the log. All counters only grow.
@@ -50,6 +64,8 @@ pub struct MessageLogCounts {
     pub lines: AtomicU64,
     /// Lines that could not be written. Where a file takes no more, some of them may be in it.
     pub failures: AtomicU64,
+    /// Messages, if they go to a broker; the other counters are of files.
+    pub topic: Option<Arc<TopicCounts>>,
 }
 
 /// The log at work.
@@ -65,19 +81,31 @@ impl MessageLog {
     /// Starts the thread `bgp-log`.
     ///
     /// # Errors
-    /// If there is none to be had, or the speaker does not answer.
+    /// If there is none to be had, the speaker does not answer, or Kafka cannot be used as is wanted.
     pub fn start(
         settings: MessageLogSettings,
         speaker: &SpeakerHandle,
         origins: Option<Origins>,
     ) -> Result<Self, RunError> {
+        let lines = Lines::new(settings.as_arrays);
+        #[cfg(feature = "kafka")]
+        let (topic, lines) = match &settings.target {
+            LogTarget::Files(_) => (None, lines),
+            LogTarget::Topic(topic) => {
+                let topic = Topic::open("bgp.message_log", TopicSettings::clone(topic))?;
+                (Some(topic), lines.with_writer(&super::writer_id()))
+            }
+        };
+        #[cfg(feature = "kafka")]
+        let counts = MessageLogCounts { topic: topic.as_ref().map(Topic::counts), ..Default::default() };
+        #[cfg(not(feature = "kafka"))]
+        let counts = MessageLogCounts::default();
+        let counts = Arc::new(counts);
         let events = speaker
             .subscribe(QUEUE_EVENTS)
             .map_err(|error| RunError::Bgp(format!("bgp.message_log: {error}")))?;
         let (stopping, reopen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let counts = Arc::new(MessageLogCounts::default());
         let zone = if settings.utc { TimeZone::UTC } else { TimeZone::system() };
-        let lines = Lines::new(settings.as_arrays);
         let writer = Writer {
             settings,
             zone,
@@ -88,6 +116,8 @@ impl MessageLog {
             lines,
             origins,
             sequence: 0,
+            #[cfg(feature = "kafka")]
+            topic,
         };
         let thread = spawn("bgp-log".to_owned(), move || writer.run(&events))?;
         Ok(Self { stopping, reopen, thread, counts })
@@ -132,6 +162,8 @@ struct Writer {
     lines: Lines,
     origins: Option<Origins>,
     sequence: u64,
+    #[cfg(feature = "kafka")]
+    topic: Option<Topic>,
 }
 
 impl Writer {
@@ -156,6 +188,10 @@ impl Writer {
             }
         }
         self.flush();
+        #[cfg(feature = "kafka")]
+        if let Some(topic) = self.topic {
+            topic.close();
+        }
     }
 
     fn write(&mut self, event: &LogEvent) {
@@ -166,7 +202,18 @@ impl Writer {
         if count == 0 {
             return;
         }
-        self.append(&at, peer, count);
+        match &self.settings.target {
+            LogTarget::Files(file) => {
+                let path = file.path(&at, peer);
+                self.append(path, peer, count);
+            }
+            #[cfg(feature = "kafka")]
+            LogTarget::Topic(_) => {
+                if let Some(topic) = &mut self.topic {
+                    topic.send(peer.address, self.lines.as_bytes(), Wait::Never);
+                }
+            }
+        }
         self.lines.clear();
     }
 
@@ -204,8 +251,7 @@ impl Writer {
     }
 
     /// Appends the lines, `count` of them, to the file that is the peer's at this time.
-    fn append(&mut self, at: &Zoned, peer: PeerName, count: u64) {
-        let path = self.settings.file.path(at, peer);
+    fn append(&mut self, path: PathBuf, peer: PeerName, count: u64) {
         if self.files.get(&peer.address).is_none_or(|open| open.path != path)
             && let Some(mut before) = self.files.insert(peer.address, OpenFile::new(path))
         {
@@ -227,6 +273,10 @@ impl Writer {
     fn flush(&mut self) {
         for open in self.files.values_mut() {
             open.flush(&self.counts);
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(topic) = &mut self.topic {
+            topic.publish();
         }
     }
 }

@@ -1,15 +1,19 @@
-//! What BGP peers have sent, for those who want to see it: table dumps and the log of messages, as files of JSON lines.
+//! What BGP peers have sent, for those who want to see it: table dumps and the log of messages, as files of JSON
+//! lines or as messages to Apache Kafka.
 //!
 //! ```text
-//! BGP thread -> routes in small pieces, when asked -> bgp-dump -> a file for each peer and time
-//!            -> events, through a bounded queue    -> bgp-log  -> a file for each peer
+//! BGP thread -> routes in small pieces, when asked -> bgp-dump -> a file for each peer and time, or a topic
+//!            -> events, through a bounded queue    -> bgp-log  -> a file for each peer, or a topic
 //! ```
 
+pub mod account;
 pub mod dump;
 pub mod file_name;
 pub mod json;
 pub mod message_log;
 pub mod origin;
+#[cfg(feature = "kafka")]
+pub mod topic;
 
 use std::sync::Arc;
 
@@ -19,6 +23,12 @@ use crate::error::RunError;
 use dump::{TableDumpCounts, TableDumpSettings, TableDumps};
 use message_log::{MessageLog, MessageLogCounts, MessageLogSettings};
 use origin::Origins;
+
+/// `writer_id` of messages to a broker, as pmbgpd 1.7.7 has it.
+#[cfg(feature = "kafka")]
+fn writer_id() -> String {
+    format!("default/{}", std::process::id())
+}
 
 /// What is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,8 +9,6 @@ use pathflow_bgp::rpki::RoaStore;
 use pathflow_bgp::speaker::SpeakerHandle;
 use pathflow_bgp::{Attributes, Family, Nlri};
 
-use crate::enrich::announced_by;
-
 /// How long the BGP thread is waited for; without an answer an invalid route is just that.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -34,7 +32,7 @@ impl Origins {
         }
         let origin = |attributes: &Attributes| {
             let own = Some(self.local_as).filter(|own| *own != 0 && attributes.as_path.is_empty());
-            announced_by(&attributes.as_path).or(own)
+            attributes.as_path.ends().announced_by().or(own)
         };
         // Asked for only if the route itself is invalid.
         let behind =

@@ -15,7 +15,7 @@ pub(crate) mod support;
 pub mod xsk;
 
 pub use attachment::Hook;
-pub use filter::{Filter, FilterError};
+pub use filter::{Filter, FilterError, FilterSet};
 pub use flow_table::{Delta, Drained, Epochs, FlowTables, TickTime};
 pub use header_samples::HeaderSamples;
 #[cfg(feature = "kernel-log")]
@@ -117,8 +117,8 @@ pub enum CaptureError {
         /// Why.
         reason: String,
     },
-    /// The filter cannot be used.
-    #[error("capture.filter: {0}")]
+    /// The filters cannot be used.
+    #[error("filters: {0}")]
     Filter(#[from] FilterError),
     /// The embedded object does not fit this program: a fault of the build.
     #[error("the embedded kernel object is damaged: {0}")]

@@ -8,7 +8,7 @@ use pathflow_common::layout::{
 };
 
 use super::CaptureError;
-use super::filter::Filter;
+use super::filter::FilterSet;
 use super::program::TableSizes;
 
 static OBJECT: &[u8] = include_bytes!(env!("PATHFLOW_EBPF"));
@@ -43,13 +43,13 @@ pub fn with_sizes(sizes: &TableSizes) -> Result<Vec<u8>, CaptureError> {
     Ok(bytes)
 }
 
-/// The object with `filter` in place of the function that is kept for it. The function keeps its size, so
+/// The object with `filters` in place of the function that is kept for it. The function keeps its size, so
 /// everything else in the object stays valid.
 ///
 /// # Errors
 /// [`CaptureError::Object`] if the object has no such function, or with too little room, or with relocations
 /// in it, which would change the instructions.
-pub fn with_filter(mut bytes: Vec<u8>, filter: &Filter) -> Result<Vec<u8>, CaptureError> {
+pub fn with_filters(mut bytes: Vec<u8>, filters: &FilterSet) -> Result<Vec<u8>, CaptureError> {
     let place = {
         let file = object::File::parse(&*bytes).map_err(|error| CaptureError::Object(error.to_string()))?;
         filter_place(&file).map_err(CaptureError::Object)?
@@ -59,13 +59,13 @@ pub fn with_filter(mut bytes: Vec<u8>, filter: &Filter) -> Result<Vec<u8>, Captu
         .get_mut(place)
         .filter(|_| room >= FILTER_INSTRUCTIONS)
         .ok_or_else(|| CaptureError::Object(format!("too little room in {FILTER_FUNCTION}")))?;
-    for (old, new) in function.chunks_exact_mut(size_of::<u64>()).zip(filter.kernel_code(room)?) {
+    for (old, new) in function.chunks_exact_mut(size_of::<u64>()).zip(filters.kernel_code(room)?) {
         old.copy_from_slice(&new.to_ne_bytes());
     }
     Ok(bytes)
 }
 
-/// Where in the file the function for the filter is.
+/// Where in the file the function for the filters is.
 fn filter_place(file: &object::File<'_>) -> Result<Range<usize>, String> {
     let mut symbols = file.symbols().filter(|symbol| {
         symbol.kind() == SymbolKind::Text && symbol.name().is_ok_and(|name| name.contains(FILTER_FUNCTION))
@@ -101,23 +101,32 @@ fn replace_once(btf: &mut [u8], mark: u32, value: u32) -> Result<(), CaptureErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::Filter;
+
+    fn filters() -> FilterSet {
+        FilterSet::new(Some(Filter::compile("not port 22").unwrap()))
+    }
 
     #[test]
-    fn a_filter_changes_nothing_but_its_function() {
-        let filter = Filter::compile("not port 22").unwrap();
+    fn filters_change_nothing_but_its_function() {
+        let filters = filters();
         let place = filter_place(&object::File::parse(OBJECT).unwrap()).unwrap();
-        let bytes = with_filter(OBJECT.to_vec(), &filter).unwrap();
+        let bytes = with_filters(OBJECT.to_vec(), &filters).unwrap();
         assert_eq!(bytes.len(), OBJECT.len());
         assert_eq!(bytes[..place.start], OBJECT[..place.start]);
         assert_eq!(bytes[place.end..], OBJECT[place.end..]);
-        let function: Vec<u8> =
-            filter.kernel_code(place.len() / 8).unwrap().iter().flat_map(|code| code.to_ne_bytes()).collect();
+        let function: Vec<u8> = filters
+            .kernel_code(place.len() / 8)
+            .unwrap()
+            .iter()
+            .flat_map(|code| code.to_ne_bytes())
+            .collect();
         assert_eq!(bytes[place], function);
     }
 
     #[test]
     fn an_object_without_the_function_is_refused() {
-        let filter = Filter::compile("not port 22").unwrap();
+        let filters = filters();
         let mut bytes = OBJECT.to_vec();
         let name = FILTER_FUNCTION.as_bytes();
         for place in 0..bytes.len() - name.len() {
@@ -125,8 +134,8 @@ mod tests {
                 bytes[place] = b'x';
             }
         }
-        let error = with_filter(bytes, &filter).unwrap_err().to_string();
+        let error = with_filters(bytes, &filters).unwrap_err().to_string();
         assert!(error.contains("not one function pathflow_filter"), "{error}");
-        assert!(with_filter(Vec::new(), &filter).is_err());
+        assert!(with_filters(Vec::new(), &filters).is_err());
     }
 }

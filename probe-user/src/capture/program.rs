@@ -13,7 +13,7 @@ use pathflow_common::layout::{
 };
 
 use super::attachment::Attachments;
-use super::filter::Filter;
+use super::filter::FilterSet;
 use super::flow_table::{CpuTables, Epochs, FlowTables, RcuWait, TableMaps};
 use super::mapping::{Element, Mapping};
 use super::pin::{LinkPins, Place, Run, name as pin};
@@ -72,8 +72,8 @@ pub struct LoadSettings {
     pub tunnels: TunnelSettings,
     /// Whether header samples may be wanted.
     pub header_samples: bool,
-    /// Packets to account; `None` = all.
-    pub filter: Option<Filter>,
+    /// Packets to account, and what else is asked of them.
+    pub filters: FilterSet,
 }
 
 /// Lookups in the routing table of one CPU in one epoch at most. A flood of new flows in a second costs no
@@ -120,8 +120,8 @@ impl KernelProgram {
     ) -> Result<(Self, FlowTables, Epochs), CaptureError> {
         support::check()?;
         let mut bytes = object::with_sizes(&settings.sizes)?;
-        if let Some(filter) = &settings.filter {
-            bytes = object::with_filter(bytes, filter)?;
+        if !settings.filters.is_empty() {
+            bytes = object::with_filters(bytes, &settings.filters)?;
         }
         // The highest number, not the count: numbers may have gaps.
         let possible = support::possible_cpus()?;
@@ -142,7 +142,7 @@ impl KernelProgram {
             .override_global(global::WIDE_MASK, &(settings.sizes.ipv6_slots - 1), true)
             .override_global(global::SPILL_SLOTS, &settings.sizes.spill_slots, true)
             .override_global(global::HASH_SECRETS, &settings.hash_secrets, true)
-            .override_global(global::FILTER, &u32::from(settings.filter.is_some()), true)
+            .override_global(global::FILTER, &u32::from(!settings.filters.is_empty()), true)
             .map_max_entries(map::HEADERS, 2 * cpus)
             .map_max_entries(map::POINTS, 2 * cpus * OBSERVATION_POINTS)
             .map_max_entries(map::IPV4_TABLES, 2 * cpus)

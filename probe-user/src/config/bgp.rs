@@ -17,9 +17,11 @@ use super::error::ConfigError;
 use super::raw::{Bgp, Bmp, FamilyName, MessageLog, Peer, RoleName, Rpki, TableDump};
 use super::{between, invalid};
 use crate::bgp_output::OutputSettings;
-use crate::bgp_output::dump::{self, TableDumpSettings};
+use crate::bgp_output::dump::{self, DumpTarget, TableDumpSettings};
 use crate::bgp_output::file_name::FileNamePattern;
-use crate::bgp_output::message_log::MessageLogSettings;
+use crate::bgp_output::message_log::{LogTarget, MessageLogSettings};
+#[cfg(feature = "kafka")]
+use crate::bgp_output::topic::{TopicSettings, TopicTable};
 
 /// Port of BGP (RFC 4271).
 const PORT: u16 = 179;
@@ -81,12 +83,40 @@ pub(super) fn output(raw: &Bgp) -> Result<OutputSettings, ConfigError> {
             "it is the name of the file itself",
         ));
     }
+    let target = file.map(|file| DumpTarget::Files { file, latest });
+    #[cfg(feature = "kafka")]
+    let target = match topic("bgp.table_dump", &table_dump.file, table_dump.kafka.as_ref())? {
+        Some(topic) => Some(DumpTarget::Topic(topic)),
+        None => target,
+    };
     let TableDump { interval, utc, as_arrays, .. } = *table_dump;
-    let table_dump = file.map(|file| TableDumpSettings { file, latest, interval, utc, as_arrays });
-    let file = pattern("bgp.message_log.file", &message_log.file)?;
+    let table_dump = target.map(|target| TableDumpSettings { target, interval, utc, as_arrays });
+    let target = pattern("bgp.message_log.file", &message_log.file)?.map(LogTarget::Files);
+    #[cfg(feature = "kafka")]
+    let target = match topic("bgp.message_log", &message_log.file, message_log.kafka.as_ref())? {
+        Some(topic) => Some(LogTarget::Topic(topic)),
+        None => target,
+    };
     let MessageLog { utc, as_arrays, .. } = *message_log;
-    let message_log = file.map(|file| MessageLogSettings { file, utc, as_arrays });
+    let message_log = target.map(|target| MessageLogSettings { target, utc, as_arrays });
     Ok(OutputSettings { table_dump, message_log })
+}
+
+/// Checks the table `kafka` of a function; there is only one of it and of a file.
+#[cfg(feature = "kafka")]
+fn topic(
+    function: &str,
+    file: &str,
+    table: Option<&TopicTable>,
+) -> Result<Option<Box<TopicSettings>>, ConfigError> {
+    let Some(table) = table else { return Ok(None) };
+    if !file.is_empty() {
+        let reason = format!("there is [{function}.kafka] as well; only one of the two is possible");
+        return Err(invalid(format!("{function}.file"), &file, reason));
+    }
+    let settings = TopicSettings::new(function, table)
+        .map_err(|error| invalid(format!("{function}.kafka.{}", error.key), &error.value, error.reason))?;
+    Ok(Some(Box::new(settings)))
 }
 
 fn pattern(key: &str, text: &str) -> Result<Option<FileNamePattern>, ConfigError> {
@@ -173,7 +203,8 @@ fn peer(number: usize, raw: &Peer) -> Result<PeerSettings, ConfigError> {
         file => {
             let fault = |reason: String| invalid(key("md5_key_file"), &file, reason);
             let text = fs::read(file).map_err(|error| fault(error.to_string()))?;
-            Some(Md5Key::new(text.trim_ascii()).map_err(|error| fault(error.to_string()))?)
+            let key = md5_key_of(&text, remote.addr()).map_err(|reason| fault(reason.to_owned()))?;
+            Some(Md5Key::new(key).map_err(|error| fault(error.to_string()))?)
         }
     };
     let nonzero = |number: u32| (number > 0).then_some(number);
@@ -204,6 +235,27 @@ fn peer(number: usize, raw: &Peer) -> Result<PeerSettings, ConfigError> {
         },
         ..PeerSettings::new(remote)
     })
+}
+
+/// The key in a file that has nothing else, or the peer's in a list of pmacct's `bgp_daemon_md5_file`, which has lines
+/// `ADDRESS, KEY`.
+fn md5_key_of(text: &[u8], peer: IpAddr) -> Result<&[u8], &'static str> {
+    let lines = text.split(|c| *c == b'\n').map(<[u8]>::trim_ascii);
+    let entry = |line: &'_ [u8]| -> Option<(IpAddr, usize)> {
+        let comma = line.iter().position(|c| *c == b',')?;
+        let address = std::str::from_utf8(line.get(..comma)?).ok()?.trim().parse().ok()?;
+        Some((address, comma + 1))
+    };
+    let is_comment = |line: &&[u8]| line.is_empty() || matches!(line.first(), Some(b'!' | b'#'));
+    let mut entries = lines.filter(|line| !is_comment(line)).map(|line| (line, entry(line))).peekable();
+    if !matches!(entries.peek(), Some((_, Some(_)))) {
+        return Ok(text.trim_ascii());
+    }
+    let own = entries.find_map(|(line, entry)| {
+        let (_, start) = entry.filter(|(address, _)| *address == peer)?;
+        line.get(start..)
+    });
+    own.map(<[u8]>::trim_ascii).ok_or("it is a list, and this peer is not in it")
 }
 
 const LOOKUPS_EXPECTED: &str =
@@ -279,4 +331,20 @@ pub(super) fn rpki(raw: &Rpki) -> Result<Option<RpkiSettings>, ConfigError> {
         return Err(invalid("rpki.cache", cache, "it needs a port: HOST:PORT"));
     }
     Ok((file.is_some() || cache.is_some()).then_some(RpkiSettings { file, cache }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_one_key_or_a_list_by_address() {
+        let of = |text: &'static str, peer: &str| md5_key_of(text.as_bytes(), peer.parse().unwrap());
+        assert_eq!(of("se,cret\n", "192.0.2.1"), Ok(b"se,cret".as_slice()));
+        assert_eq!(of("!se,cret\n", "192.0.2.1"), Ok(b"!se,cret".as_slice()));
+        let list = "! keys\n192.0.2.1, one\n2001:db8::1 ,two,three\n";
+        assert_eq!(of(list, "192.0.2.1"), Ok(b"one".as_slice()));
+        assert_eq!(of(list, "2001:db8::1"), Ok(b"two,three".as_slice()));
+        assert_eq!(of(list, "192.0.2.2"), Err("it is a list, and this peer is not in it"));
+    }
 }

@@ -9,17 +9,27 @@ use ipnet::IpNet;
 use super::error::ConfigError;
 use super::raw::{Agent, Enrich, PeerSource};
 use super::{between, invalid};
-use crate::enrich::{AgentRule, EnrichSettings, Methods, Networks, Pattern, PeerSourceRule, RouteSettings};
+use crate::capture::FilterSet;
+use crate::enrich::tags::Row;
+use crate::enrich::{
+    AgentRule, EnrichSettings, Methods, Networks, Pattern, PeerSourceRule, RouteSettings, TagMap, TagMapError,
+};
 use crate::export::IpVersion;
 use crate::interfaces::{MacAddressError, NamePattern, PatternError};
 
-/// Checks the section and reads the networks file.
-pub(super) fn settings(raw: &Enrich) -> Result<EnrichSettings, ConfigError> {
+/// Checks the section and reads its files. What it asks of packets is added to `filters`. Collectors know this router by
+/// `agents`.
+pub(super) fn settings(
+    raw: &Enrich,
+    agents: Vec<IpAddr>,
+    filters: &mut FilterSet,
+) -> Result<EnrichSettings, ConfigError> {
     between("enrich.wait_for_rib", raw.wait_for_rib, Duration::ZERO, Duration::from_hours(1))?;
     let networks = match raw.networks_file.as_str() {
         "" => Networks::default(),
         file => Networks::read(Path::new(file))?,
     };
+    let tags = tags(raw, agents, filters)?;
     let agents = (0..).zip(&raw.agent).map(|(number, agent)| self::agent(number, agent));
     let peer_sources = (0..).zip(&raw.peer_source).map(|(number, rule)| peer_source(number, rule));
     Ok(EnrichSettings {
@@ -41,8 +51,33 @@ pub(super) fn settings(raw: &Enrich) -> Result<EnrichSettings, ConfigError> {
         },
         agents: agents.collect::<Result<_, _>>()?,
         peer_sources: peer_sources.collect::<Result<_, _>>()?,
+        tags,
         wait_for_rib: raw.wait_for_rib,
     })
+}
+
+/// What the places of rules begin with that are tables.
+const TABLES: &str = "enrich.tag[";
+
+/// The rules of the file, and behind them those of the tables.
+fn tags(raw: &Enrich, agents: Vec<IpAddr>, filters: &mut FilterSet) -> Result<TagMap, ConfigError> {
+    let mut tags = TagMap::new(agents);
+    if !raw.tag_map.is_empty() {
+        tags.read(Path::new(&raw.tag_map))?;
+    }
+    for (number, table) in raw.tag.iter().enumerate() {
+        let place = format!("{TABLES}{number}]");
+        let pairs: Vec<(&str, String)> =
+            table.iter().map(|(key, value)| (key.as_str(), value.to_string())).collect();
+        let row = Row::new(place.clone(), pairs.iter().map(|(key, value)| (*key, value.as_str())))
+            .map_err(|error| invalid(format!("{place}.{}", error.key), &error.value, error.reason))?;
+        tags.push(row).map_err(|reason| invalid(place, &"", reason))?;
+    }
+    tags.resolve().and_then(|()| tags.bind(filters)).map_err(|error| match error {
+        TagMapError::Row { place, reason } if place.starts_with(TABLES) => invalid(place, &"rule", reason),
+        error => error.into(),
+    })?;
+    Ok(tags)
 }
 
 fn patterns(key: &str, texts: &[String]) -> Result<Vec<Pattern>, ConfigError> {

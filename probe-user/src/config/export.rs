@@ -11,6 +11,7 @@ use pathflow_exporter::{ExportSettings, FieldGroups, FlowDirection, Format, UdpS
 use super::raw::{self, Distribution, FieldsName, FormatName, TransportName};
 use super::transport::{ExportTransport, transport};
 use super::{ConfigError, address, between, invalid};
+use crate::capture::FilterSet;
 use crate::export::{Conditions, IpVersion};
 use crate::interfaces::{Direction, PatternError};
 
@@ -23,6 +24,8 @@ pub struct ExportProcess {
     pub distribution: Distribution,
     /// Records that are exported.
     pub conditions: Conditions,
+    /// The expression whose bit is one of the conditions; empty = none.
+    pub filter: String,
     /// One in this many packets of each record is exported.
     pub sampling_interval: NonZeroU32,
     /// How messages travel.
@@ -43,15 +46,16 @@ pub struct ExportProcess {
 }
 
 /// Checks them all: first what `[export]` itself says, then the tables below it. With `has_routes`, records have the
-/// fields of BGP where no fields are named.
+/// fields of BGP where no fields are named. What they ask of packets is added to `filters`.
 pub(super) fn processes(
     export: &raw::Export,
     has_routes: bool,
+    filters: &mut FilterSet,
     look_up: &impl Fn(&str) -> Option<SocketAddr>,
 ) -> Result<Vec<ExportProcess>, ConfigError> {
     let mut processes = Vec::new();
     // Without collectors of its own it still has the defaults of the others, which have to be right.
-    let own = process("export", export, has_routes, Conditions::default(), look_up)?;
+    let own = process("export", export, has_routes, Conditions::default(), filters, look_up)?;
     let mut named = BTreeSet::new();
     distinct("export", &own, export, &mut named)?;
     if !own.collectors.is_empty() {
@@ -63,7 +67,7 @@ pub(super) fn processes(
             return Err(invalid(format!("{table}.collectors"), &"[]", "it names no collector"));
         }
         let merged = raw.over(export);
-        let process = process(&table, &merged, has_routes, conditions(&table, raw)?, look_up)?;
+        let process = process(&table, &merged, has_routes, conditions(&table, raw)?, filters, look_up)?;
         distinct(&table, &process, &merged, &mut named)?;
         processes.push(process);
     }
@@ -91,7 +95,8 @@ fn process(
     table: &str,
     export: &raw::Export,
     has_routes: bool,
-    conditions: Conditions,
+    mut conditions: Conditions,
+    filters: &mut FilterSet,
     look_up: &impl Fn(&str) -> Option<SocketAddr>,
 ) -> Result<ExportProcess, ConfigError> {
     let key = |name: &str| format!("{table}.{name}");
@@ -126,10 +131,16 @@ fn process(
     if export.dscp > UdpSettings::MAX_DSCP {
         return Err(invalid(key("dscp"), &export.dscp, "it must be from 0 to 63"));
     }
+    let filter = export.filter.trim();
+    if !filter.is_empty() && !collectors.is_empty() {
+        let bit = filters.add(filter);
+        conditions.filter = Some(bit.map_err(|error| invalid(key("filter"), &filter, error.to_string()))?);
+    }
     Ok(ExportProcess {
         collectors,
         distribution: export.distribution,
         conditions,
+        filter: filter.to_owned(),
         sampling_interval,
         transport: transport(table, export)?,
         settings: ExportSettings {
@@ -174,6 +185,7 @@ impl From<FieldsName> for FieldGroups {
             FieldsName::Bgp => Self::BGP,
             FieldsName::Communities => Self::COMMUNITIES,
             FieldsName::Tags => Self::TAGS,
+            FieldsName::Mac => Self::MAC,
         }
     }
 }
@@ -215,6 +227,7 @@ fn conditions(table: &str, raw: &raw::ExportProcess) -> Result<Conditions, Confi
         protocols: raw.protocols.clone(),
         interfaces: interfaces.collect::<Result<_, _>>()?,
         direction,
+        filter: None,
     })
 }
 
@@ -252,6 +265,7 @@ impl raw::ExportProcess {
             template_messages: self.template_messages.unwrap_or(export.template_messages),
             queue_records: self.queue_records.unwrap_or(export.queue_records),
             pace: self.pace.unwrap_or(export.pace),
+            filter: self.filter.clone().unwrap_or_else(|| export.filter.clone()),
             stdout: export.stdout,
             process: Vec::new(),
         }

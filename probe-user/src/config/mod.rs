@@ -3,9 +3,10 @@
 //! The file's shape is in [`raw`]; every key has a default, and `pathflow.example.toml` shows them all.
 //! [`Config`] is what the daemon uses: checked, with flags applied over the file.
 
+mod aggregate;
 mod bgp;
 mod capture;
-mod duration;
+pub(crate) mod duration;
 mod enrich;
 mod error;
 mod export;
@@ -24,8 +25,9 @@ pub use export::ExportProcess;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
 pub use transport::ExportTransport;
 
+use crate::aggregate::AggregateSettings;
 use crate::bgp_output::OutputSettings;
-use crate::capture::{Filter, TableSizes};
+use crate::capture::{Filter, FilterSet, TableSizes};
 use crate::enrich::EnrichSettings;
 use crate::interfaces::{Direction, Hook, InterfaceRules, InterfaceSettings};
 use crate::metering::Timeouts;
@@ -49,8 +51,10 @@ pub struct Config {
     pub sizes: TableSizes,
     /// What the key of a packet in a tunnel is.
     pub tunnels: TunnelSettings,
-    /// Packets to account; `None` = all.
-    pub filter: Option<Filter>,
+    /// Packets to account, and what else is asked of them.
+    pub filters: FilterSet,
+    /// The filter results that records have, a bit for each: those that exports and the tag map ask for.
+    pub record_filters: u8,
     /// When flows end.
     pub timeouts: Timeouts,
     /// Flows that the cache holds at most, all shards together.
@@ -77,6 +81,8 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// What records say beyond what packets carry.
     pub enrich: EnrichSettings,
+    /// What is added up beside the flows, and where it goes.
+    pub aggregates: Vec<AggregateSettings>,
     /// Address of the metrics page; `None` = no page.
     pub listen: Option<SocketAddr>,
     /// Least level of messages that are logged.
@@ -130,7 +136,8 @@ pub fn read(path: &Path) -> Result<Raw, ConfigError> {
     parse(path, &text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
+/// Reads and checks the text of a file.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
     let raw: Raw = toml::from_str(text).map_err(|error| error::syntax(path, text, &error))?;
     // Names are looked up when they are used, after flags have had their say.
     let accept = |_: &str| Some(SocketAddr::from(([0, 0, 0, 0], 1)));
@@ -143,7 +150,11 @@ impl Config {
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> bool {
         let bgp = if self.bgp.is_some() && other.bgp.is_some() { &other.bgp } else { &self.bgp };
+        // Filters of exports are compared with these, and the rules for tags make do with those that there are.
+        let filters = if self.filters.requires_the_same_as(&other.filters) { other } else { self };
         let changed = Self {
+            filters: filters.filters.clone(),
+            record_filters: other.record_filters,
             interfaces: other.interfaces.clone(),
             enrich: other.enrich.clone(),
             bgp: bgp.clone(),
@@ -195,7 +206,7 @@ impl Config {
 }
 
 fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Config, ConfigError> {
-    let Raw { capture, flow, export, sflow, bgp, bmp, enrich, rpki, control, http, log } = raw;
+    let Raw { capture, flow, export, sflow, bgp, bmp, enrich, rpki, aggregate, control, http, log } = raw;
     let interfaces = capture::interface_rules(&capture)?;
     capture::check_vxlan_ports(&capture.vxlan_ports)?;
     between(
@@ -221,7 +232,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     if !(64..=1 << 20).contains(&capture.spill_slots) {
         return Err(invalid("capture.spill_slots", &capture.spill_slots, "it must be from 64 to 1048576"));
     }
-    let filter = match capture.filter.trim() {
+    let required = match capture.filter.trim() {
         "" => None,
         expression => Some(
             Filter::compile(expression)
@@ -237,14 +248,22 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     if capture.drain_workers > 256 {
         return Err(invalid("capture.drain_workers", &capture.drain_workers, "it must be at most 256"));
     }
+    let mut filters = FilterSet::new(required);
     let sflow = sflow::settings(&sflow, &interfaces, &look_up)?;
     let rpki = bgp::rpki(&rpki)?;
     let bmp = bgp::bmp(&bmp)?;
     let bgp_output = bgp::output(&bgp)?;
     let bgp = bgp::settings(&bgp)?;
     let has_routes = bgp.is_some() || bmp.is_some() || !enrich.networks_file.is_empty();
-    let enrich = enrich::settings(&enrich)?;
-    let processes = export::processes(&export, has_routes, &look_up)?;
+    let processes = export::processes(&export, has_routes, &mut filters, &look_up)?;
+    let aggregates = aggregate::settings(&aggregate, capture.drain_interval, &mut filters)?;
+    aggregate::check_stdout(&aggregates, export.stdout)?;
+    let agents = processes.iter().filter_map(|process| process.source_address);
+    let agents = agents.chain(sflow.iter().filter_map(|sflow| sflow.agent_address)).collect();
+    // Last, because it can do without some of its filters.
+    let enrich = enrich::settings(&enrich, agents, &mut filters)?;
+    let of_exports = processes.iter().filter_map(|process| process.conditions.filter);
+    let record_filters = of_exports.fold(enrich.tags.filter_bits(), |filters, bit| filters | 1 << bit);
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),
@@ -267,7 +286,8 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
             inner: capture.tunnels == Tunnels::Inner,
             vxlan_ports: capture.vxlan_ports,
         },
-        filter,
+        filters,
+        record_filters,
         timeouts: Timeouts {
             active: flow.active_timeout,
             idle: flow.idle_timeout,
@@ -285,6 +305,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         rpki,
         control: (!control.socket.is_empty()).then(|| PathBuf::from(&control.socket)),
         enrich,
+        aggregates,
         listen,
         log: log.level,
     })

@@ -1,5 +1,6 @@
 //! The configuration file as it is written (TOML). Every key is optional.
 
+mod aggregate;
 mod bgp;
 mod enrich;
 
@@ -9,8 +10,9 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+pub use aggregate::{Aggregate, AggregateStdout, TopBy};
 pub use bgp::{Bgp, Bmp, Control, FamilyName, MessageLog, Peer, RoleName, Rpki, TableDump};
-pub use enrich::{Agent, Enrich, PeerSource};
+pub use enrich::{Agent, Enrich, PeerSource, TagValue};
 
 use crate::interfaces::{Direction, EgressPackets, Hook, Mode, SamplingMethod};
 
@@ -34,6 +36,9 @@ pub struct Raw {
     pub enrich: Enrich,
     /// `[rpki]`
     pub rpki: Rpki,
+    /// `[[aggregate]]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aggregate: Vec<Aggregate>,
     /// `[control]`
     pub control: Control,
     /// `[http]`
@@ -242,6 +247,8 @@ pub struct Export {
     pub queue_records: u32,
     /// Records that a collector is sent in a second, ten times as many while its queue is half full; 0 = no limit.
     pub pace: u32,
+    /// Only packets that this expression in tcpdump's syntax matches; empty = all.
+    pub filter: String,
     /// Flows on standard output.
     pub stdout: StdoutStyle,
     /// `[[export.process]]`: further Exporting Processes.
@@ -292,6 +299,8 @@ pub struct ExportProcess {
     pub queue_records: Option<u32>,
     /// Records that a collector is sent in a second at most.
     pub pace: Option<u32>,
+    /// Only packets that this expression in tcpdump's syntax matches.
+    pub filter: Option<String>,
     /// 4 or 6: only records of this version of IP.
     pub ip_version: Option<u8>,
     /// Only records with source or destination in one of these networks; empty = any.
@@ -338,6 +347,7 @@ impl Default for Export {
             template_messages: 1000,
             queue_records: 262_144,
             pace: 200_000,
+            filter: String::new(),
             stdout: StdoutStyle::Auto,
             process: Vec::new(),
         }
@@ -366,6 +376,8 @@ pub enum FieldsName {
     Communities,
     /// pmacct's `tag`, `tag2` and `label`.
     Tags,
+    /// MAC address of the neighbour.
+    Mac,
 }
 
 /// How messages travel.
@@ -384,7 +396,7 @@ pub enum TransportName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StdoutStyle {
-    /// Nothing if there is a collector; else text on a terminal and JSON into a pipe or file.
+    /// Nothing if there is a collector or an aggregate; else text on a terminal and JSON into a pipe or file.
     Auto,
     /// A line of text for each flow.
     Text,

@@ -162,6 +162,14 @@ fn values_out_of_range_are_refused_by_key() {
             "sflow.agent_address: \"router\" cannot be used: it is not",
         ),
         ("[sflow]\nsource_address = \"router\"\n", "sflow.source_address"),
+        (
+            "[[enrich.tag]]\nsampel = 3\nset_tag = 1\n",
+            "enrich.tag.sampel: \"3\" cannot be used: there is no such key",
+        ),
+        (
+            "[export]\nfilter = \"prt 53\"\ncollectors = [\"192.0.2.1:4739\"]\n",
+            "export.filter: \"prt 53\" cannot be used: can't parse filter expression",
+        ),
         ("[sflow]\ncounter_interval = \"900ms\"\n", "sflow.counter_interval: \"900ms\" cannot be used"),
         (
             "[capture]\nheader_sampling_interval = 0\n[sflow]\ncollectors = [\"192.0.2.1\"]\n",
@@ -171,6 +179,55 @@ fn values_out_of_range_are_refused_by_key() {
         let message = error(text);
         assert!(message.starts_with("probe.toml:2:1: ") && message.contains(expected), "{message}");
     }
+}
+
+/// A file with rules in tables.
+fn tags(text: &str) -> Result<Config, String> {
+    let raw = parse(Path::new("probe.toml"), text).map_err(|error| error.to_string())?;
+    Config::resolve(raw, Overrides::default()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn rules_for_tags_are_a_file_and_tables_with_the_same_keys() {
+    let map = std::env::temp_dir().join(format!("pathflow-tags-{}.map", std::process::id()));
+    std::fs::write(&map, "set_tag=1 filter='udp port 53' jeq=last\n").unwrap();
+    let file = format!("[enrich]\ntag_map = \"{}\"\n", map.display());
+    let tables = "[[enrich.tag]]\nset_tag = 18\nfilter = \"src net 192.0.2.0/24\"\nvlan = -7\n\
+        [[enrich.tag]]\nset_label = \"x\"\nlabel = \"last\"\n";
+    let config = tags(&format!("{file}{tables}")).unwrap();
+    // What needs a bit has it first.
+    assert_eq!(config.filters.expressions().collect::<Vec<_>>(), ["udp port 53", "src net 192.0.2.0/24"]);
+    assert_eq!(config.record_filters, 0b11);
+    assert!(!config.enrich.tags.is_empty());
+    // Other rules make do with the filters that there are; other exports do not.
+    let other = tags("[[enrich.tag]]\nset_tag = 2\nfilter = \"tcp\"\n").unwrap();
+    assert!(!other.needs_restart(&config) && !config.needs_restart(&other));
+    let export = |filter: &str| {
+        tags(&format!("[export]\ncollectors = [\"192.0.2.1:4739\"]\nfilter = \"{filter}\"\n")).unwrap()
+    };
+    assert!(export("tcp").needs_restart(&export("udp")));
+    assert!(!export("tcp").needs_restart(&export("tcp")));
+    let capture = tags("[capture]\nfilter = \"tcp\"\n").unwrap();
+    assert!(capture.needs_restart(&other));
+
+    std::fs::write(&map, "! rules\nset_tag=x\n").unwrap();
+    let expected = format!("enrich.tag_map: {}:2: set_tag=x: it must be a number", map.display());
+    assert!(tags(&file).unwrap_err().starts_with(&expected));
+    std::fs::remove_file(&map).unwrap();
+    let error = tags("[[enrich.tag]]\nset_tag = 1\njeq = \"nowhere\"\n").unwrap_err();
+    assert!(error.contains("probe.toml:1:") && error.contains("no later rule has this label"), "{error}");
+}
+
+#[test]
+fn the_ninth_expression_is_refused() {
+    let export = "[export]\ncollectors = [\"192.0.2.1:4739\"]\nfilter = \"port 1\"\n".to_owned();
+    let rule = |port: u16| format!("[[enrich.tag]]\nset_tag = 1\nfilter = \"port {port}\"\n");
+    let text = export + &(2..=8).map(rule).collect::<Vec<_>>().concat();
+    assert_eq!(tags(&text).unwrap().record_filters, 0xff);
+    let by_address = "[[enrich.tag]]\nset_tag = 1\nfilter = \"host 192.0.2.1\"\n";
+    assert_eq!(tags(&format!("{text}{by_address}")).unwrap().enrich.tags.without_bit().count(), 1);
+    let error = tags(&(text + &rule(9))).unwrap_err();
+    assert!(error.contains("can have 8 different ones"), "{error}");
 }
 
 #[test]

@@ -1,9 +1,4 @@
-//! Routes made ready for records, by the number of their attributes.
-
-use super::route::PreparedRoute;
-
-/// Sets of attributes that are kept at most; a power of two. Traffic uses few of those that a full table has.
-const ENTRIES: usize = 1 << 15;
+//! What was made of routes, by the number of their attributes.
 
 /// Which attributes: a number that is used again only in another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,66 +9,87 @@ pub struct AttributesKey {
     pub generation: u32,
 }
 
-/// The cache of one shard: each set of attributes has one place, which it shares with others.
+/// The cache of one shard. Numbers are small, so each set of attributes has a place of its own, until there are more of
+/// them than places: then it shares its place with others.
 #[derive(Debug)]
-pub struct RouteCache {
-    entries: Box<[Option<(AttributesKey, PreparedRoute)>]>,
+pub struct RouteCache<T> {
+    entries: Vec<Option<(AttributesKey, T)>>,
+    most: usize,
 }
 
-impl Default for RouteCache {
-    /// Takes no room before the first route.
-    fn default() -> Self {
-        Self { entries: Box::default() }
+/// Places to begin with.
+const FIRST: usize = 1 << 10;
+
+impl<T: Clone> RouteCache<T> {
+    /// With this many places at most, a power of two. Takes no room before the first route, and then what the numbers
+    /// that come need.
+    pub const fn with_room(most: usize) -> Self {
+        Self { entries: Vec::new(), most }
     }
-}
 
-impl RouteCache {
-    /// The route of these attributes; `prepare` makes it if it is not there, if it can.
-    pub fn get(
-        &mut self,
-        key: AttributesKey,
-        prepare: impl FnOnce() -> Option<PreparedRoute>,
-    ) -> Option<&PreparedRoute> {
-        if self.entries.is_empty() {
-            self.entries = vec![None; ENTRIES].into();
+    /// What there is of these attributes; `make` makes it if it is not there, if it can.
+    pub fn get(&mut self, key: AttributesKey, make: impl FnOnce() -> Option<T>) -> Option<&T> {
+        let id = key.id as usize;
+        if id >= self.entries.len() && self.entries.len() < self.most {
+            // Every number that is there is its own place, and remains that.
+            let places = (id + 1).next_power_of_two().max(FIRST).min(self.most);
+            self.entries.resize(places, None);
         }
         // Neighbouring numbers are of routes that came together.
-        let place = self.entries.get_mut(key.id as usize % ENTRIES)?;
+        let place = self.entries.get_mut(id & (self.most - 1))?;
         if place.as_ref().is_none_or(|(held, _)| *held != key) {
-            *place = prepare().map(|route| (key, route));
+            *place = make().map(|made| (key, made));
         }
-        place.as_ref().map(|(_, route)| route)
+        place.as_ref().map(|(_, made)| made)
+    }
+
+    /// Looks at the memory that [`Self::get`] needs; what it returns means nothing.
+    #[inline]
+    pub fn look_at(&self, key: AttributesKey) -> u32 {
+        let place = self.entries.get(key.id as usize & (self.most - 1));
+        place.and_then(Option::as_ref).map_or(0, |(held, _)| held.generation)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pathflow_bgp::Attributes;
-
     use super::*;
-    use crate::enrich::RouteSettings;
 
-    fn prepared(local_pref: u32) -> PreparedRoute {
-        let attributes = Attributes { local_pref: Some(local_pref), ..Attributes::default() };
-        RouteSettings::default().prepare(&attributes)
-    }
-
-    fn local_pref(route: Option<&PreparedRoute>) -> Option<u32> {
-        route.unwrap().route.attributes().local_pref
+    const fn key(id: u32, generation: u32) -> AttributesKey {
+        AttributesKey { id, generation }
     }
 
     #[test]
-    fn a_route_is_prepared_once_and_again_when_its_number_means_another() {
-        let mut cache = RouteCache::default();
-        let key = |id, generation| AttributesKey { id, generation };
+    fn what_is_made_is_made_once_and_again_when_its_number_means_another() {
+        let mut cache = RouteCache::with_room(1 << 11);
         let never = || panic!("it is there already");
-        assert_eq!(local_pref(cache.get(key(1, 0), || Some(prepared(1)))), Some(1));
-        assert_eq!(local_pref(cache.get(key(2, 0), || Some(prepared(2)))), Some(2));
-        assert_eq!(local_pref(cache.get(key(1, 0), never)), Some(1));
-        assert_eq!(local_pref(cache.get(key(1, 1), || Some(prepared(3)))), Some(3));
-        // The same place.
-        assert_eq!(local_pref(cache.get(key(2 + ENTRIES as u32, 0), || Some(prepared(4)))), Some(4));
-        assert_eq!(local_pref(cache.get(key(2, 0), || Some(prepared(5)))), Some(5));
+        assert_eq!(cache.get(key(1, 0), || Some("one")), Some(&"one"));
+        assert_eq!(cache.get(key(2, 0), || Some("two")), Some(&"two"));
+        assert_eq!(cache.get(key(1, 0), never), Some(&"one"));
+        assert_eq!(cache.get(key(1, 1), || Some("three")), Some(&"three"));
         assert!(cache.get(key(9, 0), || None).is_none());
+        assert_eq!(cache.get(key(9, 0), || Some("nine")), Some(&"nine"));
+    }
+
+    #[test]
+    fn it_grows_with_the_numbers_and_then_they_share_places() {
+        let mut cache = RouteCache::with_room(1 << 11);
+        let never = || panic!("it is there already");
+        assert_eq!(cache.entries.len(), 0);
+        cache.get(key(5, 0), || Some(5));
+        assert_eq!(cache.entries.len(), 1 << 10);
+        cache.get(key(1029, 0), || Some(1029));
+        assert_eq!(cache.entries.len(), 1 << 11);
+        assert_eq!(cache.get(key(5, 0), never), Some(&5));
+        assert_eq!(cache.get(key(1029, 0), never), Some(&1029));
+        // The same place.
+        assert_eq!(cache.get(key(2048 + 5, 0), || Some(2053)), Some(&2053));
+        assert_eq!(cache.get(key(5, 0), || Some(6)), Some(&6));
+        assert_eq!(cache.entries.len(), 1 << 11);
+        // From the beginning with a high number.
+        let mut cache = RouteCache::with_room(1 << 11);
+        cache.get(key(u32::MAX, 7), || Some(1));
+        assert_eq!(cache.get(key(u32::MAX, 7), never), Some(&1));
+        assert_eq!(cache.entries.len(), 1 << 11);
     }
 }

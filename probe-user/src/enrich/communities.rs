@@ -38,16 +38,16 @@ impl Pattern {
 /// Those of `communities` that a pattern means, in the order of the patterns; all of them if there is no pattern.
 #[must_use]
 pub fn select<C: Copy + PartialEq>(
-    communities: &[C],
+    communities: Box<[C]>,
     patterns: &[Pattern],
     texts: impl Fn(C) -> Vec<String>,
 ) -> Box<[C]> {
     if patterns.is_empty() {
-        return communities.into();
+        return communities;
     }
     let mut selected = Vec::new();
     for pattern in patterns {
-        for community in communities {
+        for community in &communities {
             if !selected.contains(community) && texts(*community).iter().any(|text| pattern.matches(text)) {
                 selected.push(*community);
             }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn selected_communities_are_in_the_order_of_the_patterns_and_once() {
         let communities = [community(65_000, 1), community(64_512, 2), community(65_000, 30), 0xffff_ff01];
-        let selected = |texts: &[&str]| select(&communities, &patterns(texts), standard).into_vec();
+        let selected = |texts: &[&str]| select(communities.into(), &patterns(texts), standard).into_vec();
         assert_eq!(selected(&[]), communities);
         assert_eq!(selected(&["64512:", "65000:"]), [communities[1], communities[0], communities[2]]);
         assert_eq!(selected(&["65000:..", "65000:"]), [communities[2], communities[0]]);

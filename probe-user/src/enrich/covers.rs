@@ -16,8 +16,6 @@ use pathflow_bgp::rpki::{RoaStatus, RoaTable};
 use pathflow_bgp::speaker::SpeakerHandle;
 use pathflow_exporter::OriginValidation;
 
-use super::route::announced_by;
-
 /// How long an answer is good for.
 const MAX_AGE: Duration = Duration::from_secs(30);
 /// Answers that are kept at most.
@@ -68,7 +66,7 @@ struct Cover {
 impl Cover {
     fn of((prefix, attributes): &(IpNet, Arc<Attributes>)) -> Self {
         let path = &attributes.as_path;
-        Self { prefix: *prefix, announced_by: announced_by(path), has_empty_path: path.is_empty() }
+        Self { prefix: *prefix, announced_by: path.ends().announced_by(), has_empty_path: path.is_empty() }
     }
 }
 

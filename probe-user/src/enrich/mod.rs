@@ -11,15 +11,17 @@ mod networks;
 mod route;
 mod rules;
 mod settings;
+pub mod tags;
 
-use std::net::IpAddr;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::HashSet;
-use pathflow_bgp::rib::{AttributesId, LookupTable, PeerId, RibReader, RibView};
+use pathflow_bgp::rib::{AttributesId, LookupTable, Match, PeerId, RibReader, RibView};
 use pathflow_bgp::rpki::{RoaStore, RoaTable, ValidationState};
-use pathflow_exporter::{FlowRecord, OriginValidation};
+use pathflow_exporter::{BgpRoute, FlowRecord, OriginValidation};
 
 use crate::interfaces::InterfaceNames;
 use cache::{AttributesKey, RouteCache};
@@ -29,9 +31,11 @@ pub use covers::{Covers, origin_validation};
 pub use hold::Hold;
 pub use method::{Method, Methods, Origin, resolve};
 pub use networks::{Network, Networks, NetworksError};
-pub use route::{PreparedRoute, RouteSettings, announced_by};
+pub use route::{PreparedRoute, RouteNumbers, RouteSettings};
 pub use rules::{AgentRule, InterfaceSets, PeerReference, PeerSourceRule};
-pub use settings::{CurrentSettings, EnrichSettings, RouteSource};
+pub use settings::{CurrentSettings, EnrichSettings, RouteDetail, RouteSource};
+use tags::JoinedLabels;
+pub use tags::{TagMap, TagMapError};
 
 /// Fills the fields of records that packets do not carry. One for each thread that makes records.
 #[derive(Debug)]
@@ -42,24 +46,40 @@ pub struct Enricher {
     roas: Option<Arc<RoaStore>>,
     covers: Option<Covers>,
     session_as: Arc<AtomicU32>,
+    /// What those want who get the records.
+    detail: RouteDetail,
     work: Work,
 }
 
 /// What changes from record to record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Work {
-    cache: RouteCache,
+    routes: Routes,
     covers: CoverCache,
     agent_interfaces: InterfaceSets,
     peer_source_interfaces: InterfaceSets,
+    labels: JoinedLabels,
 }
+
+/// Routes as records have them.
+#[derive(Debug)]
+enum Routes {
+    Numbers(RouteCache<RouteNumbers>),
+    Attributes(RouteCache<PreparedRoute>),
+}
+
+/// Sets of attributes of which the numbers are kept at most: more than a full table has.
+const NUMBERS: usize = 1 << 18;
+/// Those that are kept whole at most. Traffic uses few of those that a full table has.
+const ATTRIBUTES: usize = 1 << 16;
 
 /// What BGP says of one address.
 #[derive(Clone, Debug)]
 struct Found {
     peer: PeerId,
     prefix_length: u8,
-    prepared: PreparedRoute,
+    numbers: RouteNumbers,
+    route: Option<Arc<BgpRoute>>,
 }
 
 impl Enricher {
@@ -68,8 +88,17 @@ impl Enricher {
     #[must_use]
     pub fn new(current: CurrentSettings, reader: Option<RibReader>, roas: Option<Arc<RoaStore>>) -> Self {
         let settings = current.load();
-        let work = Work::new(&settings);
-        Self { current, settings, reader, roas, covers: None, session_as: Arc::default(), work }
+        let detail = RouteDetail::default();
+        let work = Work::new(&settings, detail);
+        Self { current, settings, reader, roas, covers: None, session_as: Arc::default(), detail, work }
+    }
+
+    /// For those who want this of routes, beside the rules for tags.
+    #[must_use]
+    pub fn with_detail(mut self, detail: RouteDetail) -> Self {
+        self.detail = detail;
+        self.work = Work::new(&self.settings, detail);
+        self
     }
 
     /// The AS of this router: what the settings say, else what it was in the BGP session that came up last; 0 = not
@@ -83,23 +112,31 @@ impl Enricher {
     }
 
     /// Fills `records`, which have interface numbers by `names`. A field stays 0 or `None` where nothing is known.
-    pub fn enrich(&mut self, records: &mut [FlowRecord], names: &Arc<InterfaceNames>) {
+    pub fn enrich<R>(&mut self, records: &mut [R], names: &Arc<InterfaceNames>)
+    where
+        R: AsRef<FlowRecord> + AsMut<FlowRecord>,
+    {
         let settings = self.current.load();
         if !Arc::ptr_eq(&settings, &self.settings) {
-            self.work = Work::new(&settings);
+            self.work = Work::new(&settings, self.detail);
             self.settings = settings;
         }
         let Self { settings, reader, roas, covers, work, .. } = self;
         if reader.is_none() && settings.networks.is_empty() && settings.peer_sources.is_empty() {
-            return;
+            return records.iter_mut().for_each(|record| work.tag(record.as_mut(), settings));
         }
         work.set_names(names, settings);
         let view = reader.as_mut().map(RibReader::enter);
         let tables = Tables::new(view.as_ref(), settings);
         let table = roas.as_ref().map(|store| store.table());
         let rpki = table.as_deref().map(|roas| Rpki { roas, covers: covers.as_ref() });
-        for record in records {
-            work.enrich(record, &tables, settings, rpki);
+        for records in records.chunks_mut(SIDE_BY_SIDE) {
+            let routes = tables.routes(records, settings, &work.agent_interfaces);
+            work.routes.look_at(&routes);
+            for (record, routes) in records.iter_mut().zip(routes) {
+                work.enrich(record.as_mut(), routes, settings, rpki);
+                work.tag(record.as_mut(), settings);
+            }
         }
     }
 }
@@ -111,6 +148,12 @@ struct Rpki<'t> {
     /// Who knows what stands behind an invalid route, if anybody does.
     covers: Option<&'t Covers>,
 }
+
+/// Records whose addresses are looked up together.
+const SIDE_BY_SIDE: usize = 32;
+
+/// The routes of a record's source and destination, each with the peer that has it.
+type Ends<'v> = [Option<(PeerId, Match<'v>)>; 2];
 
 /// A peer's routes.
 type PeerTable<'v> = (PeerId, LookupTable<'v>);
@@ -142,16 +185,50 @@ impl<'v> Tables<'v> {
         Self { all: Vec::new(), by_rule }
     }
 
-    /// Those in which the addresses of a record are looked up; the first with a route counts.
+    /// The routes of [`SIDE_BY_SIDE`] records at most.
+    fn routes<R: AsRef<FlowRecord>>(
+        &self,
+        records: &[R],
+        settings: &EnrichSettings,
+        interfaces: &InterfaceSets,
+    ) -> [Ends<'v>; SIDE_BY_SIDE] {
+        let mut routes = [[None; 2]; SIDE_BY_SIDE];
+        if !settings.agents.is_empty() {
+            for (record, routes) in records.iter().map(AsRef::as_ref).zip(&mut routes) {
+                let tables = self.of(record, settings, interfaces);
+                *routes = [record.source_address, record.destination_address].map(|address| {
+                    tables.iter().find_map(|(peer, table)| Some((*peer, table.lookup(address)?)))
+                });
+            }
+            return routes;
+        }
+        let mut addresses = [[IpAddr::V4(Ipv4Addr::UNSPECIFIED); 2]; SIDE_BY_SIDE];
+        for (addresses, record) in addresses.iter_mut().zip(records.iter().map(AsRef::as_ref)) {
+            *addresses = [record.source_address, record.destination_address];
+        }
+        let addresses = addresses.as_flattened().get(..2 * records.len()).unwrap_or_default();
+        for (peer, table) in &self.all {
+            let mut found = [None; 2 * SIDE_BY_SIDE];
+            table.lookup_batch(addresses, &mut found);
+            let mut missing = false;
+            for (route, found) in routes.as_flattened_mut().iter_mut().zip(found).take(addresses.len()) {
+                *route = route.or(found.map(|found| (*peer, found)));
+                missing |= route.is_none();
+            }
+            if !missing {
+                break;
+            }
+        }
+        routes
+    }
+
+    /// Those in which the addresses of a record are looked up, by the rules; the first with a route counts.
     fn of<'t>(
         &'t self,
         record: &FlowRecord,
         settings: &EnrichSettings,
         interfaces: &InterfaceSets,
     ) -> &'t [PeerTable<'v>] {
-        if settings.agents.is_empty() {
-            return &self.all;
-        }
         let mut rules = settings.agents.iter().zip(interfaces.iter()).zip(&self.by_rule);
         match rules.find(|((rule, numbers), _)| rule.is_for(record, numbers)) {
             Some((_, table)) => table.as_slice(),
@@ -161,12 +238,24 @@ impl<'v> Tables<'v> {
 }
 
 impl Work {
-    fn new(settings: &EnrichSettings) -> Self {
+    fn new(settings: &EnrichSettings, detail: RouteDetail) -> Self {
         Self {
-            cache: RouteCache::default(),
+            routes: Routes::new(if settings.tags.asks_attributes() {
+                RouteDetail::Attributes
+            } else {
+                detail
+            }),
             covers: CoverCache::default(),
             agent_interfaces: InterfaceSets::new(settings.agents.len()),
             peer_source_interfaces: InterfaceSets::new(settings.peer_sources.len()),
+            labels: JoinedLabels::default(),
+        }
+    }
+
+    /// Tags go by everything else.
+    fn tag(&mut self, record: &mut FlowRecord, settings: &EnrichSettings) {
+        if !settings.tags.is_empty() {
+            settings.tags.apply(record, &mut self.labels);
         }
     }
 
@@ -180,22 +269,21 @@ impl Work {
     fn enrich(
         &mut self,
         record: &mut FlowRecord,
-        tables: &Tables<'_>,
+        [source_route, destination_route]: Ends<'_>,
         settings: &EnrichSettings,
         rpki: Option<Rpki<'_>>,
     ) {
-        let tables = tables.of(record, settings, &self.agent_interfaces);
         let (source, destination) = (record.source_address, record.destination_address);
         // Of several paths, traffic takes that of the kernel's next hop; by which it came nobody knows.
-        let to = self.find(tables, destination, record.ip_next_hop, settings);
-        let from = self.find(tables, source, None, settings);
+        let to = self.routes.find(destination_route, record.ip_next_hop, &settings.routes);
+        let from = self.routes.find(source_route, None, &settings.routes);
 
         let origin = |address, found: Option<&Found>| {
             let bgp = found.map(|found| Origin {
                 prefix_length: found.prefix_length,
-                as_number: found.prepared.origin_as,
-                peer_as_number: found.prepared.peer_as,
-                next_hop: found.prepared.next_hop,
+                as_number: found.numbers.origin_as,
+                peer_as_number: found.numbers.peer_as,
+                next_hop: found.numbers.next_hop,
             });
             resolve(settings.methods, bgp.as_ref(), settings.networks.find(address))
         };
@@ -214,27 +302,9 @@ impl Work {
             record.source_rpki = validate(source, from.as_ref());
             record.destination_rpki = validate(destination, to.as_ref());
         }
-        record.source_route = from.map(|found| found.prepared.route);
-        record.destination_route = to.map(|found| found.prepared.route);
-    }
-
-    fn find(
-        &mut self,
-        tables: &[PeerTable<'_>],
-        address: IpAddr,
-        via: Option<IpAddr>,
-        settings: &EnrichSettings,
-    ) -> Option<Found> {
-        let (peer, found) = tables.iter().find_map(|(peer, table)| Some((*peer, table.lookup(address)?)))?;
-        let key = |id: AttributesId| AttributesKey { id: id.index, generation: id.generation };
-        let prepared = if let Some(id) = found.attributes_id() {
-            let prepare = || Some(settings.routes.prepare(&found.choose(None)?.attributes));
-            self.cache.get(key(id), prepare)?
-        } else {
-            let path = found.choose(via)?;
-            self.cache.get(key(path.attributes_id), || Some(settings.routes.prepare(&path.attributes)))?
-        };
-        Some(Found { peer, prefix_length: found.prefix_length(), prepared: prepared.clone() })
+        record.has_route = from.is_some() || to.is_some();
+        record.source_route = from.and_then(|found| found.route);
+        record.destination_route = to.and_then(|found| found.route);
     }
 
     /// The AS from which a flow comes in; what the route to its source says if no rule knows better.
@@ -245,6 +315,48 @@ impl Work {
         let mut rules = settings.peer_sources.iter().zip(self.peer_source_interfaces.iter());
         rules.find(is_for).and_then(|(rule, _)| rule.as_number).unwrap_or(source.peer_as_number)
     }
+}
+
+impl Routes {
+    const fn new(detail: RouteDetail) -> Self {
+        match detail {
+            RouteDetail::Numbers => Self::Numbers(RouteCache::with_room(NUMBERS)),
+            RouteDetail::Attributes => Self::Attributes(RouteCache::with_room(ATTRIBUTES)),
+        }
+    }
+
+    /// Looks at the memory that [`Self::find`] needs: waits for it overlap.
+    fn look_at(&self, routes: &[Ends<'_>]) {
+        let ids = routes.as_flattened().iter().flatten().filter_map(|(_, found)| found.attributes_id());
+        let looked = match self {
+            Self::Numbers(cache) => ids.fold(0, |all, id| all ^ cache.look_at(key(id))),
+            Self::Attributes(cache) => ids.fold(0, |all, id| all ^ cache.look_at(key(id))),
+        };
+        black_box(looked);
+    }
+
+    fn find(
+        &mut self,
+        route: Option<(PeerId, Match<'_>)>,
+        via: Option<IpAddr>,
+        settings: &RouteSettings,
+    ) -> Option<Found> {
+        let (peer, found) = route?;
+        let key = key(found.choose_attributes_id(via)?);
+        let (numbers, route) = match self {
+            Self::Numbers(cache) => (*cache.get(key, || settings.numbers_of(&found, via))?, None),
+            Self::Attributes(cache) => {
+                let unpacked = || Some(Arc::unwrap_or_clone(found.choose(via)?.attributes));
+                let prepared = cache.get(key, || Some(settings.prepare(unpacked()?)))?;
+                (prepared.numbers, Some(Arc::clone(&prepared.route)))
+            }
+        };
+        Some(Found { peer, prefix_length: found.prefix_length(), numbers, route })
+    }
+}
+
+const fn key(id: AttributesId) -> AttributesKey {
+    AttributesKey { id: id.index, generation: id.generation }
 }
 
 impl Found {
@@ -258,7 +370,7 @@ impl Found {
     ) -> Option<OriginValidation> {
         let prefix = network(address, self.prefix_length)?;
         let own = (local_as != 0).then_some(local_as);
-        let origin_as = if self.prepared.has_empty_path { Some(own?) } else { self.prepared.announced_by };
+        let origin_as = if self.numbers.has_empty_path { Some(own?) } else { self.numbers.announced_by };
         Some(match (rpki.roas.validate(prefix, origin_as), rpki.covers) {
             (ValidationState::NotFound, _) => OriginValidation::NotFound,
             (ValidationState::Valid, _) => OriginValidation::Valid,

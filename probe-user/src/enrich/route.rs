@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use pathflow_bgp::{AsPath, Attributes, Origin, Segment, SegmentKind};
+use pathflow_bgp::rib::{Match, PathEnds};
+use pathflow_bgp::{AsPath, AsPathEnds, Attributes, Origin, Segment, SegmentKind};
 use pathflow_exporter::{BgpAttributes, BgpOrigin, BgpPathSegment, BgpPathSegmentKind, BgpRoute};
 
 use super::communities::{self, Pattern};
@@ -29,11 +30,9 @@ pub struct RouteSettings {
     pub large_communities_to_as: Vec<Pattern>,
 }
 
-/// A route made ready for records.
-#[derive(Clone, Debug)]
-pub struct PreparedRoute {
-    /// What records carry.
-    pub route: Arc<BgpRoute>,
+/// Whose a route is: what every record says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteNumbers {
     /// The AS that the addresses are of; 0 = not known from the route.
     pub origin_as: u32,
     /// The AS by which they are reached; 0 = not known from the route.
@@ -41,61 +40,90 @@ pub struct PreparedRoute {
     /// The AS for origin validation (RFC 6811, section 2): the last of the path; `None` if the path is empty or ends
     /// with a set.
     pub announced_by: Option<u32>,
-    /// Whether the path is empty: the route is of the own AS.
-    pub has_empty_path: bool,
     /// The next hop.
     pub next_hop: Option<IpAddr>,
+    /// Whether the path is empty: the route is of the own AS.
+    pub has_empty_path: bool,
+}
+
+/// A route with all that records may say of it.
+#[derive(Clone, Debug)]
+pub struct PreparedRoute {
+    /// Whose it is.
+    pub numbers: RouteNumbers,
+    /// Its attributes, as far as the operator wants them.
+    pub route: Arc<BgpRoute>,
 }
 
 impl RouteSettings {
     /// Makes a route ready for records.
     #[must_use]
-    pub fn prepare(&self, attributes: &Attributes) -> PreparedRoute {
-        let path = &attributes.as_path;
-        let by_community = || self.by_community(attributes);
+    pub fn prepare(&self, attributes: Attributes) -> PreparedRoute {
+        let by_community = || self.by_community(&attributes);
+        let numbers = self.numbers(attributes.as_path.ends(), attributes.next_hop, by_community);
+        PreparedRoute { numbers, route: Arc::new(BgpRoute::new(self.attributes(attributes))) }
+    }
+
+    /// Whose the route is that `found` chooses for the next hop `via`, without a look at all of its attributes unless
+    /// communities may say it. `None` if [`Match::choose`] has none.
+    #[must_use]
+    pub fn numbers_of(&self, found: &Match<'_>, via: Option<IpAddr>) -> Option<RouteNumbers> {
+        let PathEnds { as_path, next_hop, .. } = found.choose_ends(via)?;
+        if self.communities_to_as.is_empty() && self.large_communities_to_as.is_empty() {
+            return Some(self.numbers(as_path, next_hop, || None));
+        }
+        let attributes = found.choose(via)?.attributes;
+        Some(self.numbers(as_path, next_hop, || self.by_community(&attributes)))
+    }
+
+    fn numbers(
+        &self,
+        path: AsPathEnds,
+        next_hop: Option<IpAddr>,
+        by_community: impl Fn() -> Option<(u32, u32)>,
+    ) -> RouteNumbers {
         let nonzero = |number: &u32| *number != 0;
-        let origin_as = origin_outside(path)
+        let origin_as = path
+            .last_outside
             .filter(nonzero)
             .or_else(|| by_community().map(|(_, origin)| origin).filter(nonzero))
             .or_else(|| Some(self.local_as).filter(nonzero))
-            .or_else(|| path.origin_as());
-        let first = path.segments.iter().find_map(|segment| segment.as_numbers.first().copied());
-        let peer_as = if self.skip_confederation { path.peer_as() } else { first };
+            .or(path.last);
+        let peer_as = if self.skip_confederation { path.first_outside } else { path.first };
         let peer_as =
             peer_as.filter(nonzero).or_else(|| by_community().map(|(peer, _)| peer).filter(nonzero));
-        PreparedRoute {
-            route: Arc::new(BgpRoute::new(self.attributes(attributes))),
+        RouteNumbers {
             origin_as: origin_as.unwrap_or(0),
             peer_as: peer_as.unwrap_or(0),
-            announced_by: announced_by(path),
+            announced_by: path.announced_by(),
+            next_hop,
             has_empty_path: path.is_empty(),
-            next_hop: attributes.next_hop,
         }
     }
 
-    fn attributes(&self, attributes: &Attributes) -> BgpAttributes {
+    fn attributes(&self, attributes: Attributes) -> BgpAttributes {
         BgpAttributes {
             origin: match attributes.origin {
                 Origin::Igp => BgpOrigin::Igp,
                 Origin::Egp => BgpOrigin::Egp,
                 Origin::Incomplete => BgpOrigin::Incomplete,
             },
-            as_path: self.as_path(&attributes.as_path),
+            as_path: self.as_path(attributes.as_path),
             next_hop: attributes.next_hop,
             local_pref: attributes.local_pref,
             multi_exit_disc: attributes.multi_exit_disc,
             communities: communities::select(
-                &attributes.communities,
+                attributes.communities,
                 &self.communities,
                 communities::standard,
             ),
             extended_communities: communities::select(
-                &attributes.extended_communities,
+                attributes.extended_communities,
                 &self.extended_communities,
                 communities::extended,
             ),
             large_communities: communities::select(
-                &attributes.large_communities,
+                attributes.large_communities,
                 &self.large_communities,
                 communities::large,
             ),
@@ -103,10 +131,10 @@ impl RouteSettings {
     }
 
     /// The path as far as it is kept.
-    fn as_path(&self, path: &AsPath) -> Box<[BgpPathSegment]> {
+    fn as_path(&self, path: AsPath) -> Box<[BgpPathSegment]> {
         let mut left = if self.aspath_radius == 0 { usize::MAX } else { self.aspath_radius };
-        let mut segments = Vec::new();
-        for Segment { kind, as_numbers } in &path.segments {
+        let mut segments = Vec::with_capacity(path.segments.len());
+        for Segment { kind, as_numbers } in path.segments {
             if left == 0 {
                 break;
             }
@@ -118,7 +146,11 @@ impl RouteSettings {
             };
             let kept = if is_one_hop { as_numbers.len() } else { as_numbers.len().min(left) };
             left -= if is_one_hop { 1 } else { kept };
-            let as_numbers = as_numbers.iter().take(kept).copied().collect();
+            let as_numbers = if kept == as_numbers.len() {
+                as_numbers
+            } else {
+                as_numbers.iter().take(kept).copied().collect()
+            };
             segments.push(BgpPathSegment { kind, as_numbers });
         }
         segments.into()
@@ -136,23 +168,6 @@ impl RouteSettings {
             Some(community) => Some((community >> 16, community & 0xffff)),
             None => large().map(|[peer, origin, _]| (peer, origin)),
         }
-    }
-}
-
-/// The last AS number that is not of the own confederation.
-fn origin_outside(path: &AsPath) -> Option<u32> {
-    let outside = |segment: &&Segment| matches!(segment.kind, SegmentKind::Set | SegmentKind::Sequence);
-    path.segments.iter().rev().filter(outside).find_map(|segment| segment.as_numbers.last().copied())
-}
-
-/// The AS that origin validation looks at (RFC 6811, section 2): the last of the path; `None` if that is a set, or in the
-/// own confederation.
-#[must_use]
-pub fn announced_by(path: &AsPath) -> Option<u32> {
-    let last = path.segments.iter().rev().find(|segment| !segment.as_numbers.is_empty())?;
-    match last.kind {
-        SegmentKind::Sequence => last.as_numbers.last().copied(),
-        SegmentKind::Set | SegmentKind::ConfedSequence | SegmentKind::ConfedSet => None,
     }
 }
 
@@ -188,8 +203,8 @@ mod tests {
 
     /// Origin and peer.
     fn ends(settings: &RouteSettings, attributes: &Attributes) -> (u32, u32) {
-        let prepared = settings.prepare(attributes);
-        (prepared.origin_as, prepared.peer_as)
+        let numbers = settings.prepare(attributes.clone()).numbers;
+        (numbers.origin_as, numbers.peer_as)
     }
 
     #[test]
@@ -211,7 +226,7 @@ mod tests {
         let empty = attributes(&[]);
         assert_eq!(ends(&none, &empty), (0, 0));
         assert_eq!(ends(&own, &empty), (397_143, 0));
-        assert_eq!(path_text(&own.prepare(&empty)), "");
+        assert_eq!(path_text(&own.prepare(empty.clone())), "");
         // Of another sub-AS of the own confederation.
         let inside = attributes(&[(ConfedSequence, &[64_512])]);
         assert_eq!(ends(&own, &inside), (397_143, 0));
@@ -253,10 +268,10 @@ mod tests {
             (9, "1 1 2 {3,4} 5"),
         ] {
             let settings = RouteSettings { aspath_radius, ..RouteSettings::default() };
-            let prepared = settings.prepare(&route);
+            let prepared = settings.prepare(route.clone());
             assert_eq!(path_text(&prepared), expected);
             // The AS at the end is known even if the path is cut.
-            assert_eq!(prepared.origin_as, 5);
+            assert_eq!(prepared.numbers.origin_as, 5);
         }
     }
 
@@ -278,7 +293,7 @@ mod tests {
             large_communities: Box::from([[397_143, 1, 2], [397_143, 1, 22]]),
             ..attributes(&[(Sequence, &[6939])])
         };
-        let prepared = settings.prepare(&route);
+        let prepared = settings.prepare(route.clone());
         let value: serde_json::Value = serde_json::from_str(prepared.route.json()).unwrap();
         let expected = serde_json::json!({
             "origin": "igp", "as_path": "6939", "next_hop": "192.0.2.1", "local_pref": 150, "multi_exit_disc": 7,
@@ -286,8 +301,8 @@ mod tests {
             "large_communities": ["397143:1:2"],
         });
         assert_eq!(value, expected);
-        assert_eq!(prepared.next_hop, route.next_hop);
-        let everything = RouteSettings::default().prepare(&route);
+        assert_eq!(prepared.numbers.next_hop, route.next_hop);
+        let everything = RouteSettings::default().prepare(route.clone());
         let attributes = everything.route.attributes();
         assert_eq!(attributes.communities, route.communities);
         assert_eq!(attributes.extended_communities, route.extended_communities);
@@ -297,7 +312,7 @@ mod tests {
     #[test]
     fn who_announces_a_route_is_not_known_of_a_set() {
         let by = |segments: &[(SegmentKind, &[u32])]| {
-            RouteSettings::default().prepare(&attributes(segments)).announced_by
+            RouteSettings::default().prepare(attributes(segments)).numbers.announced_by
         };
         assert_eq!(by(&[(Sequence, &[6939, 3356])]), Some(3356));
         assert_eq!(by(&[(Sequence, &[6939]), (Set, &[1, 2])]), None);

@@ -13,7 +13,7 @@ use crate::interfaces::{InterfaceNames, MacAddress, NamePattern};
 /// How the operator names a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerReference {
-    /// By the address of its sessions.
+    /// By the address of its sessions, or else by its BGP Identifier.
     Address(IpAddr),
     /// By the name that was given to it.
     Name(String),

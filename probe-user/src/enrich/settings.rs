@@ -7,7 +7,7 @@ use std::time::Duration;
 use pathflow_bgp::rib::RibReader;
 use pathflow_bgp::rpki::RoaStore;
 
-use super::{AgentRule, Covers, Enricher, Hold, Methods, Networks, PeerSourceRule, RouteSettings};
+use super::{AgentRule, Covers, Enricher, Hold, Methods, Networks, PeerSourceRule, RouteSettings, TagMap};
 
 /// What records are to say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,8 +22,20 @@ pub struct EnrichSettings {
     pub agents: Vec<AgentRule>,
     /// From which AS traffic comes in, where the route to its source does not say.
     pub peer_sources: Vec<PeerSourceRule>,
+    /// Tags and labels.
+    pub tags: TagMap,
     /// How long the first records wait for the routes.
     pub wait_for_rib: Duration,
+}
+
+/// What records say of routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RouteDetail {
+    /// Whose they are: AS numbers, prefix lengths, next hops, origin validation.
+    Numbers,
+    /// Their attributes as well.
+    #[default]
+    Attributes,
 }
 
 /// The settings of now. Many read them, once per batch, and one replaces them.
@@ -54,6 +66,8 @@ impl CurrentSettings {
 pub struct RouteSource {
     /// What is wanted.
     pub settings: CurrentSettings,
+    /// What those want who get the records.
+    pub detail: RouteDetail,
     /// The routes, if there is BGP.
     pub reader: Option<RibReader>,
     /// Who may announce what, if there is RPKI.
@@ -75,6 +89,7 @@ impl RouteSource {
             session_as,
             covers: self.covers.clone(),
             ..Enricher::new(self.settings.clone(), self.reader.clone(), self.roas.clone())
+                .with_detail(self.detail)
         }
     }
 }

@@ -13,6 +13,8 @@ use super::*;
 use crate::export::IpVersion;
 use crate::interfaces::{Interface, InterfaceRules, NameTable};
 
+mod detail;
+
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -309,17 +311,22 @@ fn a_record_whose_routes_are_known_allocates_nothing() {
     let peer = add_peer(&mut rib, "127.0.0.1", "bird");
     announce(&mut rib, peer, "203.0.113.0/24", 0, &attributes(&[6939, 60_729], "192.0.2.1"));
     announce(&mut rib, peer, "2001:db8::/32", 0, &attributes(&[3356], "192.0.2.1"));
-    let mut enricher = enricher(&rib, EnrichSettings::default());
-    let names = Arc::default();
-    let mut allocations = |count: usize| {
-        let mut records = vec![record("203.0.113.1", "203.0.113.2"); count];
-        records.extend(vec![record("2001:db8::1", "2001:db8::2"); count]);
-        let counted = allocation_counter::measure(|| enricher.enrich(&mut records, &names));
-        assert!(records.iter().all(|record| record.destination_route.is_some()));
-        counted.count_total
-    };
-    allocations(1);
-    // What a batch needs, however many records it has.
-    let of_few = allocations(1);
-    assert_eq!(allocations(256), of_few);
+    announce(&mut rib, peer, "198.51.100.0/24", 1, &attributes(&[1], "192.0.2.1"));
+    announce(&mut rib, peer, "198.51.100.0/24", 2, &attributes(&[2], "192.0.2.2"));
+    for detail in [RouteDetail::Numbers, RouteDetail::Attributes] {
+        let mut enricher = enricher(&rib, EnrichSettings::default()).with_detail(detail);
+        let names = Arc::default();
+        let mut allocations = |count: usize| {
+            let mut records = vec![record("203.0.113.1", "203.0.113.2"); count];
+            records.extend(vec![record("2001:db8::1", "2001:db8::2"); count]);
+            records.extend(vec![record("198.51.100.1", "198.51.100.2"); count]);
+            let counted = allocation_counter::measure(|| enricher.enrich(&mut records, &names));
+            assert!(records.iter().all(|record| record.has_route));
+            counted.count_total
+        };
+        allocations(1);
+        // What a batch needs, however many records it has.
+        let of_few = allocations(1);
+        assert_eq!(allocations(256), of_few);
+    }
 }

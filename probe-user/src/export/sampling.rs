@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use pathflow_exporter::{FlowDirection, FlowRecord, ObservationContext, Selector, SelectorAlgorithm};
 
+use crate::ledger::Amount;
+
 /// Selector of records that were not sampled before. Observation Points are numbered from 1 and are few.
 const SELECTOR_ID: u16 = u16::MAX;
 
@@ -38,17 +40,26 @@ impl RecordSampling {
 
     /// `record` with the packets that are selected of it, if there are any. It says how many it stands for.
     pub fn sample(&mut self, record: &FlowRecord) -> Option<FlowRecord> {
-        let packets = self.select(record.packet_delta_count);
+        let all = Amount { packets: record.packet_delta_count, octets: record.octet_delta_count };
+        let Amount { packets, octets } = self.sample_amount(all);
         if packets == 0 {
             return None;
         }
         Some(FlowRecord {
             packet_delta_count: packets,
-            octet_delta_count: self.share(record.octet_delta_count, packets, record.packet_delta_count),
+            octet_delta_count: octets,
             sampling_interval: self.multiplied(record.sampling_interval),
             selector_id: if record.selector_id == 0 { SELECTOR_ID } else { record.selector_id },
             ..record.clone()
         })
+    }
+
+    /// What is selected of an amount; no octets if it is no packet.
+    pub fn sample_amount(&mut self, amount: Amount) -> Amount {
+        match self.select(amount.packets) {
+            0 => Amount::default(),
+            packets => Amount { packets, octets: self.share(amount.octets, packets, amount.packets) },
+        }
     }
 
     /// What collectors are told: the sampling of the capture and this one together, as one.

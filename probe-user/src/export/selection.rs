@@ -35,6 +35,8 @@ pub struct Conditions {
     pub interfaces: Vec<NamePattern>,
     /// Direction in which it was seen there.
     pub direction: Option<FlowDirection>,
+    /// Number of the filter that its packets match: the bit of [`FlowRecord::filter_results`].
+    pub filter: Option<u8>,
 }
 
 /// One of several shares of all flows.
@@ -100,7 +102,7 @@ impl RecordSelection {
     /// Whether the sink is to have this record.
     #[must_use]
     pub fn selects(&self, record: &FlowRecord) -> bool {
-        let Conditions { ip_version, networks, protocols, interfaces, direction } = &self.conditions;
+        let Conditions { ip_version, networks, protocols, interfaces, direction, filter } = &self.conditions;
         let version = if record.source_address.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
         let seen_at = match record.flow_direction {
             FlowDirection::Ingress => record.ingress_interface,
@@ -108,6 +110,7 @@ impl RecordSelection {
         };
         let addresses = [record.source_address, record.destination_address];
         ip_version.is_none_or(|wanted| wanted == version)
+            && filter.is_none_or(|bit| record.filter_results >> bit & 1 != 0)
             && direction.is_none_or(|wanted| wanted == record.flow_direction)
             && (protocols.is_empty() || protocols.contains(&record.protocol_identifier))
             && (interfaces.is_empty() || self.interfaces.contains(&seen_at))

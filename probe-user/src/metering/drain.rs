@@ -143,6 +143,7 @@ impl Timekeeper {
         let start = Instant::now();
         let epoch = self.epochs.advance(&self.context.tables)?;
         self.context.latencies.grace_period(start.elapsed());
+        drain.batches.tell(ShardMessage::EpochEnded, self.clock.read());
         self.work(drain, Work::Drain(epoch, self.clock.read().monotonic))
     }
 

@@ -74,6 +74,7 @@ pub fn flow_record(
         mpls_top_label: encapsulation.mpls_top_label(),
         layer2_segment_id: encapsulation.vxlan_network_identifier(),
         sampling_interval,
+        filter_results: fields.filter_results,
         selector_id: if sampling_interval > 1 { fields.observation_point } else { 0 },
         // Enrichment knows the rest.
         ..FlowRecord::between(source_address, destination_address)

@@ -9,7 +9,7 @@ use std::mem;
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
-use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, WideKey};
+use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, Origin, WideKey};
 use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
 use pathflow_common::parse::link::Link;
 use pathflow_common::parse::tunnel::Tunnels;
@@ -23,6 +23,8 @@ use crate::interfaces::MacAddress;
 
 /// Flows that are added up between two hand-overs.
 const FLOWS: usize = 8192;
+
+const SECOND: u64 = 1_000_000_000;
 
 /// What the key of a packet in a tunnel is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,9 +47,10 @@ pub struct PacketMeter {
     limit: usize,
     /// Packets that the ledger was told of since somebody asked.
     entered: u64,
-    /// Flows of these packets.
+    /// Flows of these packets, all of them in one second of the packets' clock.
     flows: HashTable<Delta>,
     hasher: RandomState,
+    second: u64,
     held: HeldFragments,
     datagrams: RefCell<DatagramTable>,
     /// Whether the packet in hand is a later fragment.
@@ -69,6 +72,7 @@ impl PacketMeter {
             entered: 0,
             flows: HashTable::with_capacity(FLOWS),
             hasher: RandomState::default(),
+            second: 0,
             held: HeldFragments::default(),
             datagrams: RefCell::default(),
             is_later_fragment: Cell::new(false),
@@ -82,20 +86,28 @@ impl PacketMeter {
         &self.batches
     }
 
-    /// Accounts a packet of `point` seen at `time`, in nanoseconds, from or to `neighbour` on the link. `link` is where
+    /// Accounts a packet of `origin` seen at `time`, in nanoseconds, from or to `neighbour` on the link. `link` is where
     /// parsing starts, or why it cannot.
     pub fn packet<P: PacketBytes>(
         &mut self,
-        point: u16,
+        origin: Origin,
         time: u64,
         neighbour: MacAddress,
         packet: &P,
         link: Result<Link, DropReason>,
     ) {
         self.neighbour = neighbour;
-        let sink = Sink { meter: self, point, time };
+        // What goes on is of one second, so that it is of one time bin.
+        let second = time / SECOND;
+        if second != self.second {
+            if !self.flows.is_empty() {
+                self.hand_over(time);
+            }
+            self.second = second;
+        }
+        let sink = Sink { meter: self, point: origin.observation_point, time };
         match link {
-            Ok(link) => parse_link(packet, point, link, sink),
+            Ok(link) => parse_link(packet, origin, link, sink),
             Err(reason) => sink.unaccounted(reason, packet.wire_length()),
         }
         self.packets += 1;

@@ -14,8 +14,9 @@ use pathflow_exporter::{FlowEndReason, FlowRecord};
 use super::flow_record::flow_record;
 use super::observation::{ObservationPoints, PointTable};
 use super::{Flow, FlowCache};
+use crate::aggregate::Feed;
 use crate::capture::Delta;
-use crate::clock::Reading;
+use crate::clock::{Clock, Reading};
 use crate::enrich::{Enricher, Hold};
 use crate::export::SinkQueue;
 use crate::interfaces::{InterfaceNames, NameTable};
@@ -41,6 +42,8 @@ pub enum Pace {
 pub enum ShardMessage {
     /// Deltas of flows that belong to this shard. The emptied buffer goes back by the pool.
     Deltas(Vec<Delta>),
+    /// An epoch of the kernel's tables ended at this time: what comes from now on was counted in it.
+    EpochEnded(Reading),
     /// An epoch has been drained: expire what is over at this time.
     Expire(Reading),
     /// The end: turn everything into records.
@@ -64,10 +67,14 @@ pub struct Shard {
     pub names: NameTable,
     /// Fills what packets do not carry.
     pub enricher: Enricher,
+    /// The filter results that records have, a bit for each; flows are not told apart by others.
+    pub record_filters: u8,
     /// Whether the first records still wait for routes.
     pub hold: Hold,
     /// Queues of the sinks, in the order of the ledger's sinks.
     pub sinks: Vec<SinkQueue>,
+    /// What aggregates get.
+    pub feed: Feed,
     /// Whether sinks are waited for.
     pub pace: Pace,
     /// How long merging takes.
@@ -84,10 +91,13 @@ impl Shard {
             records.names = self.names.load();
             match message {
                 ShardMessage::Deltas(deltas) => self.merge(deltas, &mut records),
+                ShardMessage::EpochEnded(now) => self.feed.epoch_ended(now),
                 // Flows of the start stay in the cache until their routes are there.
                 ShardMessage::Expire(_) if self.hold.is_on() => {}
                 ShardMessage::Expire(now) => {
                     records.now = Some(now);
+                    self.feed.hand_over(&mut self.enricher, &records.names, &self.ledger);
+                    self.feed.tick(now);
                     // A burst that fills every queue is spread over the next epochs: the flows can stay in
                     // the cache until then. A sink that is slower than the others delays nothing.
                     while (self.sinks.is_empty() || self.sinks.iter().any(SinkQueue::has_room))
@@ -107,6 +117,8 @@ impl Shard {
                         self.record(&flow, FlowEndReason::ForcedEnd, &mut records);
                     }
                     self.hand_over(&mut records);
+                    self.feed.hand_over(&mut self.enricher, &records.names, &self.ledger);
+                    self.feed.tick(now);
                 }
             }
             self.ledger.flows_changed(flows, self.cache.len());
@@ -122,11 +134,25 @@ impl Shard {
         }
         self.ledger.merged(&amounts);
         for delta in &deltas {
-            if let Some(evicted) = self.cache.merge(delta) {
+            let flows = self.cache.len();
+            // Flows are told apart only by the filters that records are asked about.
+            let key = delta.key.with_filter_results_of(self.record_filters);
+            let evicted = self.cache.merge(&Delta { key, ..*delta });
+            if self.feed.is_wanted() {
+                let begins = evicted.is_some() || self.cache.len() > flows;
+                let now = records.now();
+                self.feed.push(delta, begins, now, &records.points, &records.names);
+            }
+            if let Some(evicted) = evicted {
                 self.record(&evicted, FlowEndReason::LackOfResources, records);
             }
         }
         self.hand_over(records);
+        if self.hold.is_on() {
+            self.feed.hold(&mut self.enricher, &records.names, &self.ledger);
+        } else {
+            self.feed.hand_over(&mut self.enricher, &records.names, &self.ledger);
+        }
         deltas.clear();
         // The pool is as large as there are buffers; if it should be full, the buffer is simply freed.
         let _ = self.pool.try_send(deltas);
@@ -134,7 +160,7 @@ impl Shard {
     }
 
     fn record(&mut self, flow: &Flow, reason: FlowEndReason, records: &mut Records) {
-        let now = *records.now.get_or_insert_with(|| crate::clock::Clock::new().read());
+        let now = records.now();
         let record = flow_record(flow, reason, now, &records.points, &records.names);
         records.made.add(flow.key.fields().observation_point, &record);
         records.batch.push(record);
@@ -187,5 +213,9 @@ impl Records {
             names: Arc::default(),
             now: None,
         }
+    }
+
+    fn now(&mut self) -> Reading {
+        *self.now.get_or_insert_with(|| Clock::new().read())
     }
 }

@@ -31,7 +31,7 @@ use source::Sources;
 
 use crate::captures::Shared;
 use crate::clock::Clock;
-use crate::enrich::RouteSource;
+use crate::enrich::{RouteDetail, RouteSource};
 use crate::error::RunError;
 use crate::interfaces::{CounterQuery, InterfaceNames, NameTable, RouteQuery};
 use crate::metering::observation::{ObservationPoint, ObservationPoints};
@@ -85,8 +85,8 @@ impl Sflow {
         let agents: Vec<(String, Agent)> = agents.collect::<Result<_, RunError>>()?;
         let books = SflowBooks::new(agents.iter().map(|(destination, _)| destination.clone()));
         let (sender, samples) = bounded(QUEUE_SAMPLES);
-        // No record of sFlow tells of origin validation.
-        let routes = RouteSource { roas: None, ..routes.clone() };
+        // No record of sFlow tells of origin validation; that of the gateway has paths and communities.
+        let routes = RouteSource { roas: None, detail: RouteDetail::Attributes, ..routes.clone() };
         let exporter = Exporter {
             agents,
             samples,

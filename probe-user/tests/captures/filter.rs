@@ -6,18 +6,18 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pathflow::capture::filter::Instruction;
-use pathflow::capture::{Filter, FilterError, TableSizes};
+use pathflow::capture::{Filter, FilterError, FilterSet, TableSizes};
 use pathflow_common::DropReason;
+use pathflow_common::flow::FILTER_RESULTS;
 
 use crate::corpus::{Capture, corpus};
 use crate::file::{self, ETHERNET, Packet};
-use crate::filter_run::{Beside, KernelFilters, LONGEST};
+use crate::filter_run::{Beside, KernelFilters, LONGEST, sets};
 use crate::frames::{
     CUSTOMER_TAG, ICMP, ICMPV6, IPV4, IPV6, Ipv4, OLD_SERVICE_TAG, SERVICE_TAG, TCP, UDP, ethernet, icmp,
     ipv6, ports, tagged, tcp,
 };
-use crate::host::FIRST_BUFFER;
-use crate::host::View;
+use crate::host::{FIRST_BUFFER, Fate, Host, Totals, View};
 use crate::kernel_run::{Hook, Kernel};
 use crate::say;
 use crate::scratch::Scratch;
@@ -185,6 +185,11 @@ fn label_stack(labels: &[u32]) -> Vec<u8> {
     labels.iter().enumerate().flat_map(entry).collect()
 }
 
+/// A bit for each, the first one at the bottom.
+pub(crate) fn bits(results: impl IntoIterator<Item = bool>) -> u8 {
+    (0..).zip(results).fold(0, |bits, (bit, result)| bits | u8::from(result) << bit)
+}
+
 /// Numbers of the packets that tcpdump chooses.
 fn chosen_by_tcpdump(file: &Path, expression: &str) -> BTreeSet<u64> {
     let output = Command::new("tcpdump")
@@ -205,24 +210,28 @@ fn expressions_choose_the_packets_that_tcpdump_chooses() {
     let file = scratch.file("all.pcap");
     file::write(&file, &packets).expect("a file for tcpdump");
     let (mut in_kernel, mut differences) = (0_u64, Vec::new());
-    let filters = filters();
-    let mut kernel = KernelFilters::load(&filters);
-    for (position, (expression, filter)) in EXPRESSIONS.into_iter().zip(&filters).enumerate() {
-        let chosen = chosen_by_tcpdump(&file, expression);
-        assert!(!chosen.is_empty() && chosen.len() < packets.len(), "{expression}: {} packets", chosen.len());
+    let sets = sets(&filters());
+    let mut kernel = KernelFilters::load(&sets);
+    for (position, (expressions, set)) in EXPRESSIONS.chunks(FILTER_RESULTS).zip(&sets).enumerate() {
+        let chosen: Vec<_> =
+            expressions.iter().map(|expression| chosen_by_tcpdump(&file, expression)).collect();
+        for (expression, chosen) in expressions.iter().zip(&chosen) {
+            let count = chosen.len();
+            assert!(count != 0 && count < packets.len(), "{expression}: {count} packets");
+        }
         for (number, packet) in (0..).zip(&packets) {
-            let expected = chosen.contains(&number);
-            let matches = filter.matches(&packet.octets, packet.wire_length);
+            let expected = bits(chosen.iter().map(|chosen| chosen.contains(&number)));
+            let here = set.results(&packet.octets, packet.wire_length);
             let short = packet.octets.len() <= LONGEST;
             let of_kernel = if short {
                 in_kernel += 1;
-                kernel.run(position, &packet.octets, packet.wire_length, Beside::Nothing) != 0
+                kernel.run(position, &packet.octets, packet.wire_length, Beside::Nothing)
             } else {
-                matches
+                here
             };
-            if [matches, of_kernel] != [expected; 2] {
+            if [here, of_kernel] != [Some(expected); 2] {
                 differences.push(format!(
-                    "{expression}: tcpdump {expected}, here {matches}, kernel {of_kernel}: {packet:02x?}"
+                    "{expressions:?}: tcpdump {expected:#b}, here {here:?}, kernel {of_kernel:?}: {packet:02x?}"
                 ));
             }
         }
@@ -244,16 +253,16 @@ fn a_tag_beside_the_frame_is_read_where_it_was() {
         .filter(|packet| (18..=LONGEST).contains(&packet.octets.len()) && tag_of(&packet.octets).is_some())
         .collect();
     let mut matches = 0;
-    let filters = filters();
-    let mut kernel = KernelFilters::load(&filters);
-    for (position, (expression, filter)) in EXPRESSIONS.into_iter().zip(&filters).enumerate() {
+    let sets = sets(&filters());
+    let mut kernel = KernelFilters::load(&sets);
+    for (position, (expressions, set)) in EXPRESSIONS.chunks(FILTER_RESULTS).zip(&sets).enumerate() {
         for Packet { octets, wire_length, .. } in &tagged {
-            let expected = filter.matches(octets, *wire_length);
+            let expected = set.results(octets, *wire_length);
             let rest = [&octets[..12], &octets[16..]].concat();
             let (identifier, control) = tag_of(octets).expect("a tag");
-            let beside = kernel.run(position, &rest, *wire_length, Beside::Tag(identifier, control)) != 0;
-            assert_eq!(beside, expected, "{expression}: {octets:02x?}");
-            matches += u64::from(expected);
+            let beside = kernel.run(position, &rest, *wire_length, Beside::Tag(identifier, control));
+            assert_eq!(beside, expected, "{expressions:?}: {octets:02x?}");
+            matches += expected.map_or(0, u8::count_ones);
         }
     }
     assert!(tagged.len() > 100 && matches > 1000, "{matches} matches of {} packets", tagged.len());
@@ -277,7 +286,8 @@ fn what_the_filter_does_not_want_is_counted_as_filtered() {
     for expression in ["not port 22", "vlan and ip", "ip[6:2] & 0x1fff != 0", "ether[len - 1] = 0", "less 64"]
     {
         let filter = Filter::compile(expression).expect("an expression");
-        let mut kernel = Kernel::load_with(SIZES, Hook::Xdp, View::Outer, Some(filter.clone()));
+        let mut kernel =
+            Kernel::load_with(SIZES, Hook::Xdp, View::Outer, FilterSet::new(Some(filter.clone())));
         let (mut octets, mut unwanted) = (0, 0);
         for packet in &packets {
             // The kernel's frame is as long as what was captured of it.
@@ -297,6 +307,58 @@ fn what_the_filter_does_not_want_is_counted_as_filtered() {
         assert_eq!(totals.in_flows().packets + elsewhere, seen, "{expression}");
         assert!(unwanted > 0 && unwanted < seen, "{expression}: {unwanted} of {seen}");
     }
+}
+
+/// The whole kernel program with eight filters, at every hook: the keys are those of the parser on the host, with
+/// the results of the filters.
+fn keys_have_the_results_of_eight_filters(hook: Hook, view: View) {
+    const SIZES: TableSizes = TableSizes { ipv4_slots: 1 << 14, ipv6_slots: 1 << 14, spill_slots: 1 << 14 };
+    let packets: Vec<Packet> = packets()
+        .into_iter()
+        .filter(|packet| hook.takes(&packet.octets) && packet.octets.len() <= FIRST_BUFFER)
+        .collect();
+    let (mut loaded, mut with_results) = (0, 0);
+    for set in sets(&filters()) {
+        let mut kernel = Kernel::load_with(SIZES, hook, view, set.clone());
+        let host = Host::new(view);
+        let mut totals = Totals::default();
+        for packet in &packets {
+            kernel.run(&packet.octets).expect("a frame that the kernel takes");
+            let results =
+                set.results(&packet.octets, packet.octets.len() as u32).expect("nothing is required");
+            let mut fate = host.fate(&hook.view(&packet.octets));
+            if let Fate::Flow { key, .. } = &mut fate {
+                key.0[0] |= u64::from(results) << 40;
+                with_results += u64::from(results != 0);
+            }
+            totals.add(fate, 0);
+        }
+        assert_eq!(kernel.drain().totals.differences(&totals), Vec::<String>::new());
+        loaded += 1;
+    }
+    let runs = loaded * packets.len() as u64;
+    assert!(with_results > runs / 4, "{with_results}");
+    say(&format!("filters ({hook:?}, {view:?}): {loaded} sets, {runs} packets, {with_results} with results"));
+}
+
+#[test]
+fn keys_have_the_results_of_eight_filters_in_xdp() {
+    keys_have_the_results_of_eight_filters(Hook::Xdp, View::Outer);
+}
+
+#[test]
+fn keys_have_the_results_of_eight_filters_in_xdp_inside_tunnels() {
+    keys_have_the_results_of_eight_filters(Hook::Xdp, View::Inner);
+}
+
+#[test]
+fn keys_have_the_results_of_eight_filters_in_tc_ingress() {
+    keys_have_the_results_of_eight_filters(Hook::TcIngress, View::Outer);
+}
+
+#[test]
+fn keys_have_the_results_of_eight_filters_in_tc_egress() {
+    keys_have_the_results_of_eight_filters(Hook::TcEgress, View::Inner);
 }
 
 #[test]

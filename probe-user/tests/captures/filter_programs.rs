@@ -3,14 +3,15 @@
 
 use std::cell::Cell;
 
-use pathflow::capture::Filter;
 use pathflow::capture::filter::Instruction;
+use pathflow::capture::{Filter, FilterSet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::filter_run::{Beside, KernelFilters};
+use crate::filter::bits;
+use crate::filter_run::{Beside, KernelFilters, sets};
 use crate::say;
 
 /// Every operation that there is.
@@ -134,6 +135,16 @@ fn program() -> impl Strategy<Value = Vec<Instruction>> {
     })
 }
 
+/// Eight programs that go on where this one ends, each with another half octet of what it returns there.
+fn parts(program: &[Instruction]) -> [Vec<Instruction>; 8] {
+    std::array::from_fn(|half| {
+        let mut part = program.to_vec();
+        let mask = Instruction { code: 0x54, jt: 0, jf: 0, k: 0xf << (4 * half) };
+        part.insert(program.len() - 1, mask);
+        part
+    })
+}
+
 /// A frame, its length on the wire, and what is beside it.
 fn frame() -> impl Strategy<Value = (Vec<u8>, u32, Beside)> {
     let octet = prop_oneof![2 => 0_u8..20, 1 => any::<u8>()];
@@ -179,15 +190,35 @@ fn random_programs_return_the_same_in_the_kernel() {
         .run(&(vec(program(), 1..=PROGRAMS), vec(frame(), FRAMES)), |(programs, frames)| {
             let filters: Vec<Filter> =
                 programs.iter().map(|program| Filter::new(program).expect("a valid program")).collect();
-            let mut kernel = KernelFilters::load(&filters);
-            for (position, (program, filter)) in programs.iter().zip(&filters).enumerate() {
-                for (octets, wire_length, beside) in &frames {
-                    let whole = whole(octets, *beside);
-                    let expected = interpret(program, &whole, *wire_length);
-                    let returned = kernel.run(position, octets, *wire_length, *beside);
-                    prop_assert_eq!(returned, expected, "{:?} {:?} {:02x?}", program, beside, octets);
-                    prop_assert_eq!(filter.matches(&whole, *wire_length), expected != 0);
-                    let count = &runs[usize::from(expected != 0)];
+            // Eight together, each of them as the one that is required, and what each returns half octet by half octet.
+            let required = filters.iter().map(|filter| FilterSet::new(Some(filter.clone())));
+            let together = sets(&filters);
+            let parts = programs.iter().flat_map(|program| parts(program));
+            let parts: Vec<Filter> = parts.map(|part| Filter::new(&part).expect("a valid program")).collect();
+            let all: Vec<FilterSet> = together.iter().cloned().chain(required).chain(sets(&parts)).collect();
+            let mut kernel = KernelFilters::load(&all);
+            for (octets, wire_length, beside) in &frames {
+                let whole = whole(octets, *beside);
+                let expected: Vec<u32> =
+                    programs.iter().map(|program| interpret(program, &whole, *wire_length)).collect();
+                let mut run = |position| kernel.run(position, octets, *wire_length, *beside);
+                for (position, (expected, programs)) in expected.chunks(8).zip(programs.chunks(8)).enumerate()
+                {
+                    let bits = bits(expected.iter().map(|returned| *returned != 0));
+                    prop_assert_eq!(run(position), Some(bits), "{:?} {:?} {:02x?}", programs, beside, octets);
+                    prop_assert_eq!(together[position].results(&whole, *wire_length), Some(bits));
+                }
+                for (position, (expected, program)) in expected.iter().zip(&programs).enumerate() {
+                    let verdict = (*expected != 0).then_some(0);
+                    let (one, halves) =
+                        (together.len() + position, together.len() + programs.len() + position);
+                    prop_assert_eq!(run(one), verdict, "{:?} {:?} {:02x?}", program, beside, octets);
+                    prop_assert_eq!(all[one].results(&whole, *wire_length), verdict);
+                    let half =
+                        |number: usize| interpret(&self::parts(program)[number], &whole, *wire_length) != 0;
+                    let bits = bits((0..8).map(half));
+                    prop_assert_eq!(run(halves), Some(bits), "{:?} {:?} {:02x?}", program, beside, octets);
+                    let count = &runs[usize::from(*expected != 0)];
                     count.set(count.get() + 1);
                 }
             }

@@ -1,16 +1,16 @@
-//! Filters as the kernel runs them: the function of each behind a few instructions that fetch its arguments,
+//! Filters as the kernel runs them: the function of each set of them behind a few instructions that fetch its arguments,
 //! loaded as an XDP program of its own, run over frames without an interface (`BPF_PROG_TEST_RUN`).
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use object::write::{Object, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
-use pathflow::capture::Filter;
+use pathflow::capture::{Filter, FilterSet};
+use pathflow_common::flow::FILTER_RESULTS;
+use pathflow_common::layout::FILTER_INSTRUCTIONS;
 
 use crate::host::FIRST_BUFFER;
 
-/// Instructions of the function, with what fills it up.
-const ROOM: usize = 1024;
 /// Octets before the frame: its length on the wire, and what is beside it.
 const ARGUMENTS: usize = 16;
 /// The longest frame that the kernel takes in one buffer, with the arguments.
@@ -26,19 +26,32 @@ pub(crate) enum Beside {
     LinkHeader(u16),
 }
 
-/// Loaded filters.
+/// Sets of as many of the filters as have results.
+pub(crate) fn sets<'a>(filters: impl IntoIterator<Item = &'a Filter>) -> Vec<FilterSet> {
+    let filters: Vec<&Filter> = filters.into_iter().collect();
+    let set = |some: &[&Filter]| {
+        let mut set = FilterSet::default();
+        for (bit, filter) in (0..).zip(some) {
+            assert_eq!(set.add_filter(&format!("filter {bit}"), (*filter).clone()), Ok(bit));
+        }
+        set
+    };
+    filters.chunks(FILTER_RESULTS).map(set).collect()
+}
+
+/// Loaded sets of filters.
 pub(crate) struct KernelFilters {
     ebpf: Ebpf,
 }
 
 impl KernelFilters {
-    /// Loads filters.
+    /// Loads sets of filters.
     ///
     /// # Panics
-    /// If the kernel refuses one, or this process may not load programs.
-    pub(crate) fn load(filters: &[Filter]) -> Self {
-        let programs = filters.iter().map(|filter| {
-            let function = filter.kernel_code(ROOM).expect("a function");
+    /// If the kernel refuses a set, or this process may not load programs.
+    pub(crate) fn load(sets: &[FilterSet]) -> Self {
+        let programs = sets.iter().map(|set| {
+            let function = set.kernel_code(FILTER_INSTRUCTIONS).expect("a function");
             fetch_arguments().iter().chain(&function).flat_map(|code| code.to_ne_bytes()).collect()
         });
         let object = elf(&programs.collect::<Vec<Vec<u8>>>());
@@ -51,11 +64,17 @@ impl KernelFilters {
         filters
     }
 
-    /// What the filter at `position` returns for a frame.
+    /// The results of the set at `position` for a frame; `None` if it is not to be accounted.
     ///
     /// # Panics
     /// If the frame is longer than [`LONGEST`].
-    pub(crate) fn run(&mut self, position: usize, octets: &[u8], wire_length: u32, beside: Beside) -> u32 {
+    pub(crate) fn run(
+        &mut self,
+        position: usize,
+        octets: &[u8],
+        wire_length: u32,
+        beside: Beside,
+    ) -> Option<u8> {
         let beside = match beside {
             Beside::Nothing => 0,
             Beside::Tag(identifier, control) => 1 << 32 | u64::from(identifier) << 16 | u64::from(control),
@@ -66,7 +85,10 @@ impl KernelFilters {
         options.data_in = Some(&data);
         let program = self.ebpf.program_mut(&name(position)).expect("the program");
         let xdp: &mut Xdp = program.try_into().expect("an XDP program");
-        xdp.test_run(options).expect("a frame that the kernel takes").return_value
+        let returned = xdp.test_run(options).expect("a frame that the kernel takes").return_value;
+        assert_eq!(returned & !0xff01, 0, "no other bits");
+        assert!(returned & 1 != 0 || returned == 0, "no results of what is not accounted");
+        (returned & 1 != 0).then_some((returned >> 8) as u8)
     }
 }
 

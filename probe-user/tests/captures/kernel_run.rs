@@ -3,7 +3,7 @@
 use aya::maps::{HashMap, Map, MapData, MapInfo};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult};
 use pathflow::capture::{
-    Epochs, Filter, FlowTables, KernelProgram, LoadSettings, TableSizes, receiving_cpus,
+    Epochs, FilterSet, FlowTables, KernelProgram, LoadSettings, TableSizes, receiving_cpus,
 };
 use pathflow_common::bytes::SliceFrame;
 use pathflow_common::flow::{Datagram, DatagramPorts, HASH_SECRETS};
@@ -82,14 +82,14 @@ impl Kernel {
     /// # Panics
     /// If this process may not, or this kernel cannot.
     pub(crate) fn load(sizes: TableSizes, hook: Hook, view: View) -> Self {
-        Self::load_with(sizes, hook, view, None)
+        Self::load_with(sizes, hook, view, FilterSet::default())
     }
 
-    /// The same with a filter.
+    /// The same with filters.
     ///
     /// # Panics
     /// As [`Kernel::load`].
-    pub(crate) fn load_with(sizes: TableSizes, hook: Hook, view: View, filter: Option<Filter>) -> Self {
+    pub(crate) fn load_with(sizes: TableSizes, hook: Hook, view: View, filters: FilterSet) -> Self {
         // An interface that does not exist has no interrupts of its own: every CPU.
         let table_cpus = receiving_cpus(&[]);
         let hash_secrets: [u32; HASH_SECRETS] =
@@ -101,7 +101,7 @@ impl Kernel {
             fib_lookup: false,
             tunnels: view.settings(),
             header_samples: false,
-            filter,
+            filters,
         };
         match KernelProgram::load(&settings) {
             Ok((mut program, tables, epochs)) => {

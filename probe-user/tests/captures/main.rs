@@ -11,13 +11,17 @@
 //! - [`kernel`]: the XDP program, run by the kernel over the same frames, gives the same flows (needs root);
 //! - [`filter`] and [`filter_programs`]: filters choose what tcpdump chooses, in the kernel and on the host
 //!   (need root and tcpdump);
+//! - [`tags`]: tags and labels are those of pmacctd (needs pmacctd);
 //! - [`totals`] and [`keys`]: packets, octets and the fields of keys equal those that tshark sees;
 //! - [`families`]: the kernel's counts of each kind of labels, sessions, fragments and tunnels are tshark's;
 //! - [`tc`]: what the tc programs know of packets beside their octets (needs root);
+//! - [`aggregate`]: rows of aggregates add up to what tshark sees, and are those of pmacctd;
 //! - [`offline`]: `pathflow replay` finds the same flows in files and streams of every form;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
 
+#[cfg(test)]
+mod aggregate;
 mod corpus;
 mod families;
 mod file;
@@ -39,6 +43,8 @@ mod own;
 mod pipeline;
 mod replay;
 mod scratch;
+#[cfg(test)]
+mod tags;
 mod tc;
 mod totals;
 mod tshark;

@@ -14,7 +14,7 @@ use super::support::temp_dir::TempDir;
 use super::support::wait_for;
 
 /// Routes with attributes of all kinds that BIRD can make up.
-const ROUTES: &str = "\
+pub(crate) const ROUTES: &str = "\
 protocol static four {
   ipv4;
   route 192.0.2.0/24 blackhole {
@@ -33,7 +33,7 @@ protocol static six {
 }
 ";
 
-fn session(name: &str, neighbour: &str) -> String {
+pub(crate) fn session(name: &str, neighbour: &str) -> String {
     format!(
         "protocol bgp {name} {{\n  local 127.0.0.1 as 397143;\n  neighbor {neighbour} as 397143;\n  rr client;\n  \
          multihop;\n  ipv4 {{ import none; export all; next hop self; }};\n  \

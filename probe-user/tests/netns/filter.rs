@@ -10,7 +10,7 @@ use super::support::tool::{output, tool};
 use super::support::traffic::replay;
 
 /// The frames that a filter lets pass, by `tcpdump`.
-fn tcpdump_matches(capture: &std::path::Path, filter: &str) -> usize {
+pub(crate) fn tcpdump_matches(capture: &std::path::Path, filter: &str) -> usize {
     let text = output(tool("tcpdump").args(["-n", "-t", "-q", "-r"]).arg(capture).arg(filter));
     text.lines()
         .filter(|line| line.contains(" IP") || line.starts_with("IP") || line.contains("ethertype"))

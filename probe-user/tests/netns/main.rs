@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod aggregate;
+#[cfg(test)]
 mod bgp;
 #[cfg(test)]
 mod bgp_output;
@@ -15,6 +17,8 @@ mod bmp;
 mod collector_down;
 #[cfg(test)]
 mod counts;
+#[cfg(test)]
+mod deploy;
 #[cfg(test)]
 mod direction;
 #[cfg(test)]
@@ -43,6 +47,8 @@ mod hotplug;
 #[cfg(test)]
 mod interfaces;
 #[cfg(test)]
+mod kafka;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod marking;
@@ -56,6 +62,8 @@ mod outages;
 mod path_mtu;
 #[cfg(test)]
 mod pin;
+#[cfg(test)]
+mod pmacct;
 #[cfg(test)]
 mod queues;
 #[cfg(test)]
@@ -74,5 +82,7 @@ mod shapes;
 mod standard_output;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tags;
 #[cfg(test)]
 mod vlan;

@@ -21,6 +21,7 @@ use super::support::probe::{Ended, Probe, ProbeBuilder, daemon, refusal};
 use super::support::temp_dir::TempDir;
 use super::support::tool::{output, tool};
 use super::support::traffic::Traffic;
+use super::support::wait_for;
 
 /// A network whose pins are gone when the test is.
 struct Pinned(Network);
@@ -303,6 +304,37 @@ fn an_upgrade_with_other_sizes_and_another_filter_under_traffic_loses_nothing() 
     assert_eq!((collected.packets(), collected.octets()), (traffic.packets, traffic.octets()));
 }
 
+/// The number of a filter means another one in the next run.
+#[test]
+fn filters_of_one_run_say_nothing_in_the_next() {
+    let pinned = Pinned::new();
+    let nfcapd = Nfcapd::start(&pinned.0, COLLECTOR_IPV4);
+    let start = |filter: &str| {
+        let builder = ProbeBuilder::new(pinned.router()).json().argument("--idle-timeout", "300ms");
+        let export = format!("[export]\ncollectors = [\"{COLLECTOR_IPV4}\"]\nfilter = \"{filter}\"\n");
+        super::pin::pinned(builder, &export)
+    };
+    let packets = |ended: &Ended| json::sum(&json::flows(&ended.output), "packet_delta_count");
+    let received = |probe: &Probe<'_>, packets: u64| {
+        probe.wait_until("packets are received", |metrics| {
+            metrics.total("pathflow_received_packets_total") == packets
+        });
+    };
+    // Counted by the kernel alone, as packets that the first filter matches.
+    kill(start("udp"));
+    send(&pinned.0, 200);
+    let probe = start("tcp");
+    received(&probe, 200);
+    assert_eq!(packets(&probe.terminate()), 200);
+    send(&pinned.0, 30);
+    let probe = start("udp");
+    received(&probe, 30);
+    send(&pinned.0, 50);
+    received(&probe, 80);
+    assert_eq!(packets(&probe.terminate()), 80);
+    assert_eq!(nfcapd.stop(&pinned.0).packets(), 50);
+}
+
 #[test]
 fn links_of_both_directions_are_taken_over_and_an_unwanted_one_is_detached() {
     let pinned = Pinned::new();
@@ -543,15 +575,21 @@ fn detach_ends_one_interface_or_all_and_leaves_foreign_programs() {
 
     let text = output(pinned.detach().args(["--interface", "veth-in2"]));
     assert!(text.contains("veth-in2 (index") && text.contains("tables kept, with 17 packets"), "{text}");
-    assert_eq!(router.xdp_program("veth-in2"), None);
+    wait_until_detached(router, "veth-in2");
     assert!(router.xdp_program(CAPTURED).is_some());
     let message = refusal(pinned.detach().args(["--interface", "veth-none"]));
     assert!(message.contains("veth-none: no such interface"), "{message}");
     let text = output(&mut pinned.detach());
     assert!(text.contains("veth-in (index") && text.contains("tables removed, with 17 packets"), "{text}");
-    assert_eq!(router.xdp_program(CAPTURED), None);
+    wait_until_detached(router, CAPTURED);
     assert_eq!(router.xdp_program(EXPORTING).as_deref(), Some("foreign_xdp"));
     assert!(!pinned.directory().exists());
+}
+
+/// The kernel takes a link down some time after its pin is gone.
+fn wait_until_detached(router: &Namespace, interface: &str) {
+    let program = || router.xdp_program(interface).unwrap_or_default();
+    wait_for("no program", program, || router.xdp_program(interface).is_none().then_some(()));
 }
 
 #[test]

@@ -92,6 +92,16 @@ impl LpmWriter {
         &self.lpm
     }
 
+    /// Looks at the memory that [`Self::set`] needs; what it returns means nothing.
+    pub(in crate::rib) fn look_at(&self, prefix: Prefix) -> u32 {
+        let lpm = &*self.lpm;
+        let mut slot = lpm.root(index_at(prefix.bits, ROOT_BITS) as u32);
+        if is_pointer(slot) {
+            slot = lpm.wide(slot, index_at(prefix.bits, ROOT_BITS + WIDE_BITS) as u32);
+        }
+        if is_bucket(slot) { lpm.buckets.load(payload(slot), 0) } else { slot }
+    }
+
     /// Adds a prefix or changes its payload, which is not 0 and has 24 bits.
     pub(in crate::rib) fn set(&mut self, prefix: Prefix, payload: u32, epoch: u64) -> Result<(), Full> {
         let length = u32::from(prefix.length);

@@ -154,3 +154,19 @@ fn attributes_are_decoded_once_and_counted() {
     assert_eq!(rib.attribute_sets(), 1);
     assert!(rib.reader().enter().peer(id).is_none());
 }
+
+#[test]
+fn a_peer_is_found_by_its_address_and_by_its_identifier_but_the_address_comes_first() {
+    let mut rib = Rib::new();
+    let identity = |last| PeerIdentity { name: Box::from("p"), address: [127, 0, 0, last].into() };
+    let first = rib.add_peer(identity(1), Some(LookupSource::Unicast));
+    let second = rib.add_peer(identity(2), Some(LookupSource::Unicast));
+    let mut reader = rib.reader();
+    let mut found = |address: [u8; 4]| reader.enter().peers_at(address.into()).collect::<Vec<_>>();
+    assert_eq!(found([192, 0, 2, 1]), []);
+    rib.set_identifier(first, [192, 0, 2, 1].into());
+    assert_eq!(found([192, 0, 2, 1]), [first]);
+    rib.set_identifier(first, [127, 0, 0, 2].into());
+    assert_eq!(found([127, 0, 0, 2]), [second, first]);
+    assert_eq!(found([192, 0, 2, 1]), []);
+}

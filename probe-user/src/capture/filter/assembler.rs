@@ -87,9 +87,11 @@ pub(super) struct Assembler {
 }
 
 impl Assembler {
-    /// With labels from 0 to `labels` - 1.
-    pub(super) fn new(labels: usize) -> Self {
-        Self { code: Vec::new(), labels: vec![None; labels] }
+    /// Further labels in a row; returns the number of the first.
+    pub(super) fn labels(&mut self, labels: usize) -> usize {
+        let first = self.labels.len();
+        self.labels.resize(first + labels, None);
+        first
     }
 
     /// A further label.

@@ -1,5 +1,5 @@
-//! The operator's filter: an expression in tcpdump's syntax (`pcap-filter(7)`) that says which packets are
-//! accounted.
+//! Filters: expressions in tcpdump's syntax (`pcap-filter(7)`). One says which packets are accounted; up to eight
+//! others are results that a packet's flow key has ([`FilterSet`]).
 //!
 //! libpcap compiles it for Ethernet, so that it means what it means to `tcpdump`, with the offsets that
 //! shift after `vlan`, `mpls` and `pppoes`. What comes out is a program of classic BPF ([`classic`]). It is
@@ -11,6 +11,7 @@
 
 mod assembler;
 mod classic;
+mod set;
 mod translate;
 
 use pathflow_common::layout::FILTER_INSTRUCTIONS;
@@ -18,6 +19,7 @@ use pcap::{Capture, Linktype};
 
 pub use classic::Instruction;
 use classic::Operation;
+pub use set::FilterSet;
 
 /// Why an expression cannot be the filter. Each message is one line, without the expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,11 +36,19 @@ pub enum FilterError {
     /// Its program asks for what the kernel knows beside a captured frame.
     #[error("it asks for what is not in a frame, as inbound, outbound and ifindex do")]
     NotInFrame,
-    /// Its program has no room in the kernel program.
-    #[error("it needs {instructions} instructions of the kernel program, and {limit} is the most")]
+    /// The program has no room in the kernel program, with those of the filters before it.
+    #[error("all filters need {instructions} instructions of the kernel program, and {limit} is the most")]
     TooLong {
         /// Instructions after translation.
         instructions: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// There are too many expressions whose results are wanted.
+    #[error(
+        "it is one expression too many: aggregates, exports and the tag map can have {limit} different ones"
+    )]
+    TooMany {
         /// How many there may be.
         limit: usize,
     },
@@ -84,7 +94,7 @@ impl Filter {
     /// [`FilterError`], if the program is not valid, or the kernel program could not run it.
     pub fn new(program: &[Instruction]) -> Result<Self, FilterError> {
         let filter = Self { program: classic::decode(program)? };
-        filter.kernel_code(FILTER_INSTRUCTIONS)?;
+        translate::translate(Some(&filter.program), &[], FILTER_INSTRUCTIONS)?;
         Ok(filter)
     }
 
@@ -93,16 +103,6 @@ impl Filter {
     #[must_use]
     pub fn matches(&self, octets: &[u8], wire_length: u32) -> bool {
         classic::run(&self.program, octets, wire_length) != 0
-    }
-
-    /// The filter as a function of the kernel program: `room` instructions in the machine's byte order, that
-    /// call nothing and refer to nothing. The arguments are those of `pathflow_filter` in
-    /// `probe-ebpf/src/filter.rs`.
-    ///
-    /// # Errors
-    /// [`FilterError::TooLong`]; not from [`FILTER_INSTRUCTIONS`] up.
-    pub fn kernel_code(&self, room: usize) -> Result<Vec<u64>, FilterError> {
-        translate::translate(&self.program, room)
     }
 }
 

@@ -1,5 +1,7 @@
 //! From classic BPF to a function of the kernel program.
 //!
+//! The function runs one program after the other: what each returns becomes a bit of the function's result.
+//!
 //! The function gets where the frame starts and ends, its length on the wire, and perhaps what is to be read as
 //! if it were in the frame: a VLAN tag that the kernel has taken out of it, or the Ethernet header of a packet
 //! that has none. Every offset is then one of the frame with it:
@@ -11,12 +13,19 @@
 //! The kernel wants a proof of each load: a comparison with the end of the frame on every way to it. One
 //! comparison is enough for all loads up to the same offset; [`translate`] keeps account of the offset that
 //! has been compared on all ways to an instruction. There are forward jumps only, so one pass does.
+//!
+//! It also follows every way through the programs, unless it has been at a place before in a state like the
+//! present one. So that all ways through one program come to the next one alike, it must not know
+//! - the result so far: that begins as a zero which the kernel does not know to be one (two equal values,
+//!   xor-ed), and bits are added, not or-ed;
+//! - how far the frame was found to reach: each program has a `BASE` of its own, at a distance from the start
+//!   of the frame that is a zero of that kind.
 
 use super::FilterError;
 use super::assembler::{Alu, Assembler, Jump, Label, Register, Value, Width};
 use super::classic::{Condition, Operand, Operation, Operator, Size};
 
-/// The accumulator, and the result.
+/// The accumulator; at the end, the result.
 const A: Register = Register(0);
 /// Start of the frame, less the octets that are added.
 const BASE: Register = Register(1);
@@ -29,6 +38,10 @@ const ADDED: Register = Register(4);
 const SCRATCH: Register = Register(5);
 const X: Register = Register(6);
 const POINTER: Register = Register(7);
+/// The result so far.
+const RESULT: Register = Register(8);
+/// What `BASE` is at the start of each program.
+const ORIGIN: Register = Register(9);
 /// End of the stack.
 const STACK: Register = Register(10);
 
@@ -50,40 +63,103 @@ const MEMORY: i16 = IMAGE - 64;
 /// which a frame need not be at the start; no first buffer is that long.
 const HIGHEST: u32 = 0xff00;
 
-/// The function for a decoded program, filled up to `room` instructions.
-pub(super) fn translate(program: &[Operation], room: usize) -> Result<Vec<u64>, FilterError> {
+/// The bit of the result that says that a packet is to be accounted.
+pub(super) const ACCOUNTED: u32 = 1;
+/// The first of the bits that say which of the other programs match it.
+pub(super) const FIRST_RESULT: u32 = 8;
+
+/// The function for decoded programs, filled up to `room` instructions. It returns 0 if `required` does not match;
+/// otherwise [`ACCOUNTED`], and a bit from [`FIRST_RESULT`] up for each of the `others` that does.
+pub(super) fn translate(
+    required: Option<&[Operation]>,
+    others: &[&[Operation]],
+    room: usize,
+) -> Result<Vec<u64>, FilterError> {
+    let mut assembler = Assembler::default();
+    let [filling, fails, end] = [assembler.label(), assembler.label(), assembler.label()];
     let mut translator = Translator {
-        assembler: Assembler::new(program.len() + 2),
-        no_match: Label(program.len()),
-        filling: Label(program.len() + 1),
-        compared: vec![None; program.len()],
+        assembler,
+        filling,
+        end,
+        first: 0,
+        bit: 0,
+        done: end,
+        no_match: end,
+        compared: Vec::new(),
     };
-    translator.prologue(program);
-    for (index, operation) in program.iter().enumerate() {
-        translator.assembler.bind(Label(index));
-        // The kernel refuses instructions that no way leads to.
-        if let Some(compared) = translator.compared.get(index).copied().flatten() {
-            translator.operation(index, *operation, compared);
+    let programs = || required.into_iter().chain(others.iter().copied());
+    translator.prologue(required.is_some(), programs().flatten());
+    let goes_on = required.is_none_or(|program| translator.program(program, ACCOUNTED, Some(fails)));
+    // Nothing leads to the others if the first one never matches.
+    if goes_on {
+        for (program, bit) in others.iter().zip(FIRST_RESULT..) {
+            translator.program(program, 1 << bit, None);
         }
     }
-    translator.end(room)
+    translator.end(fails, goes_on, room)
 }
 
 struct Translator {
     assembler: Assembler,
-    no_match: Label,
+    /// Behind all programs: what fills the room.
     filling: Label,
-    /// For each instruction that some way leads to: the offset up to which the frame is known to reach on
+    /// Behind the last program.
+    end: Label,
+    /// Number of the label of the present program's first instruction.
+    first: usize,
+    /// What the present program adds to the result if it matches.
+    bit: u32,
+    /// Behind the present program.
+    done: Label,
+    /// Where the present program goes on if it does not match.
+    no_match: Label,
+    /// For each of its instructions that some way leads to: the offset up to which the frame is known to reach on
     /// all of them.
     compared: Vec<Option<u32>>,
 }
 
 impl Translator {
-    fn prologue(&mut self, program: &[Operation]) {
-        self.reach(0, 0);
+    fn prologue<'a>(&mut self, has_required: bool, mut operations: impl Iterator<Item = &'a Operation>) {
         let asm = &mut self.assembler;
         asm.alu(Alu::Move, A, Value::Constant(0));
         asm.jump_if(Jump::NotEqual, A, Value::Constant(0), self.filling);
+        self.unknown_zero(RESULT);
+        if !has_required {
+            self.assembler.alu(Alu::Add, RESULT, constant(ACCOUNTED));
+        }
+        let reads = |operation: &Operation| {
+            matches!(operation, Operation::Load { .. } | Operation::LoadXHeaderLength(_))
+        };
+        if operations.any(reads) {
+            self.put_together();
+        }
+        self.assembler.alu64(Alu::Move, ORIGIN, Value::Register(BASE));
+    }
+
+    /// A zero that the kernel does not know.
+    fn unknown_zero(&mut self, register: Register) {
+        let asm = &mut self.assembler;
+        asm.alu(Alu::Move, register, Value::Register(LENGTH));
+        asm.alu(Alu::Move, SCRATCH, Value::Register(LENGTH));
+        asm.alu(Alu::ExclusiveOr, register, Value::Register(SCRATCH));
+    }
+
+    /// A program that adds `bit` to the result if it matches, and otherwise goes on at `no_match`, or behind it. False
+    /// if no way leads behind it.
+    fn program(&mut self, program: &[Operation], bit: u32, no_match: Option<Label>) -> bool {
+        let asm = &mut self.assembler;
+        self.done = asm.label();
+        self.no_match = no_match.unwrap_or(self.done);
+        self.first = asm.labels(program.len());
+        self.bit = bit;
+        self.compared = vec![None; program.len()];
+        self.reach(0, 0);
+        self.unknown_zero(POINTER);
+        let asm = &mut self.assembler;
+        asm.alu(Alu::And, POINTER, Value::Constant(1));
+        asm.alu64(Alu::Move, BASE, Value::Register(ORIGIN));
+        asm.alu64(Alu::Add, BASE, Value::Register(POINTER));
+        asm.alu(Alu::Move, A, Value::Constant(0));
         asm.alu(Alu::Move, X, Value::Constant(0));
         let mut words: Vec<u8> = program.iter().filter_map(read_word).collect();
         words.sort_unstable();
@@ -91,12 +167,20 @@ impl Translator {
         for word in words {
             asm.store(Width::Word, STACK, memory(word), Value::Constant(0));
         }
-        let reads = |operation: &Operation| {
-            matches!(operation, Operation::Load { .. } | Operation::LoadXHeaderLength(_))
-        };
-        if program.iter().any(reads) {
-            self.put_together();
+        for (index, operation) in program.iter().enumerate() {
+            self.assembler.bind(self.label(index));
+            // The kernel refuses instructions that no way leads to.
+            if let Some(compared) = self.compared.get(index).copied().flatten() {
+                self.operation(index, *operation, compared);
+            }
         }
+        self.assembler.bind(self.done);
+        self.assembler.is_used(self.done)
+    }
+
+    /// The label of an instruction of the present program.
+    fn label(&self, index: usize) -> Label {
+        Label(self.first + index)
     }
 
     /// Puts the start of the frame together with what is added.
@@ -144,7 +228,7 @@ impl Translator {
         asm.bind(done);
     }
 
-    /// Goes on if the frame has this many octets.
+    /// Goes on if the frame has this many octets; otherwise no program matches it.
     fn reaches(&mut self, octets: i16) {
         let asm = &mut self.assembler;
         asm.alu64(Alu::Move, SCRATCH, Value::Register(BASE));
@@ -211,13 +295,17 @@ impl Translator {
                 self.reach(otherwise, compared);
                 after = None;
             }
-            Operation::ReturnConstant(value) => {
-                asm.alu(Alu::Move, A, constant(value));
-                asm.exit();
+            Operation::ReturnConstant(0) => {
+                asm.jump(self.no_match);
+                after = None;
+            }
+            Operation::ReturnConstant(_) => {
+                self.matched();
                 after = None;
             }
             Operation::ReturnA => {
-                asm.exit();
+                asm.jump_if(Jump::Equal, A, Value::Constant(0), self.no_match);
+                self.matched();
                 after = None;
             }
             Operation::MoveAToX => asm.alu(Alu::Move, X, Value::Register(A)),
@@ -376,9 +464,15 @@ impl Translator {
         true
     }
 
+    /// The present program matches.
+    fn matched(&mut self) {
+        self.assembler.alu(Alu::Add, RESULT, constant(self.bit));
+        self.assembler.jump(self.done);
+    }
+
     fn go(&mut self, target: usize, next: usize) {
         if target != next {
-            self.assembler.jump(Label(target));
+            self.assembler.jump(self.label(target));
         }
     }
 
@@ -395,20 +489,27 @@ impl Translator {
         };
         match fails {
             _ if then == otherwise => self.go(then, next),
-            Some(fails) if then == next => self.assembler.jump_if(fails, A, operand, Label(otherwise)),
+            Some(fails) if then == next => {
+                self.assembler.jump_if(fails, A, operand, self.label(otherwise));
+            }
             _ => {
-                self.assembler.jump_if(holds, A, operand, Label(then));
+                self.assembler.jump_if(holds, A, operand, self.label(then));
                 self.go(otherwise, next);
             }
         }
     }
 
-    /// What the program ends with, and what fills the rest of the room. There is a way to the filling, or the
+    /// What the function ends with, and what fills the rest of the room. There is a way to the filling, or the
     /// kernel would refuse it: a jump that is never taken, as the verifier finds out; it then removes it all.
-    fn end(self, room: usize) -> Result<Vec<u64>, FilterError> {
-        let Self { mut assembler, no_match, filling, .. } = self;
-        assembler.bind(no_match);
-        if assembler.is_used(no_match) {
+    fn end(self, fails: Label, goes_on: bool, room: usize) -> Result<Vec<u64>, FilterError> {
+        let Self { mut assembler, filling, end, .. } = self;
+        assembler.bind(end);
+        if goes_on || assembler.is_used(end) {
+            assembler.alu(Alu::Move, A, Value::Register(RESULT));
+            assembler.exit();
+        }
+        assembler.bind(fails);
+        if assembler.is_used(fails) {
             assembler.alu(Alu::Move, A, Value::Constant(0));
             assembler.exit();
         }

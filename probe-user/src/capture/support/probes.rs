@@ -12,7 +12,7 @@ use object::write::{Object, StandardSegment, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 
 use crate::capture::program::{MAP_TYPE_ARRAY, MMAPABLE};
-use crate::capture::{KernelProgram, LoadSettings, TableSizes};
+use crate::capture::{FilterSet, KernelProgram, LoadSettings, TableSizes};
 use crate::host::{BpfFeature, Program};
 use crate::metering::packets::TunnelSettings;
 
@@ -51,7 +51,7 @@ pub(crate) fn load_program() -> Result<String, String> {
         fib_lookup: true,
         tunnels: TunnelSettings { inner: true, vxlan_ports: Vec::new() },
         header_samples: true,
-        filter: None,
+        filters: FilterSet::default(),
     };
     match KernelProgram::load(&settings) {
         Ok((program, ..)) => Ok(program.name().to_owned()),

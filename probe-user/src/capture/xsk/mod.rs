@@ -40,7 +40,7 @@ use self::port::Port;
 use self::program::MirrorProgram;
 use self::socket::{FrameLayout, OpenError, QueueSocket, SocketSettings};
 use self::worker::{Shared, WorkerParts};
-use super::{CaptureError, Delta, Filter, support};
+use super::{CaptureError, Delta, FilterSet, support};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metering::batches::Batches;
@@ -105,7 +105,7 @@ pub struct MirrorOutput {
     /// What the key of a packet in a tunnel is.
     pub tunnels: TunnelSettings,
     /// Which packets are accounted; `None` = all.
-    pub filter: Option<Filter>,
+    pub filters: FilterSet,
     /// The clock.
     pub clock: Clock,
     /// Pulled if a worker cannot go on.
@@ -228,7 +228,7 @@ impl Mirror {
             maps,
             points,
             settings.router_macs.clone(),
-            output.filter.clone(),
+            output.filters.clone(),
             sockets.len(),
         ));
         let zero_copy_queues = sockets.iter().filter(|socket| socket.is_zero_copy()).count();

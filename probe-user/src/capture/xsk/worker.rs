@@ -11,12 +11,13 @@ use std::{io, mem};
 
 use pathflow_common::DropReason;
 use pathflow_common::bytes::SliceFrame;
+use pathflow_common::flow::Origin;
 use pathflow_common::layout::{Count, PointCounters};
 use pathflow_common::parse::link::Link;
 
 use super::program::MirrorMaps;
 use super::socket::{QueueSocket, Receiver, SocketStatistics};
-use crate::capture::Filter;
+use crate::capture::FilterSet;
 use crate::clock::Clock;
 use crate::interfaces::MacAddress;
 use crate::ledger::Ledger;
@@ -40,8 +41,8 @@ pub(super) struct Shared {
     pub(super) egress: u16,
     /// MAC addresses of the router.
     pub(super) router_macs: Vec<[u8; 6]>,
-    /// Which packets are accounted.
-    filter: Option<Filter>,
+    /// Which packets are accounted, and what else is asked of them.
+    filters: FilterSet,
     /// Asks the workers to empty their rings and end.
     pub(super) stopping: AtomicBool,
     /// Redirected packets that the ledger knows of.
@@ -57,7 +58,7 @@ impl Shared {
         maps: MirrorMaps,
         (ingress, egress): (u16, u16),
         router_macs: Vec<[u8; 6]>,
-        filter: Option<Filter>,
+        filters: FilterSet,
         queues: usize,
     ) -> Self {
         Self {
@@ -65,7 +66,7 @@ impl Shared {
             ingress,
             egress,
             router_macs,
-            filter,
+            filters,
             stopping: AtomicBool::new(false),
             entered: AtomicU64::new(0),
             passed: Mutex::default(),
@@ -184,18 +185,16 @@ struct Accounts {
 impl Accounts {
     fn packet(&mut self, frame: &[u8], octets: u32, time: u64) {
         let point = if self.is_of_router(frame) { self.shared.egress } else { self.shared.ingress };
-        if let Some(filter) = &self.shared.filter
-            && !filter.matches(frame, octets)
-        {
+        let Some(filter_results) = self.shared.filters.results(frame, octets) else {
             self.meter.filtered(point, octets);
             return self.note_entered();
-        }
+        };
         let place = if point == self.shared.egress { DESTINATION_MAC } else { SOURCE_MAC };
         let neighbour = frame.get(place).and_then(|mac| mac.try_into().ok());
         let neighbour = neighbour.map_or(MacAddress::UNKNOWN, MacAddress);
         let frame = SliceFrame::captured(frame, octets);
         self.meter.packet(
-            point,
+            Origin { observation_point: point, filter_results },
             time,
             neighbour,
             &frame,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "kafka")]
+pub use crate::bgp_output::topic::TopicTable as BgpKafka;
 use crate::config::duration;
 
 /// `[bgp]`: sessions with routers, whose routes records carry.
@@ -53,6 +55,9 @@ pub struct TableDump {
     pub utc: bool,
     /// Whether AS paths and communities are arrays; else they are strings.
     pub as_arrays: bool,
+    /// `[bgp.table_dump.kafka]`: to a broker in place of files.
+    #[cfg(feature = "kafka")]
+    pub kafka: Option<BgpKafka>,
 }
 
 impl Default for TableDump {
@@ -63,6 +68,8 @@ impl Default for TableDump {
             interval: Duration::from_mins(5),
             utc: false,
             as_arrays: false,
+            #[cfg(feature = "kafka")]
+            kafka: None,
         }
     }
 }
@@ -77,6 +84,9 @@ pub struct MessageLog {
     pub utc: bool,
     /// As in `[bgp.table_dump]`.
     pub as_arrays: bool,
+    /// `[bgp.message_log.kafka]`: to a broker in place of files.
+    #[cfg(feature = "kafka")]
+    pub kafka: Option<BgpKafka>,
 }
 
 /// `[[bgp.peer]]`: a peer, or all of a network.

@@ -1,5 +1,6 @@
 //! `[enrich]` as it is written.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -38,12 +39,36 @@ pub struct Enrich {
     /// How long the first records wait for the routes; 0 = not at all.
     #[serde(with = "duration")]
     pub wait_for_rib: Duration,
+    /// File with rules for tags and labels; empty = none.
+    pub tag_map: String,
     /// `[[enrich.agent]]`: whose routes are for which records.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub agent: Vec<Agent>,
     /// `[[enrich.peer_source]]`: from which AS traffic comes in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub peer_source: Vec<PeerSource>,
+    /// `[[enrich.tag]]`: rules for tags and labels behind those of the file, with the same keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tag: Vec<BTreeMap<String, TagValue>>,
+}
+
+/// A value of a rule for tags and labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TagValue {
+    /// Such as a tag.
+    Number(i64),
+    /// Such as a label.
+    Text(String),
+}
+
+impl std::fmt::Display for TagValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
 }
 
 impl Default for Enrich {
@@ -62,8 +87,10 @@ impl Default for Enrich {
             stdcomm_pattern_to_asn: Vec::new(),
             lrgcomm_pattern_to_asn: Vec::new(),
             wait_for_rib: Duration::ZERO,
+            tag_map: String::new(),
             agent: Vec::new(),
             peer_source: Vec::new(),
+            tag: Vec::new(),
         }
     }
 }

@@ -63,6 +63,7 @@ fn what_an_export_does_not_say_is_as_in_the_section() {
             protocols: vec![6],
             interfaces: vec!["eth*".parse().unwrap()],
             direction: Some(FlowDirection::Egress),
+            filter: None,
         }
     );
 }
@@ -142,4 +143,17 @@ fn faults_are_named_with_the_table_they_are_in() {
     }
     let again = FILE.replace("[2001:db8::1]", "192.0.2.1");
     assert!(error(&again).contains("it gets ipfix already"), "{}", error(&again));
+}
+
+#[test]
+fn filters_of_exports_are_bits_in_the_order_of_the_exports() {
+    let text = "[export]\ncollectors = [\"127.0.0.1:2055\"]\nfilter = \"port 53\"\n\
+        [[export.process]]\ncollectors = [\"127.0.0.1:2056\"]\n\
+        [[export.process]]\ncollectors = [\"127.0.0.1:2057\"]\nfilter = \"tcp\"\n\
+        [[export.process]]\ncollectors = [\"127.0.0.1:2058\"]\nfilter = \"\"\n";
+    let config = read(text);
+    let bits: Vec<Option<u8>> = config.processes.iter().map(|process| process.conditions.filter).collect();
+    assert_eq!(bits, [Some(0), Some(0), Some(1), None]);
+    assert_eq!(config.filters.expressions().collect::<Vec<_>>(), ["port 53", "tcp"]);
+    assert_eq!(config.record_filters, 0b11);
 }

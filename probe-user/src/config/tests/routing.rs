@@ -4,7 +4,8 @@ use pathflow_bgp::RouteDistinguisher;
 use pathflow_bgp::rib::LookupSource;
 
 use super::*;
-use crate::enrich::{Method, PeerReference};
+use crate::enrich::{Method, PeerReference, RouteDetail};
+use crate::pipeline::route_detail;
 
 fn config(text: &str) -> Config {
     Config::resolve(parse(Path::new("probe.toml"), text).unwrap(), Overrides::default()).unwrap()
@@ -91,4 +92,72 @@ fn what_is_wrong_with_bgp_and_routes_is_said_by_key() {
         let message = error(&text);
         assert!(message.contains(expected), "{message}");
     }
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn dumps_and_log_go_to_files_or_to_kafka() {
+    for function in ["table_dump", "message_log"] {
+        let text = |file: &str, keys: &str| {
+            format!("[bgp.{function}]\nfile = \"{file}\"\n[bgp.{function}.kafka]\n{keys}")
+        };
+        let good = "brokers = [\"192.0.2.1:9092\"]\ntopic = \"pmacct.bgp\"\n";
+        let raw = parse(Path::new("probe.toml"), &text("", good)).unwrap();
+        assert_eq!(
+            Config::resolve(raw, Overrides::default()).unwrap().bgp_output.message_log.is_some(),
+            function == "message_log"
+        );
+        let both = error(&text("/tmp/$peer_src_ip", good));
+        assert!(both.contains(&format!("bgp.{function}.file")), "{both}");
+        assert!(both.contains(&format!("[bgp.{function}.kafka]")), "{both}");
+        let topic = error(&text("", "brokers = [\"192.0.2.1:9092\"]\n"));
+        assert!(topic.contains(&format!("bgp.{function}.kafka.topic")), "{topic}");
+        let brokers = error(&text("", "topic = \"pmacct.bgp\"\n"));
+        assert!(brokers.contains(&format!("bgp.{function}.kafka.brokers")), "{brokers}");
+    }
+}
+
+#[test]
+fn attributes_of_routes_are_wanted_where_something_shows_them() {
+    let detail = |text: &str| route_detail(&config(text));
+    for (text, expected) in [
+        ("[export]\ncollectors = [\"192.0.2.1:4739\"]\nfields = [\"bgp\", \"tags\"]\n", RouteDetail::Numbers),
+        (
+            "[export]\ncollectors = [\"192.0.2.1:4739\"]\nfields = [\"communities\"]\n",
+            RouteDetail::Attributes,
+        ),
+        (
+            "[export]\ncollectors = [\"192.0.2.1:4739\"]\n\
+             [[export.process]]\ncollectors = [\"192.0.2.2:4739\"]\nfields = [\"communities\"]\n",
+            RouteDetail::Attributes,
+        ),
+        ("[export]\ncollectors = [\"192.0.2.1:4739\"]\nstdout = \"json\"\n", RouteDetail::Attributes),
+        ("[export]\nstdout = \"json\"\n", RouteDetail::Attributes),
+        ("[export]\nstdout = \"none\"\n", RouteDetail::Numbers),
+    ] {
+        assert_eq!(detail(text), expected, "{text}");
+    }
+    let numbers =
+        ["src_as", "dst_as", "peer_dst_as", "peer_dst_ip", "src_net", "dst_mask", "dst_roa", "label"];
+    assert_eq!(detail(&aggregate(&numbers)), RouteDetail::Numbers);
+    for primitive in [
+        "std_comm",
+        "ext_comm",
+        "lrg_comm",
+        "as_path",
+        "local_pref",
+        "med",
+        "src_std_comm",
+        "src_ext_comm",
+        "src_lrg_comm",
+        "src_as_path",
+        "src_local_pref",
+        "src_med",
+    ] {
+        assert_eq!(detail(&aggregate(&["src_as", primitive])), RouteDetail::Attributes, "{primitive}");
+    }
+}
+
+fn aggregate(key: &[&str]) -> String {
+    format!("[[aggregate]]\nname = \"test\"\nkey = {key:?}\n[aggregate.stdout]\n")
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
+use pathflow::capture::FilterSet;
 use pathflow::capture::xsk::{Mirror, MirrorOutput, MirrorSettings};
 use pathflow::clock::Clock;
 use pathflow::ledger::{Ledger, PointAccounts};
@@ -41,7 +42,7 @@ impl Stuck {
             pool,
             ledger: Arc::clone(&ledger),
             tunnels: TunnelSettings::default(),
-            filter: None,
+            filters: FilterSet::default(),
             clock: Clock::new(),
             stop,
         };

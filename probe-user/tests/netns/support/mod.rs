@@ -3,6 +3,7 @@
 pub(crate) mod bird;
 pub(crate) mod frames;
 pub(crate) mod json;
+pub(crate) mod kafka;
 pub(crate) mod metrics;
 pub(crate) mod namespace;
 pub(crate) mod network;

@@ -23,6 +23,8 @@ pub(crate) fn daemon() -> PathBuf {
 
 /// The configuration file.
 const CONFIGURATION: &str = "pathflow.toml";
+/// The same, of pmacct.
+const PMACCT_CONFIGURATION: &str = "pmacctd.conf";
 
 /// How to start the daemon.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(crate) struct ProbeBuilder<'a> {
     namespace: &'a Namespace,
     arguments: Vec<String>,
     configuration: String,
+    pmacct_configuration: Option<String>,
     is_output_piped: bool,
 }
 
@@ -41,6 +44,7 @@ impl<'a> ProbeBuilder<'a> {
             namespace,
             arguments: arguments.to_vec(),
             configuration: String::new(),
+            pmacct_configuration: None,
             is_output_piped: false,
         }
     }
@@ -48,7 +52,13 @@ impl<'a> ProbeBuilder<'a> {
     /// On no interface but those that the configuration names.
     pub(crate) fn configured(namespace: &'a Namespace) -> Self {
         let arguments = ["--drain-interval", "200ms"].map(str::to_owned).to_vec();
-        Self { namespace, arguments, configuration: String::new(), is_output_piped: false }
+        Self {
+            namespace,
+            arguments,
+            configuration: String::new(),
+            pmacct_configuration: None,
+            is_output_piped: false,
+        }
     }
 
     pub(crate) fn argument(mut self, flag: &str, value: &str) -> Self {
@@ -78,6 +88,12 @@ impl<'a> ProbeBuilder<'a> {
         self
     }
 
+    /// Text of a configuration file of pmacct's, which takes the place of the other one.
+    pub(crate) fn pmacct_configuration(mut self, text: &str) -> Self {
+        self.pmacct_configuration = Some(text.to_owned());
+        self
+    }
+
     /// Standard output is a pipe that the test reads, instead of a file.
     pub(crate) fn piped(mut self) -> Self {
         self.is_output_piped = true;
@@ -87,10 +103,14 @@ impl<'a> ProbeBuilder<'a> {
     /// Starts the daemon and waits until it captures.
     pub(crate) fn start(self) -> Probe<'a> {
         let directory = TempDir::new();
-        let (configuration, output) = (directory.file(CONFIGURATION), directory.file("stdout"));
-        fs::write(&configuration, &self.configuration).unwrap();
+        let (flag, name, text) = match &self.pmacct_configuration {
+            None => ("--config", CONFIGURATION, &self.configuration),
+            Some(text) => ("--pmacct-config", PMACCT_CONFIGURATION, text),
+        };
+        let (configuration, output) = (directory.file(name), directory.file("stdout"));
+        fs::write(&configuration, text).unwrap();
         let mut command = self.namespace.enter(daemon().to_str().unwrap());
-        command.arg("run").arg("--config").arg(&configuration).args(&self.arguments);
+        command.arg("run").arg(flag).arg(&configuration).args(&self.arguments);
         if self.is_output_piped {
             command.stdout(Stdio::piped());
         } else {

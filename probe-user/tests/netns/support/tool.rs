@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 29] = [
+const PACKAGES: [(&str, &str); 32] = [
     ("/usr/lib/frr/bgpd", "frr"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
@@ -17,7 +17,10 @@ const PACKAGES: [(&str, &str); 29] = [
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("ipfixDump", "libfixbuf-tools"),
+    ("java", "openjdk-17-jre-headless"),
+    ("kcat", "kcat"),
     ("nfacctd", "pmacct"),
+    ("pmacctd", "pmacct"),
     ("pmbgpd", "pmacct"),
     ("nfcapd", "nfdump"),
     ("nfdump", "nfdump"),

@@ -1,0 +1,367 @@
+//! The worker's side of the spool: what is written, forced out, read back; and what to do when the disk fails.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{
+    KafkaError,
+    account::KafkaLossReason,
+    block::Block,
+    event::KafkaEvent,
+    settings::KafkaSettings,
+    spool::{
+        AccountFile, Amount, Entry, Opened, Read, SetAside, Spool, SpoolError, SpoolFolder, Standing, random,
+    },
+    worker::Worker,
+};
+use crate::record::Tally;
+
+/// A spool that failed is tried again so often.
+const REOPEN: Duration = Duration::from_secs(10);
+
+/// A file system that was full, with nothing in the spool to force out, is tried again so often.
+const DISK_FULL: Duration = Duration::from_secs(1);
+
+/// Blocks that are forced out for one at most: more would mean that something else is wrong.
+const FORCED_OUT: usize = 64;
+
+/// The spool, if there is one, and the numbers beside it.
+pub(super) struct Disk {
+    folder: Option<SpoolFolder>,
+    pub spool: Option<Spool>,
+    /// Blocks that are on disk alone, oldest first.
+    pub unsent: VecDeque<Entry>,
+    pub standing: Standing,
+    written: Standing,
+    /// When to try again, and what was damaged.
+    reopen: Option<(Instant, Option<String>)>,
+    /// Until then nothing is written.
+    full_until: Option<Instant>,
+    has_grown: bool,
+}
+
+/// What the start of an output found.
+pub(super) struct Found {
+    pub disk: Disk,
+    pub file: Option<AccountFile>,
+    pub events: Vec<KafkaEvent>,
+    pub recovered: Amount,
+    pub lost_by_crash: Tally,
+}
+
+impl Disk {
+    /// Opens what an earlier run left.
+    pub(super) fn open(settings: &KafkaSettings) -> Result<Found, KafkaError> {
+        let mut disk = Self {
+            folder: None,
+            spool: None,
+            unsent: VecDeque::new(),
+            standing: Standing { instance: random(), epoch: 1, ..Standing::default() },
+            written: Standing::default(),
+            reopen: None,
+            full_until: None,
+            has_grown: false,
+        };
+        let mut found = Found {
+            disk,
+            file: None,
+            events: Vec::new(),
+            recovered: Amount::default(),
+            lost_by_crash: Tally::ZERO,
+        };
+        let Some(spool) = &settings.spool else { return Ok(found) };
+        disk = found.disk;
+        let failed = |text: String| KafkaError::Spool { path: spool.directory.clone(), text };
+        let folder = SpoolFolder::take(spool)?;
+        let file = folder.account_file().map_err(|error| failed(error.to_string()))?;
+        let (standing, reserved) = file.read();
+        let opened = folder.open(standing.as_ref(), None).map_err(|error| failed(error.to_string()))?;
+        disk.folder = Some(folder);
+        found.file = Some(file);
+        found.recovered =
+            disk.take_over(opened, standing, reserved, &mut found.events, &mut found.lost_by_crash);
+        found.disk = disk;
+        Ok(found)
+    }
+
+    /// Continues where an earlier run ended, and says what it left behind.
+    fn take_over(
+        &mut self,
+        opened: Opened,
+        standing: Option<Standing>,
+        reserved: Option<u64>,
+        events: &mut Vec<KafkaEvent>,
+        lost_by_crash: &mut Tally,
+    ) -> Amount {
+        let Opened { spool, entries, set_aside } = opened;
+        let mut readable = Amount::default();
+        for entry in &entries {
+            readable += entry.amount;
+        }
+        let removed = spool.removed();
+        let end = entries.last().map_or(0, |entry| entry.first + entry.amount.messages);
+        let standing = standing.filter(|standing| standing.instance == spool.instance());
+        let mut accepted = standing.unwrap_or_default().accepted;
+        if let Some(standing) = standing {
+            let known = standing.settled.messages + removed.messages + readable.messages;
+            let messages = standing.accepted.messages.saturating_sub(known);
+            let uncertain = reserved.unwrap_or(0).saturating_sub(standing.accepted.messages);
+            if messages > 0 {
+                *lost_by_crash =
+                    standing.accepted.tally - standing.settled.tally - removed.tally - readable.tally;
+            }
+            if messages + uncertain > 0 {
+                events.push(KafkaEvent::CrashLoss { messages, uncertain, tally: *lost_by_crash });
+            }
+            accepted.messages = accepted.messages.max(reserved.unwrap_or(0));
+        }
+        accepted.messages = accepted.messages.max(end).max(removed.messages);
+        let settled = Amount {
+            messages: accepted.messages.saturating_sub(removed.messages + readable.messages),
+            tally: accepted.tally - removed.tally - readable.tally,
+        };
+        self.standing =
+            Standing { instance: spool.instance(), epoch: spool.epoch(), accepted, settled, removed };
+        events.extend(set_aside.map(told));
+        if readable.messages > 0 {
+            let Amount { messages, tally } = readable;
+            events.push(KafkaEvent::SpoolRecovered { messages, tally });
+        }
+        self.has_grown = readable.messages > 0;
+        self.spool = Some(spool);
+        self.unsent = entries.into();
+        readable
+    }
+
+    pub(super) fn can_store(&self, now: Instant) -> bool {
+        self.spool.is_some() && self.full_until.is_none_or(|until| now >= until)
+    }
+}
+
+fn told(aside: SetAside) -> KafkaEvent {
+    let SetAside { path, text, messages } = aside;
+    KafkaEvent::SpoolSetAside { path, text, messages }
+}
+
+impl Worker {
+    /// Writes `block` to the spool; whether it is there.
+    pub(super) fn store(&mut self, block: &Block, now: Instant) -> bool {
+        for _ in 0..FORCED_OUT {
+            let Some(spool) = &mut self.disk.spool else { return false };
+            let reason = match spool.append(block) {
+                Ok(()) => {
+                    self.disk.has_grown = true;
+                    self.counts.spooled += u64::from(block.count());
+                    return true;
+                }
+                Err(SpoolError::Full) => {
+                    self.inbox.tell(KafkaEvent::SpoolFull, now);
+                    KafkaLossReason::SpoolBound
+                }
+                Err(SpoolError::DiskFull) => {
+                    self.inbox.tell(KafkaEvent::DiskFull, now);
+                    KafkaLossReason::DiskFull
+                }
+                Err(error) => {
+                    self.spool_failed(error, now);
+                    return false;
+                }
+            };
+            if !self.force_out(reason, now) {
+                break;
+            }
+        }
+        self.disk.full_until = Some(now + DISK_FULL);
+        false
+    }
+
+    /// Makes room by the oldest block: a copy of what the producer has, or else one that is lost by it.
+    fn force_out(&mut self, reason: KafkaLossReason, now: Instant) -> bool {
+        let Some(spool) = &mut self.disk.spool else { return false };
+        let copy = self.flights.iter_mut().find(|flight| flight.stored);
+        let removed = if let Some(flight) = copy {
+            (flight.stored, flight.forced_out) = (false, true);
+            let (_, waiting) = flight.waiting();
+            self.account.spooled -= waiting;
+            self.account.queued += waiting;
+            spool.remove(&Entry::of(&flight.block), false)
+        } else if let Some(entry) = self.disk.unsent.pop_front() {
+            self.account.spooled -= entry.amount.tally;
+            self.account.lose(entry.amount.tally, reason);
+            self.counts.lost += entry.amount.messages;
+            spool.remove(&entry, true)
+        } else {
+            return false;
+        };
+        match removed.and_then(|()| spool.remove_now()) {
+            // The journal may have room when it has been written back.
+            Ok(_) | Err(SpoolError::DiskFull) => true,
+            Err(error) => {
+                self.spool_failed(error, now);
+                false
+            }
+        }
+    }
+
+    /// Reads blocks back while the producer has room for them.
+    pub(super) fn load(&mut self, now: Instant) -> bool {
+        let mut has_loaded = false;
+        while self.flights.octets() < self.settings.in_flight_octets {
+            let (Some(entry), Some(spool)) = (self.disk.unsent.front().copied(), &mut self.disk.spool) else {
+                break;
+            };
+            let damaged = match spool.read(entry.first) {
+                Ok(Read::Block(block)) if Entry::of(&block) == entry => {
+                    self.flights.push(block, true);
+                    None
+                }
+                Ok(_) => Some(spool.remove(&entry, true)),
+                Err(error) => {
+                    self.spool_failed(error, now);
+                    break;
+                }
+            };
+            self.disk.unsent.pop_front();
+            has_loaded = true;
+            if let Some(removed) = damaged {
+                let Amount { messages, tally } = entry.amount;
+                self.account.spooled -= tally;
+                self.account.lose(tally, KafkaLossReason::SpoolDamaged);
+                self.counts.lost += messages;
+                self.inbox.tell(KafkaEvent::SpoolDamaged { messages }, now);
+                if let Err(error) = removed {
+                    self.spool_failed(error, now);
+                }
+            }
+        }
+        has_loaded
+    }
+
+    /// Copies what the producer has to the spool: it may never be able to send it. Nothing is forced out for that: it
+    /// is older than what is there.
+    pub(super) fn store_flights(&mut self, now: Instant) {
+        let mut failure = None;
+        for flight in self.flights.iter_mut().filter(|flight| !flight.stored && !flight.forced_out) {
+            let Some(spool) = &mut self.disk.spool else { break };
+            match spool.append(&flight.block) {
+                Ok(()) => {}
+                Err(SpoolError::Full | SpoolError::DiskFull) => {
+                    flight.forced_out = true;
+                    continue;
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+            self.disk.has_grown = true;
+            self.counts.spooled += u64::from(flight.block.count());
+            flight.stored = true;
+            let (_, waiting) = flight.waiting();
+            self.account.queued -= waiting;
+            self.account.spooled += waiting;
+        }
+        if let Some(error) = failure {
+            self.spool_failed(error, now);
+        }
+    }
+
+    /// Syncs, and tries again what failed.
+    pub(super) fn tend_spool(&mut self, now: Instant) {
+        if let Some(spool) = &mut self.disk.spool {
+            let is_empty = self.disk.unsent.is_empty() && !self.flights.iter().any(|flight| flight.stored);
+            let mut done = spool.tick(now);
+            if done.is_ok() && is_empty && self.disk.has_grown && !self.is_storing {
+                self.disk.has_grown = false;
+                done = spool.shrink();
+            }
+            if let Err(error) = done {
+                // A full disk can wait: nothing is lost, and the next tick tries again.
+                if !matches!(error, SpoolError::DiskFull) {
+                    self.spool_failed(error, now);
+                }
+            }
+        } else if self.disk.reopen.as_ref().is_some_and(|(at, _)| now >= *at) {
+            self.reopen(now);
+        }
+    }
+
+    pub(super) fn spool_failed(&mut self, error: SpoolError, now: Instant) {
+        self.inbox.tell(KafkaEvent::SpoolFailed { text: error.to_string() }, now);
+        self.disk.spool = None;
+        self.disk.reopen = Some(match error {
+            SpoolError::Damaged(text) => (now, Some(text)),
+            _ => (now + REOPEN, None),
+        });
+        // What the producer has is in memory alone now.
+        for flight in self.flights.iter_mut().filter(|flight| flight.stored) {
+            flight.stored = false;
+            let (_, waiting) = flight.waiting();
+            self.account.spooled -= waiting;
+            self.account.queued += waiting;
+        }
+    }
+
+    fn reopen(&mut self, now: Instant) {
+        let Some(folder) = &self.disk.folder else { return };
+        let damaged = self.disk.reopen.take().and_then(|(_, damaged)| damaged);
+        let opened = match folder.open(Some(&self.disk.standing), damaged.clone()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.inbox.tell(KafkaEvent::SpoolFailed { text: error.to_string() }, now);
+                self.disk.reopen = Some((now + REOPEN, damaged));
+                return;
+            }
+        };
+        let Opened { mut spool, entries, set_aside } = opened;
+        self.inbox.begin_epoch(spool.epoch());
+        self.disk.standing.epoch = spool.epoch();
+        let wanted: HashSet<u64> = self.disk.unsent.iter().map(|entry| entry.first).collect();
+        let mut found: HashMap<u64, Entry> = HashMap::new();
+        let mut failure = None;
+        for entry in entries {
+            if wanted.contains(&entry.first) {
+                found.insert(entry.first, entry);
+            } else if let Err(error) = spool.remove(&entry, false) {
+                // Of what was with the producer: it is in memory or settled, and counted so.
+                failure = Some(error);
+            }
+        }
+        failure = failure.or(spool.remove_now().err());
+        for entry in std::mem::take(&mut self.disk.unsent) {
+            if found.get(&entry.first) == Some(&entry) {
+                self.disk.unsent.push_back(entry);
+                continue;
+            }
+            let Amount { messages, tally } = entry.amount;
+            self.account.spooled -= tally;
+            self.account.lose(tally, KafkaLossReason::SpoolFailed);
+            self.counts.lost += messages;
+            self.disk.standing.settled += entry.amount;
+        }
+        if let Some(aside) = set_aside {
+            self.inbox.tell(told(aside), now);
+        }
+        self.disk.spool = Some(spool);
+        match failure {
+            Some(error) => self.spool_failed(error, now),
+            None => self.inbox.tell(KafkaEvent::SpoolWorks, now),
+        }
+    }
+
+    /// Keeps the numbers for the next run.
+    pub(super) fn write_standing(&mut self) {
+        if let Some(spool) = &self.disk.spool {
+            self.disk.standing.removed = spool.removed();
+        }
+        if self.disk.standing != self.disk.written
+            && let Some(file) = self.inbox.file()
+        {
+            self.disk.written = self.disk.standing;
+            // Without them the next run can say less; nothing is lost for that.
+            let _ = file.write(&self.disk.standing);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What happened that an operator should hear of, once per episode.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use super::account::{DeliveryErrorKind, KafkaLossReason};
+use crate::record::Tally;
+
+/// As many events wait for the caller; later ones are dropped.
+const WAITING: usize = 64;
+
+/// An episode that goes on is not told of again for so long.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// An event for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KafkaEvent {
+    /// The broker has confirmed nothing for a while.
+    OutageBegan {
+        /// Whether messages go to the spool from now on.
+        to_spool: bool,
+    },
+    /// It confirms again.
+    OutageEnded {
+        /// How long it did not.
+        lasted: Duration,
+    },
+    /// The producer tells of a broker that is down, of a failed authentication, and the like.
+    ClientError {
+        /// As librdkafka puts it, without control characters.
+        text: String,
+    },
+    /// An attempt to send failed; there will be another.
+    DeliveryFailed {
+        /// Why.
+        kind: DeliveryErrorKind,
+        /// Topic of the first such message.
+        topic: String,
+        /// As librdkafka puts it.
+        text: String,
+    },
+    /// A message was lost.
+    MessageLost {
+        /// Why.
+        reason: KafkaLossReason,
+        /// Topic of the first such message.
+        topic: String,
+        /// Its key, without control characters.
+        key: String,
+        /// Octets of its payload.
+        octets: usize,
+    },
+    /// The producer had a fatal error. Another takes its place and sends again what was not confirmed.
+    ProducerRecreated {
+        /// Part of the stamps from now on.
+        epoch: u32,
+        /// As librdkafka puts it.
+        text: String,
+    },
+    /// No producer could be made.
+    ProducerFailed {
+        /// Why.
+        text: String,
+    },
+    /// There were messages in the spool; they are sent first.
+    SpoolRecovered {
+        /// How many.
+        messages: u64,
+        /// What they stand for.
+        tally: Tally,
+    },
+    /// An earlier run was killed.
+    CrashLoss {
+        /// Messages that are neither confirmed nor in the spool. Some may have arrived.
+        messages: u64,
+        /// So many more at most had just been accepted.
+        uncertain: u64,
+        /// What `messages` stand for.
+        tally: Tally,
+    },
+    /// The spool file was damaged, or of another version. Another takes its place.
+    SpoolSetAside {
+        /// Where the file is now.
+        path: PathBuf,
+        /// What was wrong.
+        text: String,
+        /// Messages that could be read and are in the new spool.
+        messages: u64,
+    },
+    /// A block of the spool was damaged, and its messages are lost.
+    SpoolDamaged {
+        /// How many.
+        messages: u64,
+    },
+    /// The spool has its full size, and its oldest messages are dropped.
+    SpoolFull,
+    /// The file system is full.
+    DiskFull,
+    /// The spool does not work; messages wait in memory alone. It is tried again every ten seconds.
+    SpoolFailed {
+        /// Why.
+        text: String,
+    },
+    /// The spool works again.
+    SpoolWorks,
+}
+
+/// Events that wait for the caller.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    waiting: VecDeque<KafkaEvent>,
+    /// When each kind was told of.
+    told: Vec<(u64, Instant)>,
+}
+
+impl Events {
+    pub(super) fn next(&mut self) -> Option<KafkaEvent> {
+        self.waiting.pop_front()
+    }
+
+    /// Keeps `event`, unless the same episode was told of lately.
+    pub(super) fn tell(&mut self, event: KafkaEvent, now: Instant) {
+        if let Some(episode) = event.episode() {
+            let told = self.told.iter_mut().find(|(kind, _)| *kind == episode);
+            match told {
+                Some((_, at)) if now.duration_since(*at) < QUIET => return,
+                Some((_, at)) => *at = now,
+                None => self.told.push((episode, now)),
+            }
+        }
+        if self.waiting.len() < WAITING {
+            self.waiting.push_back(event);
+        }
+    }
+}
+
+impl KafkaEvent {
+    /// Events with the same number may come by the thousand.
+    fn episode(&self) -> Option<u64> {
+        match self {
+            Self::ClientError { .. } => Some(1),
+            Self::ProducerFailed { .. } => Some(2),
+            Self::SpoolDamaged { .. } => Some(3),
+            Self::SpoolFull => Some(4),
+            Self::DiskFull => Some(5),
+            Self::SpoolFailed { .. } => Some(6),
+            Self::DeliveryFailed { kind, .. } => Some(0x10 + *kind as u64),
+            Self::MessageLost { reason, .. } => Some(0x20 + *reason as u64),
+            _ => None,
+        }
+    }
+}
+
+/// `text` without control characters and line separators, and not too long for a line of a log.
+pub(super) fn printable(text: &str) -> String {
+    const LONGEST: usize = 256;
+    let clean = |character: char| {
+        let hidden = character.is_control()
+            || matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}')
+            || ('\u{202a}'..='\u{202e}').contains(&character)
+            || ('\u{2066}'..='\u{2069}').contains(&character);
+        if hidden { '?' } else { character }
+    };
+    text.chars().take(LONGEST).map(clean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_episode_is_told_of_once() {
+        let mut events = Events::default();
+        let start = Instant::now();
+        events.tell(KafkaEvent::SpoolFull, start);
+        events.tell(KafkaEvent::DiskFull, start);
+        events.tell(KafkaEvent::SpoolFull, start + Duration::from_secs(1));
+        events.tell(KafkaEvent::SpoolFull, start + Duration::from_secs(31));
+        let told: Vec<KafkaEvent> = std::iter::from_fn(|| events.next()).collect();
+        assert_eq!(told, [KafkaEvent::SpoolFull, KafkaEvent::DiskFull, KafkaEvent::SpoolFull]);
+    }
+
+    #[test]
+    fn what_a_broker_says_cannot_forge_a_line() {
+        assert_eq!(printable("a\nb\u{1b}[31m\u{202e}c"), "a?b?[31m?c");
+    }
+}

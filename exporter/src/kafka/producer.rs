@@ -1,0 +1,239 @@
+//! librdkafka's producer: one thread hands it messages and asks for its reports.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    error::{KafkaError as ClientError, RDKafkaErrorCode},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
+};
+
+use super::{
+    KafkaError, Message,
+    account::{DeliveryErrorKind, KafkaLossReason},
+    settings::KafkaSettings,
+};
+
+/// Name of the Kafka header that tells messages apart: `INSTANCE:EPOCH:SEQUENCE`, in hexadecimal, decimal, decimal.
+pub const STAMP_HEADER: &str = "pathflow-stamp";
+
+/// How messages leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Batching {
+    /// As fast as possible.
+    Many,
+    /// One by one, so that a broker that refuses a batch for one of its messages shows which one it is.
+    Single,
+}
+
+/// What became of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Sequence number of the message.
+    pub sequence: u64,
+    /// `None`: the broker has it.
+    pub error: Option<RDKafkaErrorCode>,
+}
+
+/// What the producer says by itself.
+#[derive(Debug, Default)]
+struct Heard {
+    reports: Vec<Report>,
+    errors: Vec<String>,
+}
+
+/// Receives what librdkafka has to say; called by the thread that polls, and by no other.
+#[derive(Clone, Default)]
+struct Listener(Arc<Mutex<Heard>>);
+
+impl Listener {
+    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Listener {
+    /// Errors come by [`error`](ClientContext::error) as well; the rest may hold what is nobody's business.
+    fn log(&self, _level: RDKafkaLogLevel, _facility: &str, _message: &str) {}
+
+    fn stats_raw(&self, _statistics: &[u8]) {}
+
+    fn error(&self, _error: ClientError, reason: &str) {
+        let mut heard = self.heard();
+        if heard.errors.len() < 16 {
+            heard.errors.push(reason.to_owned());
+        }
+    }
+}
+
+impl ProducerContext for Listener {
+    /// Sequence number of the message: a pointer has room for it on the 64-bit systems that pathflow is for.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sequence: usize) {
+        let error = match result {
+            Ok(_) => None,
+            Err((error, _)) => Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
+        };
+        self.heard().reports.push(Report { sequence: sequence as u64, error });
+    }
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// The producer's queue is full.
+    QueueFull,
+    Failed(RDKafkaErrorCode),
+}
+
+/// A producer of one life: until its fatal error.
+pub(super) struct Producer {
+    client: BaseProducer<Listener>,
+    listener: Listener,
+}
+
+impl Producer {
+    /// # Errors
+    /// The property that librdkafka does not know or take, by name.
+    pub(super) fn new(settings: &KafkaSettings, batching: Batching) -> Result<Self, KafkaError> {
+        let mut config = ClientConfig::new();
+        for (name, value) in settings.all_properties() {
+            config.set(name, value);
+        }
+        if batching == Batching::Single {
+            config.set("batch.num.messages", "1");
+        }
+        let listener = Listener::default();
+        let client = config.create_with_context(listener.clone()).map_err(|error| match error {
+            // The description has the value, which may be a secret.
+            ClientError::ClientConfig(result, _, property, _) => KafkaError::Property {
+                property,
+                unknown: result == rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN,
+            },
+            ClientError::ClientCreation(text) => KafkaError::Client { text: settings.without_secrets(&text) },
+            error => KafkaError::Client { text: settings.without_secrets(&error.to_string()) },
+        })?;
+        Ok(Self { client, listener })
+    }
+
+    /// Hands over `message`.
+    pub(super) fn send(&self, message: &Message<'_>, stamp: &Stamp<'_>) -> Result<(), NotTaken> {
+        let mut record: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(message.topic, stamp.sequence as usize).payload(message.payload);
+        record.key = message.key;
+        record.partition = message.partition;
+        let mut text = String::with_capacity(80);
+        // Writing to a String does not fail.
+        let _ = write!(text, "{}:{}:{}", stamp.instance, stamp.epoch, stamp.sequence);
+        let header = Header { key: STAMP_HEADER, value: Some(text.as_bytes()) };
+        record.headers = Some(OwnedHeaders::new_with_capacity(1).insert(header));
+        self.client.send(record).map_err(|(error, _)| match error {
+            ClientError::MessageProduction(RDKafkaErrorCode::QueueFull) => NotTaken::QueueFull,
+            ClientError::MessageProduction(code) => NotTaken::Failed(code),
+            // A topic with a NUL octet.
+            _ => NotTaken::Failed(RDKafkaErrorCode::InvalidTopic),
+        })
+    }
+
+    /// Takes the reports that are there.
+    pub(super) fn reports(&self) -> Vec<Report> {
+        self.client.poll(Duration::ZERO);
+        // Each call serves one event, which may have many reports.
+        let mut count = 0;
+        for _ in 0..64 {
+            let reports = self.listener.heard().reports.len();
+            if reports == count {
+                break;
+            }
+            count = reports;
+            self.client.poll(Duration::ZERO);
+        }
+        std::mem::take(&mut self.listener.heard().reports)
+    }
+
+    /// What it said of brokers and connections since the last call.
+    pub(super) fn errors(&self) -> Vec<String> {
+        std::mem::take(&mut self.listener.heard().errors)
+    }
+
+    /// Why it will never send again, if that is so.
+    pub(super) fn fatal_error(&self) -> Option<String> {
+        self.client.client().fatal_error().map(|(code, text)| format!("{code}: {text}"))
+    }
+
+    /// Ends it within about half a second; the last reports.
+    pub(super) fn end(self) -> Vec<Report> {
+        let Self { client, listener } = self;
+        drop(client);
+        std::mem::take(&mut listener.heard().reports)
+    }
+}
+
+/// Tells messages apart, also those that came twice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp<'a> {
+    /// Random number of the spool, or of this run, in hexadecimal.
+    pub instance: &'a str,
+    pub epoch: u32,
+    pub sequence: u64,
+}
+
+/// What to do with a message after an attempt that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It would fail for ever.
+    Lose(KafkaLossReason),
+    /// Its batch was refused, perhaps for another one.
+    SendAlone,
+    /// Until it succeeds or the spool forces it out: the operator may mend the cause.
+    SendAgain,
+}
+
+/// Judges an error of a delivery report, or of the hand-over. `alone`: the message was a batch of its own.
+pub(super) fn judge(code: RDKafkaErrorCode, alone: bool) -> (DeliveryErrorKind, Verdict) {
+    use RDKafkaErrorCode as Code;
+    let refused = |reason| if alone { Verdict::Lose(reason) } else { Verdict::SendAlone };
+    match code {
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge => {
+            (DeliveryErrorKind::TooLarge, refused(KafkaLossReason::TooLarge))
+        }
+        Code::InvalidRecord | Code::InvalidMessage | Code::InvalidTimestamp => {
+            (DeliveryErrorKind::Rejected, refused(KafkaLossReason::Rejected))
+        }
+        Code::InvalidTopic | Code::InvalidArgument => {
+            (DeliveryErrorKind::Rejected, Verdict::Lose(KafkaLossReason::Invalid))
+        }
+        Code::UnknownTopic
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownPartition
+        | Code::LeaderNotAvailable => (DeliveryErrorKind::TopicMissing, Verdict::SendAgain),
+        Code::TopicAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::SaslAuthenticationFailed
+        | Code::Authentication => (DeliveryErrorKind::NotAuthorized, Verdict::SendAgain),
+        Code::Fatal | Code::PurgeQueue | Code::PurgeInflight | Code::BrokerDestroy => {
+            (DeliveryErrorKind::ProducerEnded, Verdict::SendAgain)
+        }
+        _ => (DeliveryErrorKind::Other, Verdict::SendAgain),
+    }
+}
+
+/// Whether an attempt that ended with `code` may have put the message into the log all the same.
+pub(super) fn may_be_persisted(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    !matches!(
+        code,
+        Code::PurgeQueue
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::MessageSizeTooLarge
+            | Code::TopicAuthorizationFailed
+    )
+}

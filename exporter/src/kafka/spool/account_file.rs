@@ -1,0 +1,120 @@
+//! A few numbers beside the spool that outlive the process, so that the next one can say what was lost with it.
+//!
+//! They are written without a sync: they survive `kill -9`, and may be old after a power cut.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    ops::AddAssign,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+use crate::record::Tally;
+
+const MAGIC: &[u8; 8] = b"PFKAFKA1";
+
+/// Octets of [`Standing`] in the file, with magic and checksum.
+const STANDING: usize = 8 + 16 + 8 + 8 + 24 + 2 * 32 + 4;
+
+/// Where the reservation is in the file: it is written by another thread.
+const RESERVATION: u64 = 512;
+
+/// A number of messages, and what they stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::kafka) struct Amount {
+    pub messages: u64,
+    pub tally: Tally,
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.tally += other.tally;
+    }
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::kafka) struct Standing {
+    pub instance: [u8; 16],
+    pub epoch: u32,
+    /// Messages that ever got a sequence number, and so the next number.
+    pub accepted: Amount,
+    /// Of those, settled without being in the spool.
+    pub settled: Amount,
+    /// Of those, settled and removed from the spool.
+    pub removed: Amount,
+}
+
+/// The file with both.
+#[derive(Debug)]
+pub(in crate::kafka) struct AccountFile(File);
+
+impl AccountFile {
+    /// Opens it; makes it if it is missing.
+    pub(in crate::kafka) fn open(folder: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        Ok(Self(options.open(folder.join("spool.account"))?))
+    }
+
+    /// Both numbers, as far as they are whole: the standing, and the highest sequence number that may have been given
+    /// plus one.
+    pub(in crate::kafka) fn read(&self) -> (Option<Standing>, Option<u64>) {
+        let mut octets = [0; STANDING];
+        let standing = self.0.read_exact_at(&mut octets, 0).ok().and_then(|()| parse(&octets));
+        let mut octets = [0; 12];
+        let reserved = self.0.read_exact_at(&mut octets, RESERVATION).ok().and_then(|()| {
+            let (number, checksum) = octets.split_first_chunk::<8>()?;
+            (checksum == crc32c::crc32c(number).to_le_bytes()).then_some(u64::from_le_bytes(*number))
+        });
+        (standing, reserved)
+    }
+
+    pub(in crate::kafka) fn write(&self, standing: &Standing) -> io::Result<()> {
+        let mut octets = Vec::with_capacity(STANDING);
+        octets.extend(MAGIC);
+        octets.extend(standing.instance);
+        octets.extend(u64::from(standing.epoch).to_le_bytes());
+        for amount in [&standing.accepted, &standing.settled, &standing.removed] {
+            let Amount { messages, tally } = amount;
+            for number in [*messages, tally.records, tally.packets, tally.octets] {
+                octets.extend(number.to_le_bytes());
+            }
+        }
+        octets.extend(crc32c::crc32c(&octets).to_le_bytes());
+        self.0.write_all_at(&octets, 0)
+    }
+
+    /// Sequence numbers below `next` may be given from now on.
+    pub(in crate::kafka) fn reserve(&self, next: u64) -> io::Result<()> {
+        let mut octets = [0; 12];
+        let number = next.to_le_bytes();
+        octets[..8].copy_from_slice(&number);
+        octets[8..].copy_from_slice(&crc32c::crc32c(&number).to_le_bytes());
+        self.0.write_all_at(&octets, RESERVATION)
+    }
+}
+
+fn parse(octets: &[u8; STANDING]) -> Option<Standing> {
+    let (content, checksum) = octets.split_last_chunk::<4>()?;
+    if u32::from_le_bytes(*checksum) != crc32c::crc32c(content) {
+        return None;
+    }
+    let (magic, rest) = content.split_first_chunk::<8>()?;
+    if magic != MAGIC {
+        return None;
+    }
+    let (instance, rest) = rest.split_first_chunk::<16>()?;
+    let mut numbers = rest
+        .chunks_exact(8)
+        .map(|number| number.first_chunk().map_or(0, |number| u64::from_le_bytes(*number)));
+    let epoch = u32::try_from(numbers.next()?).ok()?;
+    let mut amount = || {
+        let messages = numbers.next()?;
+        let tally = Tally { records: numbers.next()?, packets: numbers.next()?, octets: numbers.next()? };
+        Some(Amount { messages, tally })
+    };
+    Some(Standing { instance: *instance, epoch, accepted: amount()?, settled: amount()?, removed: amount()? })
+}

@@ -1,0 +1,158 @@
+//! An aggregate without threads and queues: selects, samples, makes keys, adds up.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use pathflow_exporter::{ObservationContext, Tally};
+
+use super::bins::Bins;
+use super::key::{InterfaceTexts, KeyLayout, Part};
+use super::observed::Observed;
+use super::purge::Purge;
+use super::settings::AggregateSettings;
+use super::table::Table;
+use crate::export::RecordSampling;
+use crate::ledger::Amount;
+
+const MICROSECONDS: u64 = 1_000_000;
+
+/// Adds up the packets of one aggregate.
+#[derive(Debug)]
+pub struct Aggregation {
+    settings: AggregateSettings,
+    layout: Arc<KeyLayout>,
+    table: Table,
+    sampling: Option<RecordSampling>,
+    names: InterfaceTexts,
+    /// The bin that was looked up last.
+    bin: Range<u64>,
+}
+
+/// What became of packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// All that was offered.
+    pub offered: Amount,
+    /// Counted more than once: for both ends, or multiplied by sampling intervals.
+    pub multiplied: Amount,
+    /// Not for this aggregate.
+    pub not_selected: Amount,
+    /// Not sampled.
+    pub sampled_out: Amount,
+    /// Lost, because there was no room for another row.
+    pub table_full: Amount,
+    /// Added to rows.
+    pub in_table: Amount,
+}
+
+impl Spread {
+    /// Adds another one.
+    pub fn add(&mut self, other: &Self) {
+        self.offered.add(other.offered);
+        self.multiplied.add(other.multiplied);
+        self.not_selected.add(other.not_selected);
+        self.sampled_out.add(other.sampled_out);
+        self.table_full.add(other.table_full);
+        self.in_table.add(other.in_table);
+    }
+}
+
+impl Aggregation {
+    /// Nothing added up yet.
+    #[must_use]
+    pub fn new(settings: AggregateSettings) -> Self {
+        let layout = Arc::new(KeyLayout::new(&settings.key, settings.agent));
+        Self {
+            table: Table::new(Arc::clone(&layout), settings.max_entries),
+            layout,
+            sampling: RecordSampling::new(settings.sampling_interval),
+            names: InterfaceTexts::default(),
+            bin: 0..0,
+            settings,
+        }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn settings(&self) -> &AggregateSettings {
+        &self.settings
+    }
+
+    /// Interfaces are named as in `context` from now on.
+    pub fn set_context(&mut self, context: Arc<ObservationContext>) {
+        self.names.set(context);
+    }
+
+    /// Adds a delta, and enters in `spread` what became of its packets.
+    pub fn add(&mut self, observed: &Observed, spread: &mut Spread) {
+        let record = &observed.record;
+        let offered = Amount { packets: record.packet_delta_count, octets: record.octet_delta_count };
+        spread.offered.add(offered);
+        if !self.settings.selection.is_for(observed) {
+            spread.not_selected.add(offered);
+            return;
+        }
+        let mut amount = offered;
+        let mut rate = record.sampling_interval.max(1);
+        if let Some(sampling) = &mut self.sampling {
+            rate = rate.saturating_mul(self.settings.sampling_interval.get());
+            amount = sampling.sample_amount(offered);
+            let mut sampled_out = offered;
+            sampled_out.subtract(amount);
+            spread.sampled_out.add(sampled_out);
+            if amount.packets == 0 {
+                return;
+            }
+        }
+        if self.settings.renormalize {
+            let more = amount.times(u64::from(rate - 1));
+            spread.multiplied.add(more);
+            amount.add(more);
+            rate = 1;
+        }
+        let bin = self.bin(observed.time / MICROSECONDS);
+        let ends = self.layout.ends();
+        spread.multiplied.add(amount.times(ends.len() as u64 - 1));
+        for end in ends {
+            let part = Part { observed, bin, end: *end, sampling_rate: rate };
+            if self.table.add(&part, amount, &self.names) {
+                spread.in_table.add(amount);
+            } else {
+                spread.table_full.add(amount);
+            }
+        }
+    }
+
+    /// Whether there is room for whatever comes next.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.table.has_room(self.layout.ends().len())
+    }
+
+    /// What is added up, with the number of rows.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.table.tally()
+    }
+
+    /// Takes out all rows, but those of bins that begin at `before` or later. `updated` is the time of the purge. Both are
+    /// in seconds since the Unix epoch. The memory of an earlier purge is used again.
+    pub fn purge(&mut self, updated: u64, before: Option<u64>, memory: Option<Purge>) -> Purge {
+        let empty = memory.map(Purge::into_table);
+        let empty = empty.unwrap_or_else(|| Table::new(Arc::clone(&self.layout), self.settings.max_entries));
+        let mut table = std::mem::replace(&mut self.table, empty);
+        if let Some(time) = before.filter(|_| self.settings.history.is_some()) {
+            table.move_later(time, &mut self.table);
+        }
+        Purge::new(table, updated, self.settings.history.is_some())
+    }
+
+    /// The start of the bin of a time in seconds.
+    fn bin(&mut self, time: u64) -> u64 {
+        let Some(history) = &self.settings.history else { return 0 };
+        if !self.bin.contains(&time) {
+            self.bin = Bins::bin_of(history, time);
+        }
+        self.bin.start
+    }
+}

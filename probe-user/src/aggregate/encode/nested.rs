@@ -1,0 +1,264 @@
+//! `style = "pathflow"`: one JSON object for each row, with types.
+//!
+//! ```json
+//! {"bin_start":"2026-11-21T05:45:00Z","purge_time":"2026-11-21T05:48:01Z","label":"edge",
+//!  "bgp_source_as_number":397143,"source_address":"192.0.2.1","source_port":61983,"protocol_identifier":6,
+//!  "tcp_control_bits":["ACK","SYN"],"packet_delta_count":1,"octet_delta_count":98,
+//!  "destination_route":{"as_path":[6939,3356,{"set":[64500,64501]}],"communities":["6939:100"],"local_pref":150}}
+//! ```
+//!
+//! Keys are those of flow records on standard output, numbers are JSON numbers, addresses are strings (RFC 5952), times
+//! are strings in UTC (RFC 3339). What is unknown or absent is left out: AS numbers, prefix lengths, next hops, MAC
+//! addresses, interfaces, VLANs, tags, labels and so on that are 0 or empty. Of a route there is what the key has;
+//! `as_path` is a list of numbers, in which an object with `set`, `confed_sequence` or `confed_set` stands for such a
+//! segment; communities are lists of
+//! strings.
+
+use jiff::tz::TimeZone;
+use pathflow_exporter::{BgpPathSegment, BgpPathSegmentKind, BgpRoute, OriginValidation};
+
+use super::pmacct::flag_names;
+use super::route::{RouteText, is_of_route};
+use super::settings::{EncodeSettings, TimestampStyle};
+use super::time::TimeWriter;
+use super::{Fields, Primitive, Value, text};
+
+/// Writes objects.
+#[derive(Debug)]
+pub(super) struct Nested {
+    time: TimeWriter,
+    members: Vec<Member>,
+    source_route: Vec<Member>,
+    destination_route: Vec<Member>,
+    communities: RouteText,
+    end: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// `"source_address":`
+    key: Box<[u8]>,
+    primitive: Primitive,
+    position: usize,
+    zero_is_unknown: bool,
+}
+
+impl Nested {
+    pub(super) fn new(settings: &EncodeSettings, primitives: &[Primitive]) -> Self {
+        let (mut members, mut source_route, mut destination_route) = (Vec::new(), Vec::new(), Vec::new());
+        for (position, &primitive) in primitives.iter().enumerate() {
+            let (key, zero_is_unknown, is_source) = key(primitive);
+            let key = format!("\"{key}\":").into_bytes().into();
+            let member = Member { key, primitive, position, zero_is_unknown };
+            let is_of_route = is_of_route(primitive)
+                || matches!(
+                    primitive,
+                    Primitive::LocalPref | Primitive::SrcLocalPref | Primitive::Med | Primitive::SrcMed
+                );
+            match (is_of_route, is_source) {
+                (true, true) => source_route.push(member),
+                (true, false) => destination_route.push(member),
+                (false, _) => members.push(member),
+            }
+        }
+        Self {
+            time: TimeWriter::new(TimeZone::UTC, TimestampStyle::Rfc3339, false),
+            members,
+            source_route,
+            destination_route,
+            communities: RouteText {
+                path_as_array: true,
+                communities_as_array: true,
+                numbers: settings.options.community_numbers,
+                quoted: true,
+            },
+            end: b"}".to_vec(),
+        }
+    }
+
+    pub(super) fn set_writer_id(&mut self, writer_id: &str) {
+        self.end = b",\"writer_id\":".to_vec();
+        text::json_string(&mut self.end, writer_id);
+        self.end.push(b'}');
+    }
+
+    pub(super) fn row(&mut self, out: &mut Vec<u8>, row: &impl Fields, updated: u64) {
+        out.push(b'{');
+        if let Some(bin) = row.bin() {
+            out.extend_from_slice(b"\"bin_start\":\"");
+            self.time.stamp(out, bin);
+            out.extend_from_slice(b"\",");
+        }
+        out.extend_from_slice(b"\"purge_time\":\"");
+        self.time.stamp(out, updated);
+        out.extend_from_slice(b"\",");
+        for member in &self.members {
+            member.write(out, &mut self.time, self.communities, row.value(member.position));
+        }
+        out.extend_from_slice(b"\"packet_delta_count\":");
+        text::number(out, row.packets());
+        out.extend_from_slice(b",\"octet_delta_count\":");
+        text::number(out, row.octets());
+        for (key, members) in
+            [("source_route", &self.source_route), ("destination_route", &self.destination_route)]
+        {
+            let before = out.len();
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(b"\":{");
+            let start = out.len();
+            for member in members {
+                member.write(out, &mut self.time, self.communities, row.value(member.position));
+            }
+            if out.len() == start {
+                out.truncate(before);
+            } else {
+                // The comma behind the last one.
+                out.pop();
+                out.push(b'}');
+            }
+        }
+        out.extend_from_slice(&self.end);
+    }
+}
+
+impl Member {
+    /// Appends key, value and comma; nothing if the value is not known.
+    fn write(&self, out: &mut Vec<u8>, time: &mut TimeWriter, communities: RouteText, value: Value<'_>) {
+        let is_unknown = match value {
+            Value::Number(number) => number == 0 && self.zero_is_unknown,
+            Value::Text(text) => text.is_empty(),
+            Value::Mac(address) => address == [0; 6],
+            Value::Address(None) | Value::Path(None) | Value::Time(None) | Value::Roa(None) => true,
+            _ => false,
+        };
+        if is_unknown {
+            return;
+        }
+        out.extend_from_slice(&self.key);
+        match value {
+            Value::Number(number) => text::number(out, number),
+            Value::Text(text) => text::json_string(out, text),
+            Value::Address(address) => {
+                out.push(b'"');
+                if let Some(address) = address {
+                    text::address(out, address);
+                }
+                out.push(b'"');
+            }
+            Value::Mac(address) => {
+                out.push(b'"');
+                text::mac_address(out, address);
+                out.push(b'"');
+            }
+            Value::Protocol(number) => text::number(out, number),
+            Value::EtherType(number) => text::number(out, number),
+            Value::TcpFlags(flags) => flag_names(out, flags),
+            Value::Roa(state) => {
+                out.push(b'"');
+                out.extend_from_slice(state.map_or("", OriginValidation::as_str).as_bytes());
+                out.push(b'"');
+            }
+            Value::Path(route) => match self.primitive {
+                Primitive::AsPath | Primitive::SrcAsPath => {
+                    path(out, route.map_or(&[], |route: &BgpRoute| &route.attributes().as_path));
+                }
+                part => communities.write(out, part, route),
+            },
+            Value::Time(at) => {
+                out.push(b'"');
+                time.time(out, at.unwrap_or(0));
+                out.push(b'"');
+            }
+            Value::Direction(direction) => {
+                out.push(b'"');
+                out.extend_from_slice(direction.as_str().as_bytes());
+                out.push(b'"');
+            }
+        }
+        out.push(b',');
+    }
+}
+
+fn path(out: &mut Vec<u8>, segments: &[BgpPathSegment]) {
+    out.push(b'[');
+    let start = out.len();
+    for segment in segments {
+        let (open, close): (&[u8], &[u8]) = match segment.kind {
+            BgpPathSegmentKind::Sequence => (b"", b""),
+            BgpPathSegmentKind::Set => (b"{\"set\":[", b"]}"),
+            BgpPathSegmentKind::ConfedSequence => (b"{\"confed_sequence\":[", b"]}"),
+            BgpPathSegmentKind::ConfedSet => (b"{\"confed_set\":[", b"]}"),
+        };
+        if out.len() > start {
+            out.push(b',');
+        }
+        out.extend_from_slice(open);
+        for (position, as_number) in segment.as_numbers.iter().enumerate() {
+            if position > 0 {
+                out.push(b',');
+            }
+            text::number(out, *as_number);
+        }
+        out.extend_from_slice(close);
+    }
+    out.push(b']');
+}
+
+/// Key; whether 0 says that nothing is known; whether it is of the source.
+const fn key(primitive: Primitive) -> (&'static str, bool, bool) {
+    use Primitive as P;
+    match primitive {
+        P::Tag => ("tag", true, false),
+        P::Tag2 => ("tag2", true, false),
+        P::Label => ("label", true, false),
+        P::SrcMac => ("source_mac_address", true, true),
+        P::DstMac => ("destination_mac_address", true, false),
+        P::Vlan => ("vlan_id", true, false),
+        P::InCvlan => ("dot1q_customer_vlan_id", true, false),
+        P::Etype => ("ethernet_type", true, false),
+        P::SrcAs => ("bgp_source_as_number", true, true),
+        P::DstAs => ("bgp_destination_as_number", true, false),
+        P::StdComm => ("communities", true, false),
+        P::ExtComm => ("extended_communities", true, false),
+        P::LrgComm => ("large_communities", true, false),
+        P::AsPath => ("as_path", true, false),
+        P::LocalPref => ("local_pref", true, false),
+        P::Med => ("multi_exit_disc", true, false),
+        P::DstRoa => ("destination_rpki", true, false),
+        P::PeerSrcAs => ("bgp_prev_adjacent_as_number", true, true),
+        P::PeerDstAs => ("bgp_next_adjacent_as_number", true, false),
+        P::PeerSrcIp => ("exporter_address", true, true),
+        P::PeerDstIp => ("bgp_next_hop", true, false),
+        P::SrcStdComm => ("communities", true, true),
+        P::SrcExtComm => ("extended_communities", true, true),
+        P::SrcLrgComm => ("large_communities", true, true),
+        P::SrcAsPath => ("as_path", true, true),
+        P::SrcLocalPref => ("local_pref", true, true),
+        P::SrcMed => ("multi_exit_disc", true, true),
+        P::SrcRoa => ("source_rpki", true, true),
+        P::InIface => ("ingress_interface", true, true),
+        P::OutIface => ("egress_interface", true, false),
+        P::SrcHost => ("source_address", true, true),
+        P::SrcNet => ("source_prefix", true, true),
+        P::DstHost => ("destination_address", true, false),
+        P::DstNet => ("destination_prefix", true, false),
+        P::SrcMask => ("source_prefix_length", true, true),
+        P::DstMask => ("destination_prefix_length", true, false),
+        P::SrcPort => ("source_port", false, true),
+        P::DstPort => ("destination_port", false, false),
+        P::TcpFlags => ("tcp_control_bits", false, false),
+        P::Proto => ("protocol_identifier", false, false),
+        P::Tos => ("ip_class_of_service", false, false),
+        P::SamplingRate => ("sampling_interval", true, false),
+        P::SamplingDirection => ("flow_direction", false, false),
+        P::MplsLabelTop => ("mpls_top_label", true, false),
+        P::Vxlan => ("layer2_segment_id", true, false),
+        P::TimestampStart => ("flow_start", true, false),
+        P::TimestampEnd => ("flow_end", true, false),
+        P::TimestampArrival => ("arrival_time", true, false),
+        P::Flows => ("flow_count", false, false),
+        P::InIfaceName => ("ingress_interface_name", true, true),
+        P::OutIfaceName => ("egress_interface_name", true, false),
+    }
+}

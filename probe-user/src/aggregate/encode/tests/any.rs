@@ -1,0 +1,147 @@
+//! Rows of any content: they are JSON with the right types, and cost no allocation.
+
+use std::net::IpAddr;
+
+use allocation_counter::measure;
+use pathflow_exporter::{BgpRoute, FlowDirection, OriginValidation};
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::super::{Format, FormatTable, Primitive, RowEncoder, Style, Value, route};
+use super::{UPDATED, route as some_route, row, settings};
+
+/// Text that may be anything a label is made of.
+fn values(route: &BgpRoute) -> impl Strategy<Value = Vec<(Primitive, Value<'_>)>> {
+    let texts = prop_oneof![Just(""), Just("a\"b\\\u{1}é,\n"), Just("bdr1.example.org")];
+    (any::<u64>(), any::<[u16; 8]>(), any::<[u8; 6]>(), any::<bool>(), texts, any::<u8>()).prop_map(
+        |(number, segments, mac, has, text, octet)| {
+            let value =
+                |primitive: &Primitive| value(*primitive, route, (number, segments, mac, has, text, octet));
+            Primitive::ALL.iter().map(|primitive| (*primitive, value(primitive))).collect()
+        },
+    )
+}
+
+type Any = (u64, [u16; 8], [u8; 6], bool, &'static str, u8);
+
+fn value(primitive: Primitive, route: &BgpRoute, any: Any) -> Value<'_> {
+    use Primitive as P;
+    let (number, segments, mac, has, text, octet) = any;
+    let state = [OriginValidation::Valid, OriginValidation::InvalidCoveredByNotFound][usize::from(octet) % 2];
+    match primitive {
+        P::Label | P::InIfaceName | P::OutIfaceName => Value::Text(text),
+        P::SrcMac | P::DstMac => Value::Mac(mac),
+        P::Etype => Value::EtherType(segments[0]),
+        primitive if route::is_of_route(primitive) => Value::Path(has.then_some(route)),
+        P::DstRoa | P::SrcRoa => Value::Roa(has.then_some(state)),
+        P::PeerSrcIp | P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => {
+            Value::Address(has.then_some(IpAddr::from(segments)))
+        }
+        P::TcpFlags => Value::TcpFlags(octet),
+        P::Proto => Value::Protocol(octet),
+        P::SamplingDirection => Value::Direction(FlowDirection::Egress),
+        P::TimestampStart | P::TimestampEnd | P::TimestampArrival => Value::Time(has.then_some(number)),
+        _ => Value::Number(number),
+    }
+}
+
+/// Keys that are numbers in pmacct's JSON.
+fn is_number(primitive: Primitive) -> bool {
+    use Primitive as P;
+    !matches!(
+        primitive,
+        P::Label
+            | P::SrcMac
+            | P::DstMac
+            | P::Etype
+            | P::StdComm
+            | P::ExtComm
+            | P::LrgComm
+            | P::AsPath
+            | P::DstRoa
+            | P::PeerSrcIp
+            | P::PeerDstIp
+            | P::SrcStdComm
+            | P::SrcExtComm
+            | P::SrcLrgComm
+            | P::SrcAsPath
+            | P::SrcRoa
+            | P::SrcHost
+            | P::SrcNet
+            | P::DstHost
+            | P::DstNet
+            | P::TcpFlags
+            | P::Proto
+            | P::SamplingDirection
+            | P::TimestampStart
+            | P::TimestampEnd
+            | P::TimestampArrival
+            | P::InIfaceName
+            | P::OutIfaceName
+    )
+}
+
+#[test]
+fn any_row_is_json_with_the_types_of_pmacct() {
+    let route = some_route();
+    proptest!(|(fields in values(&route), bin: Option<u32>, counters: [u64; 2])| {
+        let (primitives, mut row) = row(&fields);
+        row.bin = bin.map(u64::from);
+        [row.packets, row.octets] = counters;
+        for style in [Style::Pmacct, Style::Pathflow] {
+            let settings = settings(&FormatTable { style, ..FormatTable::default() });
+            let mut encoder = RowEncoder::new(&settings, Format::Json, &primitives).unwrap();
+            let mut out = Vec::new();
+            encoder.row(&mut out, &row, UPDATED);
+            let object: Json = serde_json::from_slice(&out).unwrap();
+            prop_assert!(!out.contains(&b'\n'));
+            if style == Style::Pathflow {
+                prop_assert_eq!(&object["packet_delta_count"], &json!(row.packets));
+                prop_assert!(object.as_object().unwrap().values().all(|value| !value.is_null()));
+                continue;
+            }
+            for (primitive, value) in &fields {
+                let member = &object[primitive.json_key()];
+                prop_assert_eq!(member.is_number(), is_number(*primitive), "{}", primitive);
+                prop_assert_eq!(member.is_string(), !is_number(*primitive), "{}", primitive);
+                match value {
+                    Value::Number(number) => prop_assert_eq!(member, &json!(number)),
+                    Value::Text(text) => prop_assert_eq!(member, &json!(text)),
+                    Value::Address(Some(address)) => prop_assert_eq!(member, &json!(address.to_string())),
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(object.get("stamp_inserted").is_some(), bin.is_some());
+            prop_assert_eq!((&object["packets"], &object["bytes"]), (&json!(row.packets), &json!(row.octets)));
+            let members = fields.len() + 3 + if bin.is_some() { 2 } else { 0 };
+            prop_assert_eq!(object.as_object().unwrap().len(), members);
+        }
+    });
+}
+
+#[test]
+fn rows_allocate_nothing() {
+    let route = some_route();
+    let any = (1_795_240_081_000_123, [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], [2; 6], true, "a\"b", 6);
+    let fields: Vec<_> =
+        Primitive::ALL.iter().map(|primitive| (*primitive, value(*primitive, &route, any))).collect();
+    for (format, style) in
+        [(Format::Json, Style::Pmacct), (Format::Json, Style::Pathflow), (Format::Csv, Style::Pmacct)]
+    {
+        let (primitives, mut row) = row(&fields);
+        let settings = settings(&FormatTable { style, ..FormatTable::default() });
+        let mut encoder = RowEncoder::new(&settings, format, &primitives).unwrap();
+        let mut out = Vec::new();
+        let mut encode = || {
+            out.clear();
+            // Also over the turn of a minute.
+            for updated in UPDATED..UPDATED + 100 {
+                row.bin = Some(updated);
+                encoder.row(&mut out, &row, updated);
+            }
+        };
+        encode();
+        assert_eq!(measure(encode).count_total, 0, "{format:?} {style:?}");
+        assert!(out.len() > 50_000);
+    }
+}

@@ -1,0 +1,72 @@
+//! Values as pmacct writes them, without quotation marks.
+
+use pathflow_exporter::{FlowDirection, OriginValidation};
+
+use super::route::RouteText;
+use super::settings::EncodeSettings;
+use super::time::TimeWriter;
+use super::{Primitive, Value, protocol, text};
+
+/// Writes values in one style.
+#[derive(Debug)]
+pub(super) struct ValueWriter {
+    pub(super) time: TimeWriter,
+    pub(super) route: RouteText,
+    protocol_numbers: bool,
+    tos_as_dscp: bool,
+}
+
+impl ValueWriter {
+    pub(super) fn new(settings: &EncodeSettings, is_json: bool) -> Self {
+        let options = &settings.options;
+        Self {
+            time: TimeWriter::new(settings.zone.clone(), options.timestamps, options.timestamps_in_seconds),
+            route: RouteText {
+                path_as_array: is_json && options.as_path_as_array,
+                communities_as_array: is_json && options.communities_as_array,
+                numbers: options.community_numbers,
+                quoted: is_json,
+            },
+            protocol_numbers: options.protocol_numbers,
+            tos_as_dscp: options.tos_as_dscp,
+        }
+    }
+
+    /// Appends the value. Text is appended as it is.
+    #[inline]
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, primitive: Primitive, value: Value<'_>) {
+        match value {
+            // The codepoint is in the upper six bits (RFC 2474, section 3).
+            Value::Number(tos) if primitive == Primitive::Tos && self.tos_as_dscp => {
+                text::number(out, tos >> 2);
+            }
+            Value::Number(number) => text::number(out, number),
+            Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Value::Address(Some(address)) => text::address(out, address),
+            Value::Address(None) => {}
+            Value::Mac(address) => text::mac_address(out, address),
+            Value::Protocol(protocol) => match protocol::name(protocol).filter(|_| !self.protocol_numbers) {
+                Some(name) => out.extend_from_slice(name.as_bytes()),
+                None => text::number(out, protocol),
+            },
+            Value::EtherType(ether_type) => text::hexadecimal(out, ether_type),
+            Value::TcpFlags(flags) => text::number(out, flags),
+            Value::Roa(state) => out.push(roa_letter(state)),
+            Value::Path(route) => self.route.write(out, primitive, route),
+            Value::Time(time) => self.time.time(out, time.unwrap_or(0)),
+            Value::Direction(FlowDirection::Ingress) => out.push(b'i'),
+            Value::Direction(FlowDirection::Egress) => out.push(b'e'),
+        }
+    }
+}
+
+/// pmacct's letter. Where RPKI was not asked, nothing is known.
+const fn roa_letter(state: Option<OriginValidation>) -> u8 {
+    match state {
+        None | Some(OriginValidation::NotFound) => b'u',
+        Some(OriginValidation::Valid) => b'v',
+        Some(OriginValidation::Invalid) => b'i',
+        Some(OriginValidation::InvalidCoveredByValid) => b'V',
+        Some(OriginValidation::InvalidCoveredByNotFound) => b'U',
+    }
+}

@@ -1,0 +1,419 @@
+//! Keys of rows: the values of their primitives, one after the other, in as few octets as they need.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use ipnet::IpNet;
+use pathflow_exporter::{BgpRoute, FlowDirection, FlowRecord, ObservationContext, OriginValidation};
+
+use super::intern::{Interned, Kept, NOTHING, RoutePart};
+use super::observed::Observed;
+use super::primitive::{Key, Primitive};
+use super::value::Value;
+
+/// Words of the longest key: that of all primitives.
+const MAX_WORDS: usize = 40;
+/// In front of every key: the start of its bin, in seconds since the Unix epoch; 0 without bins.
+const BIN_OCTETS: usize = 8;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// Where each primitive is in a key.
+#[derive(Clone, Debug)]
+pub(super) struct KeyLayout {
+    primitives: Vec<Primitive>,
+    offsets: Vec<usize>,
+    words: usize,
+    both_ends: bool,
+    agent: Option<IpAddr>,
+}
+
+/// A key in the making.
+#[derive(Clone, Debug)]
+pub(super) struct KeyBuffer([u64; MAX_WORDS]);
+
+/// Names of interfaces by their number in records.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InterfaceTexts {
+    of: Option<Arc<ObservationContext>>,
+    by_number: HashMap<u32, Arc<str>, RandomState>,
+}
+
+/// A delta on its way into a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'o> {
+    pub(super) observed: &'o Observed,
+    /// Start of its bin, in seconds since the Unix epoch; 0 without bins.
+    pub(super) bin: u64,
+    /// The end that it counts for.
+    pub(super) end: End,
+    /// What `sampling_rate` says.
+    pub(super) sampling_rate: u32,
+}
+
+/// Which end of the packets is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Source,
+    Destination,
+}
+
+impl InterfaceTexts {
+    /// The names are those of `context` from now on.
+    pub(super) fn set(&mut self, context: Arc<ObservationContext>) {
+        if self.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &context)) {
+            return;
+        }
+        self.by_number = context
+            .interfaces
+            .iter()
+            .map(|interface| (interface.index, interface.name.as_str().into()))
+            .collect();
+        self.of = Some(context);
+    }
+}
+
+impl KeyBuffer {
+    pub(super) const fn new() -> Self {
+        Self([0; MAX_WORDS])
+    }
+}
+
+impl KeyLayout {
+    /// `agent` is what `peer_src_ip` says.
+    pub(super) fn new(key: &Key, agent: Option<IpAddr>) -> Self {
+        let mut octets = BIN_OCTETS;
+        let mut offsets = Vec::with_capacity(key.primitives.len());
+        for primitive in &key.primitives {
+            offsets.push(octets);
+            octets += width(*primitive);
+        }
+        let words = octets.div_ceil(size_of::<u64>()).min(MAX_WORDS);
+        Self { primitives: key.primitives.clone(), offsets, words, both_ends: key.both_ends, agent }
+    }
+
+    /// The primitives, in order.
+    pub(super) fn primitives(&self) -> &[Primitive] {
+        &self.primitives
+    }
+
+    /// Words of a key.
+    pub(super) const fn words(&self) -> usize {
+        self.words
+    }
+
+    /// The ends that a packet counts for.
+    pub(super) const fn ends(&self) -> &'static [End] {
+        if self.both_ends { &[End::Source, End::Destination] } else { &[End::Source] }
+    }
+
+    /// Makes the key of a delta.
+    pub(super) fn project<'b>(
+        &self,
+        buffer: &'b mut KeyBuffer,
+        part: &Part<'_>,
+        interned: &mut Interned,
+        names: &InterfaceTexts,
+    ) -> &'b [u64] {
+        let words = &mut buffer.0[..self.words];
+        // What lies between the values and behind them is the same in every key.
+        words.fill(0);
+        let octets: &mut [u8] = bytemuck::cast_slice_mut(words);
+        put(octets, 0, &part.bin.to_ne_bytes());
+        for (primitive, offset) in self.primitives.iter().zip(&self.offsets) {
+            let primitive = match part.end {
+                End::Source => *primitive,
+                End::Destination => counterpart(*primitive),
+            };
+            write(octets, *offset, primitive, part, interned, names);
+        }
+        words
+    }
+
+    /// The start of the bin, in seconds since the Unix epoch; 0 without bins.
+    pub(super) fn bin(key: &[u64]) -> u64 {
+        key.first().copied().unwrap_or(0)
+    }
+
+    /// The value of the primitive at `position`. Those that are not in the key are zero.
+    pub(super) fn value<'a>(&self, key: &[u64], position: usize, interned: &'a Interned) -> Value<'a> {
+        let (Some(primitive), Some(offset)) = (self.primitives.get(position), self.offsets.get(position))
+        else {
+            return Value::Number(0);
+        };
+        let octets: &[u8] = bytemuck::cast_slice(key);
+        let field = octets.get(*offset..).unwrap_or_default();
+        read(*primitive, field, interned, self.agent)
+    }
+
+    /// Puts the numbers of another table's values into a key that comes from there.
+    pub(super) fn adopt(&self, key: &mut [u64], from: &Interned, into: &mut Interned) {
+        let octets: &mut [u8] = bytemuck::cast_slice_mut(key);
+        for (primitive, offset) in self.primitives.iter().zip(&self.offsets) {
+            if let Some(kept) = interned_as(*primitive) {
+                let number = u32::from_ne_bytes(take(octets.get(*offset..).unwrap_or_default()));
+                put(octets, *offset, &into.adopt(from, number, kept).to_ne_bytes());
+            }
+        }
+    }
+}
+
+/// Octets in a key.
+const fn width(primitive: Primitive) -> usize {
+    use Primitive as P;
+    match primitive {
+        P::Tag | P::Tag2 | P::TimestampStart | P::TimestampEnd | P::TimestampArrival => 8,
+        P::SrcMac | P::DstMac => 6,
+        P::Vlan | P::InCvlan | P::Etype | P::SrcPort | P::DstPort => 2,
+        P::DstRoa | P::SrcRoa | P::SrcMask | P::DstMask | P::Proto | P::Tos | P::SamplingDirection => 1,
+        // What kind of address it is, and the address.
+        P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => 17,
+        // Not in the key: the same in all rows, or added up.
+        P::PeerSrcIp | P::TcpFlags | P::Flows => 0,
+        P::Label
+        | P::SrcAs
+        | P::DstAs
+        | P::StdComm
+        | P::ExtComm
+        | P::LrgComm
+        | P::AsPath
+        | P::LocalPref
+        | P::Med
+        | P::PeerSrcAs
+        | P::PeerDstAs
+        | P::SrcStdComm
+        | P::SrcExtComm
+        | P::SrcLrgComm
+        | P::SrcAsPath
+        | P::SrcLocalPref
+        | P::SrcMed
+        | P::InIface
+        | P::OutIface
+        | P::SamplingRate
+        | P::MplsLabelTop
+        | P::Vxlan
+        | P::InIfaceName
+        | P::OutIfaceName => 4,
+    }
+}
+
+/// What the key has only the number of, if it does.
+const fn interned_as(primitive: Primitive) -> Option<Kept> {
+    use Primitive as P;
+    match primitive {
+        P::Label | P::InIfaceName | P::OutIfaceName => Some(Kept::Text),
+        P::AsPath | P::SrcAsPath => Some(Kept::Part(RoutePart::AsPath)),
+        P::StdComm | P::SrcStdComm => Some(Kept::Part(RoutePart::Communities)),
+        P::ExtComm | P::SrcExtComm => Some(Kept::Part(RoutePart::ExtendedCommunities)),
+        P::LrgComm | P::SrcLrgComm => Some(Kept::Part(RoutePart::LargeCommunities)),
+        _ => None,
+    }
+}
+
+/// The same of the other end.
+const fn counterpart(primitive: Primitive) -> Primitive {
+    match primitive {
+        Primitive::SrcHost => Primitive::DstHost,
+        Primitive::SrcNet => Primitive::DstNet,
+        Primitive::SrcAs => Primitive::DstAs,
+        Primitive::SrcPort => Primitive::DstPort,
+        Primitive::SrcMac => Primitive::DstMac,
+        other => other,
+    }
+}
+
+fn write(
+    octets: &mut [u8],
+    offset: usize,
+    primitive: Primitive,
+    part: &Part<'_>,
+    interned: &mut Interned,
+    names: &InterfaceTexts,
+) {
+    use Primitive as P;
+    let observed = part.observed;
+    let record = &observed.record;
+    let mut number = |number: u32| put(octets, offset, &number.to_ne_bytes());
+    match primitive {
+        P::Tag => put(octets, offset, &record.tag.to_ne_bytes()),
+        P::Tag2 => put(octets, offset, &record.tag2.to_ne_bytes()),
+        P::TimestampStart | P::TimestampArrival => put(octets, offset, &observed.start.to_ne_bytes()),
+        P::TimestampEnd => put(octets, offset, &observed.end.to_ne_bytes()),
+        P::Label => number(record.label.as_ref().map_or(NOTHING, |label| interned.text(label))),
+        P::InIfaceName | P::OutIfaceName => {
+            let index =
+                if primitive == P::InIfaceName { record.ingress_interface } else { record.egress_interface };
+            number(names.by_number.get(&index).map_or(NOTHING, |name| interned.text(name)));
+        }
+        P::SrcMac => put(octets, offset, &record.source_mac_address),
+        P::DstMac => put(octets, offset, &record.destination_mac_address),
+        P::Vlan => put(octets, offset, &record.vlan_id.to_ne_bytes()),
+        P::InCvlan => put(octets, offset, &record.dot1q_customer_vlan_id.to_ne_bytes()),
+        P::Etype => {
+            let is_ipv4 = record.source_address.is_ipv4();
+            let ethertype = if is_ipv4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+            put(octets, offset, &ethertype.to_ne_bytes());
+        }
+        P::SrcAs => number(record.bgp_source_as_number),
+        P::DstAs => number(record.bgp_destination_as_number),
+        P::PeerSrcAs => number(record.bgp_prev_adjacent_as_number),
+        P::PeerDstAs => number(record.bgp_next_adjacent_as_number),
+        P::StdComm | P::ExtComm | P::LrgComm | P::AsPath => {
+            number(route_part(record.destination_route.as_ref(), primitive, interned));
+        }
+        P::SrcStdComm | P::SrcExtComm | P::SrcLrgComm | P::SrcAsPath => {
+            number(route_part(record.source_route.as_ref(), primitive, interned));
+        }
+        P::LocalPref => number(local_pref(record.destination_route.as_deref())),
+        P::SrcLocalPref => number(local_pref(record.source_route.as_deref())),
+        P::Med => number(multi_exit_disc(record.destination_route.as_deref())),
+        P::SrcMed => number(multi_exit_disc(record.source_route.as_deref())),
+        P::DstRoa => put(octets, offset, &[roa(record.destination_rpki)]),
+        P::SrcRoa => put(octets, offset, &[roa(record.source_rpki)]),
+        P::PeerDstIp => put_address(octets, offset, record.bgp_next_hop),
+        P::SrcHost => put_address(octets, offset, Some(record.source_address)),
+        P::DstHost => put_address(octets, offset, Some(record.destination_address)),
+        P::SrcNet => {
+            put_address(octets, offset, network(record.source_address, record.source_prefix_length));
+        }
+        P::DstNet => {
+            put_address(
+                octets,
+                offset,
+                network(record.destination_address, record.destination_prefix_length),
+            );
+        }
+        P::SrcMask => put(octets, offset, &[record.source_prefix_length]),
+        P::DstMask => put(octets, offset, &[record.destination_prefix_length]),
+        P::InIface => number(record.ingress_interface),
+        P::OutIface => number(record.egress_interface),
+        P::SrcPort => put(octets, offset, &port(record, record.source_port).to_ne_bytes()),
+        P::DstPort => put(octets, offset, &port(record, record.destination_port).to_ne_bytes()),
+        P::Proto => put(octets, offset, &[record.protocol_identifier]),
+        P::Tos => put(octets, offset, &[record.ip_class_of_service]),
+        P::SamplingRate => number(part.sampling_rate),
+        P::SamplingDirection => put(octets, offset, &[record.flow_direction as u8]),
+        P::MplsLabelTop => number(record.mpls_top_label.unwrap_or(0)),
+        P::Vxlan => number(record.layer2_segment_id),
+        P::PeerSrcIp | P::TcpFlags | P::Flows => {}
+    }
+}
+
+fn read<'a>(primitive: Primitive, field: &[u8], interned: &'a Interned, agent: Option<IpAddr>) -> Value<'a> {
+    use Primitive as P;
+    let octet = || take::<1>(field)[0];
+    let short = || u16::from_ne_bytes(take(field));
+    let number = || u32::from_ne_bytes(take(field));
+    if let Some(kept) = interned_as(primitive) {
+        return match kept {
+            Kept::Text => Value::Text(interned.get_text(number())),
+            Kept::Part(part) => Value::Path(interned.get_route(number(), part)),
+        };
+    }
+    match primitive {
+        P::Tag | P::Tag2 => Value::Number(u64::from_ne_bytes(take(field))),
+        P::TimestampStart | P::TimestampEnd | P::TimestampArrival => {
+            Value::Time(Some(u64::from_ne_bytes(take(field))))
+        }
+        P::SrcMac | P::DstMac => Value::Mac(take(field)),
+        P::Etype => Value::EtherType(short()),
+        P::Vlan | P::InCvlan | P::SrcPort | P::DstPort => Value::Number(short().into()),
+        P::DstRoa | P::SrcRoa => Value::Roa(from_roa(octet())),
+        P::PeerSrcIp => Value::Address(agent),
+        P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => Value::Address(take_address(field)),
+        P::Proto => Value::Protocol(octet()),
+        P::SrcMask | P::DstMask | P::Tos => Value::Number(octet().into()),
+        P::SamplingDirection => Value::Direction(match octet() {
+            0 => FlowDirection::Ingress,
+            _ => FlowDirection::Egress,
+        }),
+        P::TcpFlags => Value::TcpFlags(0),
+        P::Flows => Value::Number(0),
+        _ => Value::Number(number().into()),
+    }
+}
+
+fn put(octets: &mut [u8], offset: usize, value: &[u8]) {
+    if let Some(field) = octets.get_mut(offset..offset + value.len()) {
+        field.copy_from_slice(value);
+    }
+}
+
+fn take<const N: usize>(field: &[u8]) -> [u8; N] {
+    field.first_chunk().copied().unwrap_or([0; N])
+}
+
+fn put_address(octets: &mut [u8], offset: usize, address: Option<IpAddr>) {
+    match address {
+        None => {}
+        Some(IpAddr::V4(address)) => {
+            put(octets, offset, &[4]);
+            put(octets, offset + 1, &address.octets());
+        }
+        Some(IpAddr::V6(address)) => {
+            put(octets, offset, &[6]);
+            put(octets, offset + 1, &address.octets());
+        }
+    }
+}
+
+fn take_address(field: &[u8]) -> Option<IpAddr> {
+    let (version, address) = field.split_first()?;
+    match version {
+        4 => Some(IpAddr::V4(Ipv4Addr::from(take::<4>(address)))),
+        6 => Some(IpAddr::V6(Ipv6Addr::from(take::<16>(address)))),
+        _ => None,
+    }
+}
+
+/// The network of `length` bits that holds `address`: that of no bits if the length is not known.
+fn network(address: IpAddr, length: u8) -> Option<IpAddr> {
+    Some(IpNet::new(address, length).ok()?.network())
+}
+
+/// Other protocols have something else in the place of ports, or ports that pmacct does not show.
+fn port(record: &FlowRecord, port: u16) -> u16 {
+    if matches!(record.protocol_identifier, TCP | UDP) { port } else { 0 }
+}
+
+fn route_part(route: Option<&Arc<BgpRoute>>, primitive: Primitive, interned: &mut Interned) -> u32 {
+    match (route, interned_as(primitive)) {
+        (Some(route), Some(Kept::Part(part))) => interned.route(route, part),
+        _ => NOTHING,
+    }
+}
+
+fn local_pref(route: Option<&BgpRoute>) -> u32 {
+    route.and_then(|route| route.attributes().local_pref).unwrap_or(0)
+}
+
+fn multi_exit_disc(route: Option<&BgpRoute>) -> u32 {
+    route.and_then(|route| route.attributes().multi_exit_disc).unwrap_or(0)
+}
+
+/// 0 is for what was not asked.
+fn roa(state: Option<OriginValidation>) -> u8 {
+    state.map_or(0, |state| state as u8 + 1)
+}
+
+fn from_roa(octet: u8) -> Option<OriginValidation> {
+    use OriginValidation as O;
+    let states = [O::NotFound, O::Valid, O::Invalid, O::InvalidCoveredByValid, O::InvalidCoveredByNotFound];
+    states.into_iter().find(|state| roa(Some(*state)) == octet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_all_primitives() {
+        let octets: usize = Primitive::ALL.iter().map(|primitive| width(*primitive)).sum();
+        assert!((BIN_OCTETS + octets).div_ceil(8) <= MAX_WORDS, "{octets}");
+    }
+}

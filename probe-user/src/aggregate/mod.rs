@@ -1,0 +1,43 @@
+//! Aggregates: packets added up by keys of the operator's choice, as pmacct's plugins do.
+//!
+//! Beside the flow cache, which knows nothing of them. Each delta of a flow becomes an [`Observed`] that is offered to
+//! every aggregate. An aggregate selects, makes the key, adds up in its table, and at every refresh hands what it has to
+//! its output as a [`Purge`].
+
+mod aggregation;
+mod aggregator;
+mod bins;
+pub mod encode;
+mod feed;
+mod intern;
+mod key;
+mod observed;
+mod output;
+mod primitive;
+mod purge;
+mod selection;
+mod settings;
+mod start;
+mod table;
+mod value;
+
+pub use aggregation::{Aggregation, Spread};
+pub use aggregator::{AggregateQueue, Aggregator, AggregatorParts, Writer};
+pub use bins::Bins;
+pub use feed::Feed;
+pub use observed::Observed;
+pub use output::{
+    FileOutput, FileSettings, FileTable, OutputSettingsError, RowOutput, StdoutOutput, StdoutSettings,
+    StdoutTable,
+};
+#[cfg(feature = "kafka")]
+pub use output::{KafkaOutput, KafkaOutputSettings, KafkaTable};
+pub use primitive::{Key, Primitive, PrimitiveError};
+pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
+pub use selection::{LabelCondition, Selection, TagCondition};
+pub use settings::{AggregateSettings, OutputSettings};
+pub use start::Aggregates;
+pub use value::Value;
+
+#[cfg(test)]
+mod tests;

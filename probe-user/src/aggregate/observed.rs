@@ -1,0 +1,30 @@
+//! What an aggregate gets: packets of one flow in one drain interval, as a record of their own.
+
+use pathflow_exporter::FlowRecord;
+
+/// A delta of a flow, enriched as a record is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The packets of the delta alone. Reasons and times of its flow's end mean nothing here.
+    pub record: FlowRecord,
+    /// Whether these are the first packets of a flow.
+    pub begins: bool,
+    /// Time of the first packet, in microseconds since the Unix epoch.
+    pub start: u64,
+    /// Time by which it belongs to a bin: that of the first packet, as exactly as it is known.
+    pub time: u64,
+    /// Time of the last packet, in microseconds since the Unix epoch.
+    pub end: u64,
+}
+
+impl AsRef<FlowRecord> for Observed {
+    fn as_ref(&self) -> &FlowRecord {
+        &self.record
+    }
+}
+
+impl AsMut<FlowRecord> for Observed {
+    fn as_mut(&mut self) -> &mut FlowRecord {
+        &mut self.record
+    }
+}

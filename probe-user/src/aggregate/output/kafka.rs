@@ -1,0 +1,211 @@
+//! Rows to Apache Kafka: a message for each, or for as many as have room in one.
+
+mod settings;
+mod template;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pathflow_exporter::Tally;
+use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaLossReason, Message, Refused};
+use tracing::{info, warn};
+
+pub use settings::{KafkaOutputSettings, KafkaTable};
+
+use super::RowOutput;
+use crate::aggregate::encode::{Format, RowEncoder};
+use crate::aggregate::{Primitive, Purge, Row};
+use crate::error::RunError;
+use crate::kafka::events;
+use crate::ledger::OutputAccount;
+
+/// How long rows wait for a queue that stays full, in each purge.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Writes rows to Kafka.
+#[derive(Debug)]
+pub struct KafkaOutput {
+    name: String,
+    settings: KafkaOutputSettings,
+    encoder: RowEncoder,
+    /// `None` after the end.
+    kafka: Option<Kafka>,
+    /// Of [`Kafka`] at its end.
+    last: KafkaAccount,
+    /// What the queue did not take.
+    refused: OutputAccount,
+    /// The message in hand, and what it stands for.
+    payload: Vec<u8>,
+    pending: Tally,
+    topic: String,
+    key: Vec<u8>,
+}
+
+impl KafkaOutput {
+    /// For rows of these primitives of the aggregate `name`. It does not wait for a broker.
+    ///
+    /// # Errors
+    /// [`RunError`] if librdkafka does not take the settings, or the spool cannot be used.
+    pub fn open(
+        name: &str,
+        settings: KafkaOutputSettings,
+        primitives: &[Primitive],
+    ) -> Result<Self, RunError> {
+        let mut encoder = RowEncoder::new(&settings.encode, Format::Json, primitives)?;
+        encoder.set_writer(name, true);
+        for warning in settings.client.warnings() {
+            warn!("aggregate {name}: {warning}");
+        }
+        let kafka = Kafka::start(settings.client.clone())
+            .map_err(|error| RunError::Kafka { name: format!("aggregate {name}"), error })?;
+        Ok(Self {
+            name: format!("aggregate {name}"),
+            settings,
+            encoder,
+            kafka: Some(kafka),
+            last: KafkaAccount::default(),
+            refused: OutputAccount::default(),
+            payload: Vec::new(),
+            pending: Tally::ZERO,
+            topic: String::new(),
+            key: Vec::new(),
+        })
+    }
+
+    /// Sends the message in hand. `give_up` is when a full queue is waited for no longer.
+    fn send(&mut self, give_up: &mut Instant) {
+        if self.payload.is_empty() {
+            return;
+        }
+        let message = Message {
+            topic: &self.topic,
+            partition: self.settings.partition,
+            key: Some(self.key.as_slice()).filter(|key| !key.is_empty()),
+            payload: &self.payload,
+            tally: self.pending,
+        };
+        let result = loop {
+            let Some(kafka) = &mut self.kafka else { break Err(Refused::Closing) };
+            match kafka.send(&message) {
+                Err(Refused::QueueFull) if Instant::now() < *give_up => thread::sleep(LOOK),
+                Ok(()) => {
+                    *give_up = Instant::now() + PATIENCE;
+                    break Ok(());
+                }
+                error => break error,
+            }
+        };
+        if let Err(refused) = result {
+            let reason = match refused {
+                Refused::QueueFull => "kafka_queue_full",
+                Refused::InvalidTopic => "kafka_invalid_topic",
+                Refused::TooLarge => "kafka_too_large",
+                Refused::Closing => "kafka_unsent",
+            };
+            self.refused.lose(reason, self.pending);
+        }
+        self.pending = Tally::ZERO;
+        self.payload.clear();
+    }
+
+    fn marker(&mut self, give_up: &mut Instant, append: impl FnOnce(&RowEncoder, &mut Vec<u8>)) {
+        if !self.settings.markers {
+            return;
+        }
+        append(&self.encoder, &mut self.payload);
+        self.payload.truncate(self.payload.trim_ascii_end().len());
+        self.settings.topic.fixed().clone_into(&mut self.topic);
+        self.key.clear();
+        self.send(give_up);
+    }
+
+    fn row(&mut self, row: &Row<'_>, updated: u64, give_up: &mut Instant) {
+        if self.settings.message_octets == 0 {
+            self.settings.topic.render(row, &mut self.topic);
+            self.settings.key.render(row, &mut self.key);
+            self.encoder.row(&mut self.payload, row, updated);
+            self.pending = row.tally();
+            return self.send(give_up);
+        }
+        let whole = self.payload.len();
+        self.encoder.row(&mut self.payload, row, updated);
+        self.payload.push(b'\n');
+        if self.payload.len() > self.settings.message_octets && whole > 0 {
+            let next = self.payload.split_off(whole);
+            self.send(give_up);
+            self.payload.extend_from_slice(&next);
+        }
+        self.pending += row.tally();
+    }
+
+    fn log_events(&mut self) {
+        while let Some(event) = self.kafka.as_mut().and_then(Kafka::next_event) {
+            events::log(&self.name, &event);
+        }
+    }
+}
+
+impl RowOutput for KafkaOutput {
+    fn kind(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn destination(&self) -> String {
+        format!("{}/{}", self.settings.client.brokers, self.settings.topic.text())
+    }
+
+    fn write(&mut self, purge: &Purge) {
+        if purge.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let mut give_up = started + PATIENCE;
+        let lost_before = self.refused.total_lost().records;
+        self.marker(&mut give_up, RowEncoder::purge_init);
+        self.settings.topic.fixed().clone_into(&mut self.topic);
+        self.key.clear();
+        for row in purge.rows() {
+            self.row(&row, purge.updated(), &mut give_up);
+        }
+        self.send(&mut give_up);
+        let total = purge.len() as u64;
+        let purged = total - (self.refused.total_lost().records - lost_before).min(total);
+        let seconds = started.elapsed().as_secs();
+        self.marker(&mut give_up, |encoder, out| encoder.purge_close(out, purged, total, seconds));
+        self.log_events();
+    }
+
+    fn poll(&mut self) {
+        self.log_events();
+    }
+
+    fn account(&self) -> OutputAccount {
+        let kafka = self.kafka.as_ref().map_or(self.last, Kafka::account);
+        let mut account = self.refused.clone();
+        account.waiting = kafka.queued + kafka.in_flight;
+        account.spooled = kafka.spooled;
+        account.recovered = kafka.recovered;
+        account.delivered = kafka.delivered;
+        for reason in KafkaLossReason::ALL {
+            let lost = kafka.lost(reason);
+            if lost.records > 0 {
+                account.lose(events::loss_name(reason), lost);
+            }
+        }
+        account
+    }
+
+    fn close(&mut self, deadline: Instant) {
+        let Some(kafka) = self.kafka.take() else { return };
+        let (account, left) = kafka.close(deadline);
+        self.last = account;
+        for event in left {
+            events::log(&self.name, &event);
+        }
+        if account.spooled.records > 0 {
+            info!("{}: {} rows stay in the spool for the next start", self.name, account.spooled.records);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `[aggregate.kafka]`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pathflow_exporter::kafka::KafkaSettings;
+use serde::{Deserialize, Serialize};
+
+use super::template::Template;
+use crate::aggregate::Primitive;
+use crate::aggregate::encode::{EncodeError, EncodeSettings, Format, RowEncoder};
+use crate::aggregate::output::OutputSettingsError;
+use crate::config::duration;
+use crate::kafka::{Client, ClientSettings, DurabilityName, SettingsError, checked_topic};
+
+/// `[aggregate.kafka]` as it is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaTable {
+    /// Brokers, each `HOST:PORT`.
+    pub brokers: Vec<String>,
+    /// Topic, with variables.
+    pub topic: String,
+    /// Partition; -1 = by the key, or as librdkafka chooses.
+    pub partition: i32,
+    /// Key of messages, with variables; empty = none.
+    pub key: String,
+    /// Octets of a message up to which rows share it, a line each; 0 = a message for each row.
+    pub message_octets: u32,
+    /// Whether the beginning and the end of a purge are marked by messages.
+    pub markers: bool,
+    /// What is durable when.
+    pub durability: DurabilityName,
+    /// Directory in which each aggregate has one of its own for its spool.
+    pub spool: String,
+    /// Octets of the spool at most.
+    pub spool_octets: u64,
+    /// Longest time until a power cut does not cost a message in the spool.
+    #[serde(with = "duration")]
+    pub sync_interval: Duration,
+    /// Octets of messages that wait in memory at most.
+    pub queue_octets: u32,
+    /// Properties of librdkafka.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub properties: BTreeMap<String, String>,
+    /// Properties whose values are in files.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub property_files: BTreeMap<String, String>,
+}
+
+impl Default for KafkaTable {
+    fn default() -> Self {
+        Self {
+            brokers: Vec::new(),
+            topic: "pmacct.acct".to_owned(),
+            partition: -1,
+            key: String::new(),
+            message_octets: 0,
+            markers: false,
+            durability: DurabilityName::Outage,
+            spool: "/var/lib/pathflow/spool".to_owned(),
+            spool_octets: 1 << 30,
+            sync_interval: Duration::from_millis(100),
+            queue_octets: 64 << 20,
+            properties: BTreeMap::new(),
+            property_files: BTreeMap::new(),
+        }
+    }
+}
+
+impl KafkaTable {
+    const fn client(&self) -> Client<'_> {
+        Client {
+            brokers: self.brokers.as_slice(),
+            partition: self.partition,
+            durability: self.durability,
+            spool: self.spool.as_str(),
+            spool_octets: self.spool_octets,
+            sync_interval: self.sync_interval,
+            queue_octets: self.queue_octets,
+            properties: &self.properties,
+            property_files: &self.property_files,
+        }
+    }
+}
+
+impl From<SettingsError> for OutputSettingsError {
+    fn from(SettingsError { key, value, reason }: SettingsError) -> Self {
+        Self { key, value, reason }
+    }
+}
+
+/// Where messages go, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KafkaOutputSettings {
+    pub(super) client: KafkaSettings,
+    pub(super) topic: Template,
+    pub(super) partition: Option<i32>,
+    pub(super) key: Template,
+    pub(super) message_octets: usize,
+    pub(super) markers: bool,
+    pub(super) encode: EncodeSettings,
+}
+
+impl KafkaOutputSettings {
+    /// Checks `table`, for rows of these `primitives` of the aggregate `name`. Files of properties are read.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub fn new(
+        name: &str,
+        table: &KafkaTable,
+        encode: &EncodeSettings,
+        primitives: &[Primitive],
+    ) -> Result<Self, OutputSettingsError> {
+        let wrong = |key, value: String, reason: String| OutputSettingsError { key, value, reason };
+        RowEncoder::new(encode, Format::Json, primitives)
+            .map_err(|error: EncodeError| wrong("format", String::new(), error.to_string()))?;
+        let topic = Template::new(&table.topic, primitives, true)
+            .map_err(|reason| wrong("topic", table.topic.clone(), reason))?;
+        checked_topic(&table.topic, &topic.fixed())?;
+        let key = Template::new(&table.key, primitives, false)
+            .map_err(|reason| wrong("key", table.key.clone(), reason))?;
+        if table.message_octets > 0 && (topic.is_variable() || key.is_variable()) {
+            let reason = "rows share messages only where topic and key are the same for all".to_owned();
+            return Err(wrong("message_octets", table.message_octets.to_string(), reason));
+        }
+        let ClientSettings { client, partition } = table.client().settings(name)?;
+        Ok(Self {
+            client,
+            topic,
+            partition,
+            key,
+            message_octets: table.message_octets as usize,
+            markers: table.markers,
+            encode: encode.clone(),
+        })
+    }
+}

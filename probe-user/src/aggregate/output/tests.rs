@@ -1,0 +1,358 @@
+//! Files as they are on disk.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+use pathflow_exporter::{FlowRecord, Tally};
+
+use super::*;
+use crate::aggregate::encode::{EncodeSettings, Format, FormatTable};
+use crate::aggregate::{AggregateSettings, Aggregation, Bins, Key, Observed, Spread};
+
+/// 2026-11-21T05:45:00Z
+const BIN: u64 = 1_795_239_900;
+
+/// A directory that is removed in the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("pathflow-output-{name}-{}", std::process::id()));
+        // One may be left of a run that was killed.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Source port, tag and seconds after [`BIN`] of packets of 100 octets.
+type Packet = (u16, u64, u64);
+
+fn purge(key: &[&str], history: &str, packets: &[Packet]) -> Purge {
+    let mut settings = AggregateSettings::new("test", Key::parse(key).unwrap(), Duration::from_mins(1));
+    if !history.is_empty() {
+        settings.history = Some(Bins::parse(history, "m", Duration::ZERO, TimeZone::UTC).unwrap());
+    }
+    let mut aggregation = Aggregation::new(settings);
+    for (source_port, tag, seconds) in packets {
+        let record = FlowRecord {
+            source_port: *source_port,
+            protocol_identifier: 17,
+            tag: *tag,
+            packet_delta_count: 1,
+            octet_delta_count: 100,
+            ..FlowRecord::between([192, 0, 2, 1].into(), [192, 0, 2, 2].into())
+        };
+        let time = (BIN + seconds) * 1_000_000;
+        let observed = Observed { record, begins: true, start: time, time, end: time };
+        aggregation.add(&observed, &mut Spread::default());
+    }
+    aggregation.purge(BIN + 600, None, None)
+}
+
+fn settings(path: &Path, table: FileTable, key: &[&str]) -> Result<FileSettings, OutputSettingsError> {
+    let table = FileTable { path: path.display().to_string(), ..table };
+    let encode = EncodeSettings::new(&FormatTable::default(), true);
+    let minute = Duration::from_mins(1);
+    FileSettings::new(&table, &encode, &Key::parse(key).unwrap().primitives, minute, 5 * minute)
+}
+
+fn output(path: &Path, table: FileTable, key: &[&str]) -> FileOutput {
+    let primitives = Key::parse(key).unwrap().primitives;
+    FileOutput::new("test", settings(path, table, key).unwrap(), &primitives).unwrap()
+}
+
+fn csv() -> FileTable {
+    FileTable { format: Format::Csv, ..FileTable::default() }
+}
+
+fn tally(records: u64) -> Tally {
+    Tally { records, packets: records, octets: 100 * records }
+}
+
+fn account(delivered: u64, lost: &[(&'static str, u64)]) -> OutputAccount {
+    let lost = lost.iter().map(|(reason, records)| (*reason, tally(*records))).collect();
+    OutputAccount { delivered: tally(delivered), lost, ..OutputAccount::default() }
+}
+
+#[test]
+fn a_purge_fills_a_file_for_each_bin_and_tag() {
+    let scratch = Scratch::new("bins");
+    let key = ["tag", "src_port"];
+    let mut output = output(&scratch.path("%Y/%H%M-$tag-$tag2-$ref-$hst$tzone.csv"), csv(), &key);
+    output.write(&purge(&key, "5m", &[(1, 7, 0), (2, 7, 299), (1, 8, 10), (1, 7, 300)]));
+    let mut names = Vec::new();
+    for entry in fs::read_dir(scratch.path("2026")).unwrap() {
+        names.push(entry.unwrap().file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(names, ["0545-7-0-60-300Z.csv", "0545-8-0-60-300Z.csv", "0550-7-0-60-300Z.csv"]);
+    let mut lines: Vec<String> =
+        scratch.read("2026/0545-7-0-60-300Z.csv").lines().map(str::to_owned).collect();
+    lines[1..].sort();
+    assert_eq!(lines, ["TAG,SRC_PORT,PACKETS,BYTES", "7,1,1,100", "7,2,1,100"]);
+    assert_eq!(output.account(), account(4, &[]));
+    let mode = |name: &str| fs::metadata(scratch.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("2026"), mode("2026/0550-7-0-60-300Z.csv")), (0o700, 0o600));
+}
+
+#[test]
+fn files_are_replaced_or_appended_to_without_a_second_header() {
+    let scratch = Scratch::new("append");
+    let key = ["src_port"];
+    let mut replacing = output(&scratch.path("replaced"), csv(), &key);
+    let appending = FileTable { append: true, markers: true, ..csv() };
+    let mut appending = output(&scratch.path("appended"), appending, &key);
+    for port in [1, 2] {
+        let purge = purge(&key, "", &[(port, 0, 0)]);
+        replacing.write(&purge);
+        appending.write(&purge);
+    }
+    assert_eq!(scratch.read("replaced"), "SRC_PORT,PACKETS,BYTES\n2,1,100\n");
+    let process = std::process::id();
+    let expected = format!(
+        "--START ({process})--\nSRC_PORT,PACKETS,BYTES\n1,1,100\n--END ({process})--\n\
+         --START ({process})--\n2,1,100\n--END ({process})--\n"
+    );
+    assert_eq!(scratch.read("appended"), expected);
+    assert_eq!(scratch.names(), ["appended", "replaced"]);
+}
+
+#[test]
+fn without_rows_there_is_a_file_only_if_wanted() {
+    let scratch = Scratch::new("empty");
+    let key = ["src_port"];
+    output(&scratch.path("none"), csv(), &key).write(&purge(&key, "", &[]));
+    assert!(scratch.names().is_empty());
+    let wanted = FileTable { write_empty: true, markers: true, ..csv() };
+    output(&scratch.path("%H%M"), wanted, &key).write(&purge(&key, "", &[]));
+    assert_eq!((scratch.names(), scratch.read("0555")), (vec!["0555".to_owned()], String::new()));
+}
+
+#[test]
+fn the_link_goes_to_the_last_name() {
+    let scratch = Scratch::new("latest");
+    let key = ["src_port"];
+    let latest = FileTable { latest: scratch.path("links/latest").display().to_string(), ..csv() };
+    let mut output = output(&scratch.path("%H%M"), latest, &key);
+    output.write(&purge(&key, "5m", &[(1, 0, 0), (1, 0, 300)]));
+    let target = || fs::read_link(scratch.path("links/latest")).unwrap().file_name().unwrap().to_owned();
+    assert_eq!(target(), "0550");
+    // A file of an earlier bin is not the latest.
+    output.write(&purge(&key, "5m", &[(1, 0, 0)]));
+    assert_eq!(target(), "0550");
+    output.write(&purge(&key, "5m", &[(1, 0, 600)]));
+    assert_eq!(target(), "0555");
+}
+
+fn fifo(path: &Path) {
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_fifo_without_a_reader_does_not_block() {
+    let scratch = Scratch::new("fifo");
+    fifo(&scratch.path("fifo"));
+    let key = ["src_port"];
+    let mut output = output(&scratch.path("fifo"), csv(), &key);
+    let one = purge(&key, "", &[(1, 0, 0)]);
+    output.write(&one);
+    output.write(&one);
+    assert_eq!(output.account(), account(0, &[("no_reader", 2)]));
+
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let reader = fs::OpenOptions::new().read(true).custom_flags(flags).open(scratch.path("fifo")).unwrap();
+    output.write(&one);
+    assert_eq!(output.account(), account(1, &[("no_reader", 2)]));
+    let mut lines = BufReader::new(reader).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "SRC_PORT,PACKETS,BYTES");
+    assert_eq!(lines.next().unwrap().unwrap(), "1,1,100");
+    // It does not read on: what a pipe holds is delivered, whole rows, the rest is lost.
+    let many: Vec<Packet> = (0..20_000).map(|port| (port, 0, 0)).collect();
+    output.write(&purge(&key, "", &many));
+    let OutputAccount { delivered, lost, .. } = output.account();
+    assert_eq!(lost[1].0, "reader_slow");
+    assert_eq!(delivered + lost[1].1, tally(20_001));
+    let mut rest = Vec::new();
+    lines.into_inner_rest(&mut rest);
+    let text = String::from_utf8(rest).unwrap();
+    assert_eq!(text.lines().count() as u64, delivered.records);
+    assert!(text.ends_with('\n') && text.lines().skip(1).all(|line| line.ends_with(",1,100")));
+}
+
+/// Reads what is there now.
+trait Rest {
+    fn into_inner_rest(self, rest: &mut Vec<u8>);
+}
+
+impl Rest for std::io::Lines<BufReader<File>> {
+    fn into_inner_rest(self, rest: &mut Vec<u8>) {
+        // `Lines` does not give its reader back: line by line, until there is no more.
+        for line in self.map_while(Result::ok) {
+            rest.extend_from_slice(line.as_bytes());
+            rest.push(b'\n');
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_costs_the_rest() {
+    let scratch = Scratch::new("reader");
+    fifo(&scratch.path("fifo"));
+    let key = ["src_port"];
+    let mut output = output(&scratch.path("fifo"), csv(), &key);
+    let path = scratch.path("fifo");
+    let reader = std::thread::spawn(move || {
+        let mut file = File::open(path).unwrap();
+        file.read_exact(&mut [0; 1000]).unwrap();
+    });
+    let many: Vec<Packet> = (0..60_000).map(|port| (port, 0, 0)).collect();
+    let purge = purge(&key, "", &many);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut written = 0;
+    let gone = loop {
+        output.write(&purge);
+        written += 60_000;
+        let account = output.account();
+        let gone = account.lost.iter().find(|(reason, _)| *reason == "reader_gone").copied();
+        let lost = account.lost.iter().fold(Tally::ZERO, |sum, (_, lost)| sum + *lost);
+        assert_eq!(account.delivered + lost, tally(written));
+        if gone.is_some() || Instant::now() > deadline {
+            break gone;
+        }
+    };
+    reader.join().unwrap();
+    assert!(gone.unwrap().1.records > 0);
+}
+
+#[test]
+fn what_cannot_be_written_is_counted_by_reason() {
+    let scratch = Scratch::new("failures");
+    let key = ["src_port"];
+    let rows = purge(&key, "", &[(1, 0, 0), (2, 0, 0)]);
+    let full = Path::new("/dev/full");
+    let mut output_full = output(full, csv(), &key);
+    output_full.write(&rows);
+    output_full.write(&rows);
+    assert_eq!(output_full.account(), account(0, &[("no_space", 4)]));
+
+    fs::write(scratch.path("file"), "").unwrap();
+    let mut below_a_file = output(&scratch.path("file/name"), csv(), &key);
+    below_a_file.write(&rows);
+    assert_eq!(below_a_file.account().lost, [("no_directory", tally(2))]);
+
+    fs::create_dir(scratch.path("directory")).unwrap();
+    let appending = FileTable { append: true, ..csv() };
+    let mut is_directory = output(&scratch.path("directory"), appending, &key);
+    is_directory.write(&rows);
+    assert_eq!(is_directory.account().lost, [("is_directory", tally(2))]);
+
+    // When the trouble is over, the next purge is written.
+    symlink("/dev/full", scratch.path("link")).unwrap();
+    let mut recovers = output(&scratch.path("link"), csv(), &key);
+    recovers.write(&rows);
+    fs::remove_file(scratch.path("link")).unwrap();
+    recovers.write(&rows);
+    assert_eq!(recovers.account(), account(2, &[("no_space", 2)]));
+    assert_eq!(scratch.read("link").lines().count(), 3);
+}
+
+/// On a file system of its own that has room for some of the rows only.
+#[test]
+fn a_full_disk_leaves_whole_rows() {
+    let scratch = Scratch::new("disk");
+    let small = scratch.path("small");
+    fs::create_dir(&small).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=256k", "none"])
+        .arg(&small)
+        .status();
+    assert!(mounted.unwrap().success(), "this test needs mount(8) and the right to use it");
+    let key = ["src_port"];
+    let appending = FileTable { append: true, ..csv() };
+    let mut appending = output(&small.join("appended"), appending, &key);
+    let many: Vec<Packet> = (0..60_000).map(|port| (port, 0, 0)).collect();
+    let purge = purge(&key, "", &many);
+    appending.write(&purge);
+    let text = fs::read_to_string(small.join("appended")).unwrap();
+    let mut replacing = output(&small.join("replaced"), csv(), &key);
+    replacing.write(&purge);
+    let names: Vec<_> = fs::read_dir(&small).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(std::process::Command::new("umount").arg(&small).status().unwrap().success());
+
+    let OutputAccount { delivered, lost, .. } = appending.account();
+    assert_eq!(lost.len(), 1);
+    assert_eq!((lost[0].0, delivered + lost[0].1), ("no_space", tally(60_000)));
+    assert_eq!(text.lines().count() as u64, 1 + delivered.records);
+    assert!(delivered.records > 1000 && text.ends_with(",1,100\n"));
+    assert_eq!(replacing.account(), account(0, &[("no_space", 60_000)]));
+    assert_eq!(names, ["appended"]);
+}
+
+#[test]
+fn settings_that_cannot_be_are_said() {
+    let path = Path::new("/tmp/x");
+    let wrong = |table: FileTable, key: &[&str]| settings(path, table, key).unwrap_err().to_string();
+    let text = |table: &str| toml::from_str::<FileTable>(table).unwrap();
+    assert_eq!(
+        wrong(text("format = \"formatted\""), &["src_host", "as_path"]),
+        "format: as_path has no fixed width, which the formatted output needs; use csv or json"
+    );
+    assert_eq!(wrong(text("latest = '/tmp/%H'"), &[]), "latest: it must not depend on the time");
+    assert!(wrong(text("umask = \"000\""), &[]).starts_with("umask: "));
+    assert!(wrong(text("format = \"csv\"\nseparator = \"--\""), &[]).starts_with("separator: "));
+    let unknown = settings(Path::new("/tmp/$label"), csv(), &[]).unwrap_err();
+    assert!(unknown.to_string().starts_with("path: of names that begin with $ only $peer_src_ip, $tag"));
+    assert!(toml::from_str::<FileTable>("nothing = 1").is_err());
+}
+
+/// The commented tables of the example file, without the marks.
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    let example = include_str!("../../../../pathflow.example.toml");
+    let table = |name: &str| -> toml::Table {
+        let lines = example.lines().skip_while(|line| *line != format!("# [aggregate.{name}]")).skip(1);
+        let lines = lines.take_while(|line| line.len() > 1 && !line.starts_with("# ["));
+        let text: Vec<&str> = lines.map(|line| line.trim_start_matches("# ")).collect();
+        let keys: Vec<&str> = text.into_iter().filter(|line| line.contains(" = ")).collect();
+        toml::from_str(&keys.join("\n")).unwrap()
+    };
+    let path = "/var/spool/pathflow/acct-%Y%m%d-%H%M.json".to_owned();
+    let file = FileTable { path, ..FileTable::default() };
+    assert_eq!(table("file"), toml::Table::try_from(file).unwrap());
+    assert_eq!(table("stdout"), toml::Table::try_from(StdoutTable::default()).unwrap());
+    assert_eq!(table("format"), toml::Table::try_from(FormatTable::default()).unwrap());
+}

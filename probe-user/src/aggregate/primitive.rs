@@ -1,0 +1,309 @@
+//! Primitives: the fields that a key can be made of, by pmacct's names (`aggregate` in its CONFIG-KEYS).
+
+use std::fmt;
+
+/// Declares each primitive once: its variant, its name in settings, its JSON key and its column title.
+macro_rules! primitives {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal, $json:literal, $title:literal;)*) => {
+        /// A field of a key. The order is that of pmacct's output, which sorts by it whatever the settings say.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Primitive { $($(#[$doc])* $variant,)* }
+
+        impl Primitive {
+            /// All of them, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Name in the settings.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Key in pmacct's JSON.
+            #[must_use]
+            pub const fn json_key(self) -> &'static str {
+                match self { $(Self::$variant => $json,)* }
+            }
+
+            /// Title of the column in pmacct's CSV and formatted text.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+primitives! {
+    /// The operator's number.
+    Tag, "tag", "tag", "TAG";
+    /// The operator's second number.
+    Tag2, "tag2", "tag2", "TAG2";
+    /// The operator's text.
+    Label, "label", "label", "LABEL";
+    /// Source MAC address on the link where packets came in.
+    SrcMac, "src_mac", "mac_src", "SRC_MAC";
+    /// Destination MAC address on the link where packets went out.
+    DstMac, "dst_mac", "mac_dst", "DST_MAC";
+    /// Outer VLAN identifier; 0 = none.
+    Vlan, "vlan", "vlan", "VLAN";
+    /// Inner VLAN identifier; 0 = none.
+    InCvlan, "in_cvlan", "cvlan_in", "IN_CVLAN";
+    /// Ethertype of the IP packet.
+    Etype, "etype", "etype", "ETYPE";
+    /// AS of the source; 0 = unknown.
+    SrcAs, "src_as", "as_src", "SRC_AS";
+    /// AS of the destination; 0 = unknown.
+    DstAs, "dst_as", "as_dst", "DST_AS";
+    /// Communities of the route to the destination.
+    StdComm, "std_comm", "comms", "COMMS";
+    /// Extended communities of the route to the destination.
+    ExtComm, "ext_comm", "ecomms", "ECOMMS";
+    /// Large communities of the route to the destination.
+    LrgComm, "lrg_comm", "lcomms", "LCOMMS";
+    /// AS path to the destination.
+    AsPath, "as_path", "as_path", "AS_PATH";
+    /// Local preference of the route to the destination; 0 = none.
+    LocalPref, "local_pref", "local_pref", "PREF";
+    /// Multi-exit discriminator of the route to the destination; 0 = none.
+    Med, "med", "med", "MED";
+    /// Origin validation of the route to the destination.
+    DstRoa, "dst_roa", "roa_dst", "DST_ROA";
+    /// AS of the neighbour from which packets came; 0 = unknown.
+    PeerSrcAs, "peer_src_as", "peer_as_src", "PEER_SRC_AS";
+    /// AS of the neighbour to which packets went; 0 = unknown.
+    PeerDstAs, "peer_dst_as", "peer_as_dst", "PEER_DST_AS";
+    /// Address of this router, as the operator gave it.
+    PeerSrcIp, "peer_src_ip", "peer_ip_src", "PEER_SRC_IP";
+    /// BGP next hop towards the destination.
+    PeerDstIp, "peer_dst_ip", "peer_ip_dst", "PEER_DST_IP";
+    /// Communities of the route to the source.
+    SrcStdComm, "src_std_comm", "comms_src", "SRC_COMMS";
+    /// Extended communities of the route to the source.
+    SrcExtComm, "src_ext_comm", "ecomms_src", "SRC_ECOMMS";
+    /// Large communities of the route to the source.
+    SrcLrgComm, "src_lrg_comm", "lcomms_src", "SRC_LCOMMS";
+    /// AS path to the source.
+    SrcAsPath, "src_as_path", "as_path_src", "SRC_AS_PATH";
+    /// Local preference of the route to the source; 0 = none.
+    SrcLocalPref, "src_local_pref", "local_pref_src", "SRC_PREF";
+    /// Multi-exit discriminator of the route to the source; 0 = none.
+    SrcMed, "src_med", "med_src", "SRC_MED";
+    /// Origin validation of the route to the source.
+    SrcRoa, "src_roa", "roa_src", "SRC_ROA";
+    /// Number of the interface where packets came in; 0 = unknown.
+    InIface, "in_iface", "iface_in", "IN_IFACE";
+    /// Number of the interface where packets went out; 0 = unknown.
+    OutIface, "out_iface", "iface_out", "OUT_IFACE";
+    /// Source address.
+    SrcHost, "src_host", "ip_src", "SRC_IP";
+    /// Source network.
+    SrcNet, "src_net", "net_src", "SRC_NET";
+    /// Destination address.
+    DstHost, "dst_host", "ip_dst", "DST_IP";
+    /// Destination network.
+    DstNet, "dst_net", "net_dst", "DST_NET";
+    /// Prefix length of the source network; 0 = unknown.
+    SrcMask, "src_mask", "mask_src", "SRC_MASK";
+    /// Prefix length of the destination network; 0 = unknown.
+    DstMask, "dst_mask", "mask_dst", "DST_MASK";
+    /// Source port of TCP and UDP; else 0.
+    SrcPort, "src_port", "port_src", "SRC_PORT";
+    /// Destination port of TCP and UDP; else 0.
+    DstPort, "dst_port", "port_dst", "DST_PORT";
+    /// TCP flags of all packets, or-ed; not a part of the key.
+    TcpFlags, "tcpflags", "tcp_flags", "TCP_FLAGS";
+    /// IP protocol.
+    Proto, "proto", "ip_proto", "PROTOCOL";
+    /// Type of service or traffic class.
+    Tos, "tos", "tos", "TOS";
+    /// Packets for each one that is counted; 1 = every packet is, or counts are multiplied.
+    SamplingRate, "sampling_rate", "sampling_rate", "SAMPLING_RATE";
+    /// Direction at the interface where packets were counted.
+    SamplingDirection, "sampling_direction", "sampling_direction", "SAMPLING_DIRECTION";
+    /// Top MPLS label; 0 = none.
+    MplsLabelTop, "mpls_label_top", "mpls_label_top", "MPLS_LABEL_TOP";
+    /// VXLAN network identifier; 0 = none.
+    Vxlan, "vxlan", "vxlan", "VXLAN";
+    /// Time of the first packet.
+    TimestampStart, "timestamp_start", "timestamp_start", "TIMESTAMP_START";
+    /// Time of the last packet.
+    TimestampEnd, "timestamp_end", "timestamp_end", "TIMESTAMP_END";
+    /// Time at which packets were seen: that of the first.
+    TimestampArrival, "timestamp_arrival", "timestamp_arrival", "TIMESTAMP_ARRIVAL";
+    /// Flows that began among these packets; not a part of the key.
+    Flows, "flows", "flows", "FLOWS";
+    /// Name of the interface where packets came in.
+    InIfaceName, "in_iface_name", "iface_name_in", "IN_IFACE_NAME";
+    /// Name of the interface where packets went out.
+    OutIfaceName, "out_iface_name", "iface_name_out", "OUT_IFACE_NAME";
+}
+
+/// Primitives of pmacct that cannot be had here, and why.
+const UNAVAILABLE: &[(&str, &str)] = &[
+    ("class", "packets are counted without their payload, so applications are not told apart"),
+    ("cos", "priority bits are not a part of a flow here; use vlan"),
+    ("in_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
+    ("out_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
+    ("out_cvlan", "a flow has the VLAN of the interface where it was seen; use in_cvlan"),
+    ("mpls_vpn_rd", "a router's VPNs are not known"),
+    ("mpls_pw_id", "pseudowires are not known"),
+    ("mpls_label_bottom", "only the top MPLS label is a part of a flow; use mpls_label_top"),
+    ("mpls_label_stack", "only the top MPLS label is a part of a flow; use mpls_label_top"),
+    ("mpls_stack_depth", "only the top MPLS label is a part of a flow; use mpls_label_top"),
+    ("flow_label", "the IPv6 flow label is not a part of a flow here"),
+    ("fwd_status", "packets are counted before the router has decided on them"),
+    ("nat_event", "address translation is not followed"),
+    ("fw_event", "the firewall is not followed"),
+    ("vrf_name", "VRFs are not known"),
+    ("ingress_vrf_name", "VRFs are not known"),
+    ("egress_vrf_name", "VRFs are not known"),
+    ("nvgre", "NVGRE is not looked into; tunnels = \"inner\" counts packets of GRE, IP in IP and VXLAN"),
+    ("timestamp_export", "nothing was exported to pathflow"),
+    ("export_proto_seqno", "nothing was exported to pathflow"),
+    ("export_proto_version", "nothing was exported to pathflow"),
+    ("export_proto_sysid", "nothing was exported to pathflow"),
+    ("srv6_segment_ipv6_list", "segment lists are not a part of a flow"),
+];
+
+/// Beginnings of names of further primitives that cannot be had, and why.
+const UNAVAILABLE_FAMILIES: &[(&str, &str)] = &[
+    ("tunnel_", "a flow is either the outer or the inner packet's; see capture.tunnels"),
+    ("post_nat_", "address translation is not followed"),
+    ("path_delay_", "delays are not measured"),
+    ("src_host_", "there is no geographic data base"),
+    ("dst_host_", "there is no geographic data base"),
+];
+
+/// Primitives that make a key of both ends of each packet, with the primitive that they are written as.
+const BOTH_ENDS: &[(&str, Primitive)] = &[
+    ("sum_host", Primitive::SrcHost),
+    ("sum_net", Primitive::SrcNet),
+    ("sum_as", Primitive::SrcAs),
+    ("sum_port", Primitive::SrcPort),
+    ("sum_mac", Primitive::SrcMac),
+];
+
+/// What rows are told apart by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Key {
+    /// In order, each one once. Empty: there is one row.
+    pub primitives: Vec<Primitive>,
+    /// Each packet counts for both of its ends: pmacct's `sum_host` and so on. There is one primitive then.
+    pub both_ends: bool,
+}
+
+/// A primitive that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrimitiveError {
+    /// It is pmacct's, but cannot be had here.
+    #[error("pathflow does not have it: {0}")]
+    Unavailable(&'static str),
+    /// Nobody knows it.
+    #[error("it is not a primitive; did you mean {0:?}?")]
+    Unknown(&'static str),
+    /// It is for a key of its own.
+    #[error("it counts both ends of each packet, and has to be the only primitive")]
+    NotAlone,
+}
+
+impl Key {
+    /// Whether it has anything of a route that is not in the numbers of a record.
+    #[must_use]
+    pub fn asks_attributes(&self) -> bool {
+        use Primitive as P;
+        let of_routes = [
+            [P::StdComm, P::ExtComm, P::LrgComm, P::AsPath, P::LocalPref, P::Med],
+            [P::SrcStdComm, P::SrcExtComm, P::SrcLrgComm, P::SrcAsPath, P::SrcLocalPref, P::SrcMed],
+        ];
+        of_routes.as_flattened().iter().any(|primitive| self.primitives.contains(primitive))
+    }
+
+    /// Reads a list of names. `none` stands for no primitive.
+    ///
+    /// # Errors
+    /// The name that cannot be used, and why.
+    pub fn parse<S: AsRef<str>>(names: &[S]) -> Result<Self, (String, PrimitiveError)> {
+        let mut key = Self::default();
+        for name in names.iter().map(|name| name.as_ref().trim()) {
+            let fail = |error| Err((name.to_owned(), error));
+            if let Some((_, primitive)) = BOTH_ENDS.iter().find(|(both, _)| *both == name) {
+                if names.len() > 1 {
+                    return fail(PrimitiveError::NotAlone);
+                }
+                return Ok(Self { primitives: vec![*primitive], both_ends: true });
+            }
+            match name {
+                "none" => {}
+                _ => match primitive(name) {
+                    Ok(primitive) => key.primitives.push(primitive),
+                    Err(error) => return fail(error),
+                },
+            }
+        }
+        key.primitives.sort_unstable();
+        key.primitives.dedup();
+        Ok(key)
+    }
+}
+
+fn primitive(name: &str) -> Result<Primitive, PrimitiveError> {
+    if let Some(primitive) = Primitive::ALL.iter().find(|primitive| primitive.name() == name) {
+        return Ok(*primitive);
+    }
+    let families = UNAVAILABLE_FAMILIES.iter().filter(|(beginning, _)| name.starts_with(beginning));
+    let singles = UNAVAILABLE.iter().filter(|(unavailable, _)| *unavailable == name);
+    if let Some((_, reason)) = singles.chain(families).next() {
+        return Err(PrimitiveError::Unavailable(reason));
+    }
+    let names = Primitive::ALL.iter().map(|primitive| primitive.name());
+    let both = BOTH_ENDS.iter().map(|(name, _)| *name);
+    let nearest = names.chain(both).chain(["none"]);
+    let nearest = nearest.min_by_key(|known| strsim::damerau_levenshtein(name, known));
+    Err(PrimitiveError::Unknown(nearest.unwrap_or("none")))
+}
+
+impl fmt::Display for Primitive {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_in_the_order_of_output() {
+        // The order of the golden sample in pmacct's JSON.
+        let key =
+            Key::parse(&["tos", "proto", "dst_port", "src_port", "dst_host", "src_host", "label"]).unwrap();
+        let json: Vec<&str> = key.primitives.iter().map(|primitive| primitive.json_key()).collect();
+        assert_eq!(json, ["label", "ip_src", "ip_dst", "port_src", "port_dst", "ip_proto", "tos"]);
+        assert_eq!(Key::parse(&["proto", " proto"]).unwrap().primitives, [Primitive::Proto]);
+        assert_eq!(Key::parse(&["none"]).unwrap(), Key::default());
+    }
+
+    #[test]
+    fn both_ends_are_for_a_key_alone() {
+        let key = Key::parse(&["sum_host"]).unwrap();
+        assert_eq!((key.primitives, key.both_ends), (vec![Primitive::SrcHost], true));
+        assert_eq!(
+            Key::parse(&["sum_as", "proto"]).unwrap_err(),
+            ("sum_as".to_owned(), PrimitiveError::NotAlone)
+        );
+        assert!(Key::parse(&["proto", "sum_net"]).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused_with_the_reason() {
+        for name in ["class", "src_host_country", "tunnel_src_host", "post_nat_src_port", "fwd_status"] {
+            let (named, error) = Key::parse(&["src_host", name]).unwrap_err();
+            assert_eq!(named, name);
+            assert!(matches!(error, PrimitiveError::Unavailable(_)), "{name}: {error}");
+        }
+        let (_, error) = Key::parse(&["src_hots"]).unwrap_err();
+        assert_eq!(error, PrimitiveError::Unknown("src_host"));
+    }
+}

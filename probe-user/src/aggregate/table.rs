@@ -1,0 +1,209 @@
+//! The table of an aggregate: one row for each key, up to a limit.
+//!
+//! Counters and key of a row lie side by side in one slab of words, and a hash table finds them by key: a delta costs
+//! one look into each. What finds no room is not added, and the caller says what becomes of it.
+
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use pathflow_exporter::Tally;
+
+use super::intern::Interned;
+use super::key::{InterfaceTexts, KeyBuffer, KeyLayout, Part};
+use super::observed::Observed;
+use crate::ledger::Amount;
+
+/// Words of counters in front of the key.
+const COUNTER_WORDS: usize = 5;
+/// Bits of the word with the number of flows that are TCP flags.
+const FLAG_BITS: u32 = 8;
+
+/// Values that a table of few rows may keep: some of them are only passed by.
+const LEAST_INTERNED: usize = 4096;
+
+/// Rows by key, and what their keys refer to.
+#[derive(Debug)]
+pub(super) struct Table {
+    layout: Arc<KeyLayout>,
+    rows: Rows,
+    interned: Interned,
+    buffer: KeyBuffer,
+}
+
+#[derive(Debug)]
+struct Rows {
+    /// At most.
+    limit: usize,
+    /// Words of a row.
+    stride: usize,
+    hasher: RandomState,
+    index: HashTable<u32>,
+    slab: Vec<u64>,
+    amount: Amount,
+}
+
+/// What a row counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub(super) packets: u64,
+    pub(super) octets: u64,
+    /// Microseconds since the Unix epoch.
+    pub(super) first: u64,
+    /// Microseconds since the Unix epoch.
+    pub(super) last: u64,
+    /// Flows that began.
+    pub(super) flows: u64,
+    pub(super) tcp_flags: u8,
+}
+
+impl Counters {
+    /// Of a delta of which `amount` counts.
+    fn of(observed: &Observed, amount: Amount) -> Self {
+        Self {
+            packets: amount.packets,
+            octets: amount.octets,
+            first: observed.start,
+            last: observed.end,
+            flows: observed.begins.into(),
+            // Binary formats and pmacct know eight of them.
+            tcp_flags: observed.record.tcp_control_bits as u8,
+        }
+    }
+
+    fn read(words: &[u64]) -> Self {
+        let [packets, octets, first, last, more] = words.first_chunk().copied().unwrap_or_default();
+        Self { packets, octets, first, last, flows: more >> FLAG_BITS, tcp_flags: more as u8 }
+    }
+
+    const fn words(self) -> [u64; COUNTER_WORDS] {
+        let more = self.flows << FLAG_BITS | self.tcp_flags as u64;
+        [self.packets, self.octets, self.first, self.last, more]
+    }
+
+    fn add(&mut self, other: Self) {
+        self.packets = self.packets.wrapping_add(other.packets);
+        self.octets = self.octets.wrapping_add(other.octets);
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+        self.flows = self.flows.wrapping_add(other.flows);
+        self.tcp_flags |= other.tcp_flags;
+    }
+}
+
+impl Rows {
+    /// False if it needs a row and there is no room.
+    fn count(&mut self, key: &[u64], counters: Counters) -> bool {
+        let Self { limit, stride, hasher, index, slab, amount } = self;
+        let (limit, stride) = (*limit, *stride);
+        let hash = hasher.hash_one(key);
+        if let Some(&number) = index.find(hash, |number| key_of(slab, stride, *number) == key) {
+            let words = &mut slab[number as usize * stride..][..COUNTER_WORDS];
+            let mut sum = Counters::read(words);
+            sum.add(counters);
+            words.copy_from_slice(&sum.words());
+        } else if index.len() < limit {
+            let number = index.len() as u32;
+            index.insert_unique(hash, number, |number| hasher.hash_one(key_of(slab, stride, *number)));
+            slab.extend_from_slice(&counters.words());
+            slab.extend_from_slice(key);
+        } else {
+            return false;
+        }
+        amount.add(Amount { packets: counters.packets, octets: counters.octets });
+        true
+    }
+}
+
+fn key_of(slab: &[u64], stride: usize, number: u32) -> &[u64] {
+    let start = number as usize * stride;
+    &slab[start + COUNTER_WORDS..start + stride]
+}
+
+impl Table {
+    /// An empty table of at most `limit` rows.
+    pub(super) fn new(layout: Arc<KeyLayout>, limit: usize) -> Self {
+        let rows = Rows {
+            limit: limit.clamp(2, u32::MAX as usize),
+            stride: COUNTER_WORDS + layout.words(),
+            hasher: RandomState::default(),
+            index: HashTable::new(),
+            slab: Vec::new(),
+            amount: Amount::default(),
+        };
+        Self { layout, rows, interned: Interned::default(), buffer: KeyBuffer::new() }
+    }
+
+    /// Rows.
+    pub(super) fn len(&self) -> usize {
+        self.rows.index.len()
+    }
+
+    /// What is in all rows together, with their number.
+    pub(super) fn tally(&self) -> Tally {
+        let Amount { packets, octets } = self.rows.amount;
+        Tally { records: self.len() as u64, packets, octets }
+    }
+
+    pub(super) fn layout(&self) -> &KeyLayout {
+        &self.layout
+    }
+
+    pub(super) const fn interned(&self) -> &Interned {
+        &self.interned
+    }
+
+    /// Whether so many rows more would find room.
+    pub(super) fn has_room(&self, rows: usize) -> bool {
+        self.len() + rows <= self.rows.limit && self.interned.len() < self.most_interned()
+    }
+
+    /// Counts `amount` of a delta; false if that needs a row and there is no room.
+    pub(super) fn add(&mut self, part: &Part<'_>, amount: Amount, names: &InterfaceTexts) -> bool {
+        if self.interned.len() >= self.most_interned() {
+            return false;
+        }
+        let key = self.layout.project(&mut self.buffer, part, &mut self.interned, names);
+        self.rows.count(key, Counters::of(part.observed, amount))
+    }
+
+    /// Values that are kept at most, beside the rows.
+    fn most_interned(&self) -> usize {
+        self.rows.limit.max(LEAST_INTERNED)
+    }
+
+    /// Counters and key of a row, if there is one with this number.
+    pub(super) fn row(&self, number: usize) -> Option<(Counters, &[u64])> {
+        let stride = self.rows.stride;
+        let row = self.rows.slab.get(number * stride..(number + 1) * stride)?;
+        let (counters, key) = row.split_at(COUNTER_WORDS);
+        Some((Counters::read(counters), key))
+    }
+
+    /// Forgets all rows and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.rows.index.clear();
+        self.rows.slab.clear();
+        self.rows.amount = Amount::default();
+        self.interned.clear();
+    }
+
+    /// Moves the rows of bins that begin at `time` or later to `other`, which is of the same layout.
+    pub(super) fn move_later(&mut self, time: u64, other: &mut Self) {
+        let is_later = |key: &[u64]| KeyLayout::bin(key) >= time;
+        let numbers = || (0..self.len()).filter_map(|number| self.row(number));
+        if !numbers().any(|(_, key)| is_later(key)) {
+            return;
+        }
+        // Rare: only where one shard is ahead of another.
+        let mut earlier = Self::new(Arc::clone(&self.layout), self.rows.limit);
+        for (counters, key) in numbers() {
+            let into = if is_later(key) { &mut *other } else { &mut earlier };
+            let mut key = key.to_vec();
+            self.layout.adopt(&mut key, &self.interned, &mut into.interned);
+            into.rows.count(&key, counters);
+        }
+        *self = earlier;
+    }
+}

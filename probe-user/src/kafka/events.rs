@@ -1,0 +1,69 @@
+//! What the Kafka output tells, as lines of the log, and names of its losses.
+
+use pathflow_exporter::kafka::{KafkaEvent, KafkaLossReason};
+use tracing::{info, warn};
+
+/// Under which name a loss is counted.
+pub(crate) const fn loss_name(reason: KafkaLossReason) -> &'static str {
+    match reason {
+        KafkaLossReason::TooLarge => "kafka_too_large",
+        KafkaLossReason::Rejected => "kafka_rejected",
+        KafkaLossReason::Invalid => "kafka_invalid",
+        KafkaLossReason::SpoolBound => "spool_bound",
+        KafkaLossReason::DiskFull => "spool_disk_full",
+        KafkaLossReason::SpoolDamaged => "spool_damaged",
+        KafkaLossReason::SpoolFailed => "spool_failed",
+        KafkaLossReason::Unsent => "kafka_unsent",
+    }
+}
+
+/// Logs an event of the output `name`.
+pub(crate) fn log(name: &str, event: &KafkaEvent) {
+    match event {
+        KafkaEvent::OutageBegan { to_spool: true } => {
+            warn!("{name}: Kafka confirms nothing; messages go to the spool until it does");
+        }
+        KafkaEvent::OutageBegan { to_spool: false } => {
+            warn!("{name}: Kafka confirms nothing; messages wait in memory until it does");
+        }
+        KafkaEvent::OutageEnded { lasted } => {
+            info!("{name}: Kafka confirms messages again, after {:.1} s", lasted.as_secs_f64());
+        }
+        KafkaEvent::ClientError { text } => warn!("{name}: Kafka: {text}"),
+        KafkaEvent::DeliveryFailed { topic, text, .. } => {
+            warn!("{name}: topic {topic}: {text}; sent again until it works");
+        }
+        KafkaEvent::MessageLost { reason, topic, key, octets } => warn!(
+            "{name}: topic {topic}: a message of {octets} octets with the key {key:?} is lost, counted as {}",
+            loss_name(*reason)
+        ),
+        KafkaEvent::ProducerRecreated { epoch, text } => {
+            warn!(
+                "{name}: the producer failed: {text}; a new one sends again what was not confirmed (epoch {epoch})"
+            );
+        }
+        KafkaEvent::ProducerFailed { text } => warn!("{name}: no producer could be made: {text}"),
+        KafkaEvent::SpoolRecovered { messages, tally } => info!(
+            "{name}: {messages} messages ({} rows, {} packets) of an earlier run are in the spool and go first",
+            tally.records, tally.packets
+        ),
+        KafkaEvent::CrashLoss { messages, uncertain, tally } => warn!(
+            "{name}: an earlier run was killed with {messages} messages ({} rows, {} packets) that had reached neither \
+             Kafka nor the spool, as far as is known, and up to {uncertain} more",
+            tally.records, tally.packets
+        ),
+        KafkaEvent::SpoolSetAside { path, text, messages } => warn!(
+            "{name}: the spool was damaged ({text}); it is now {}, and the {messages} messages that could be read go on",
+            path.display()
+        ),
+        KafkaEvent::SpoolDamaged { messages } => {
+            warn!("{name}: a block of the spool was damaged, {messages} messages are lost");
+        }
+        KafkaEvent::SpoolFull => warn!("{name}: the spool has its full size; its oldest messages are lost"),
+        KafkaEvent::DiskFull => warn!("{name}: the file system of the spool is full"),
+        KafkaEvent::SpoolFailed { text } => {
+            warn!("{name}: the spool does not work: {text}; messages wait in memory alone");
+        }
+        KafkaEvent::SpoolWorks => info!("{name}: the spool works again"),
+    }
+}

@@ -1,0 +1,190 @@
+//! Accounts of aggregates: where every packet that was offered to them is.
+//!
+//! ```text
+//! offered + multiplied = queue_full + queued + not_selected + sampled_out + table_full + in_table
+//!                        + purging + below_minimum + below_top + purged         (per aggregate)
+//! purged + recovered   = waiting + spooled + delivered + lost by reason         (per output)
+//! ```
+
+use pathflow_exporter::Tally;
+
+use super::{Amount, Ledger};
+use crate::aggregate::{LeftOut, Spread};
+
+/// Accounts of one aggregate.
+#[derive(Clone, Debug, Default)]
+pub struct AggregateAccounts {
+    /// Its name.
+    pub name: String,
+    /// Deltas that were made for it.
+    pub offered: Amount,
+    /// Lost, because its queue was full.
+    pub queue_full: Amount,
+    /// In its queue.
+    pub queued: Amount,
+    /// What became of the others.
+    pub spread: Spread,
+    /// In rows of the table.
+    pub in_table: Tally,
+    /// In purges that are being written, or wait for it.
+    pub purging: Tally,
+    /// Left out of purges.
+    pub left_out: LeftOut,
+    /// Rows that its outputs were given.
+    pub purged: Tally,
+    /// Purges.
+    pub purges: u64,
+    /// Those of them that came early, because the table was full.
+    pub early_purges: u64,
+    /// Its outputs.
+    pub outputs: Vec<OutputAccounts>,
+}
+
+/// Accounts of one output of an aggregate.
+#[derive(Clone, Debug, Default)]
+pub struct OutputAccounts {
+    /// What it is, for metrics: `stdout`, `file`, `kafka`.
+    pub kind: &'static str,
+    /// Where it goes, for people and for metrics.
+    pub destination: String,
+    /// What became of its rows.
+    pub account: OutputAccount,
+}
+
+/// What became of the rows that an output was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputAccount {
+    /// Given and not yet delivered.
+    pub waiting: Tally,
+    /// On disk, to be delivered by this run or the next.
+    pub spooled: Tally,
+    /// Found on disk at the start: given to an earlier run.
+    pub recovered: Tally,
+    /// Written, or acknowledged.
+    pub delivered: Tally,
+    /// Lost, by reason.
+    pub lost: Vec<(&'static str, Tally)>,
+}
+
+impl OutputAccount {
+    /// Enters a loss.
+    pub fn lose(&mut self, reason: &'static str, lost: Tally) {
+        match self.lost.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, sum)) => *sum += lost,
+            None => self.lost.push((reason, lost)),
+        }
+    }
+
+    /// Lost for whatever reason.
+    #[must_use]
+    pub fn total_lost(&self) -> Tally {
+        self.lost.iter().fold(Tally::ZERO, |sum, (_, lost)| sum + *lost)
+    }
+
+    fn total(&self) -> Tally {
+        self.waiting + self.spooled + self.delivered + self.total_lost()
+    }
+}
+
+impl AggregateAccounts {
+    /// Accounts of an aggregate with outputs of these kinds and destinations.
+    #[must_use]
+    pub fn new(name: String, outputs: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let outputs = outputs
+            .into_iter()
+            .map(|(kind, destination)| OutputAccounts { kind, destination, ..OutputAccounts::default() })
+            .collect();
+        Self { name, outputs, ..Self::default() }
+    }
+
+    /// Whether nothing is on its way any more.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.queued.is_zero()
+            && self.in_table == Tally::ZERO
+            && self.purging == Tally::ZERO
+            && self.outputs.iter().all(|output| output.account.waiting == Tally::ZERO)
+    }
+
+    /// What does not add up, in words; `None` if everything does.
+    #[must_use]
+    pub fn imbalance(&self) -> Option<String> {
+        let mut offered = self.offered;
+        offered.add(self.spread.multiplied);
+        let mut accounted = self.queue_full;
+        let Spread { not_selected, sampled_out, table_full, .. } = self.spread;
+        let LeftOut { below_minimum, below_top } = self.left_out;
+        let tallies = [self.in_table, self.purging, below_minimum, below_top, self.purged];
+        [self.queued, not_selected, sampled_out, table_full]
+            .into_iter()
+            .chain(tallies.map(amount))
+            .for_each(|amount| accounted.add(amount));
+        if offered != accounted {
+            return Some(format!("aggregate {}: offered {offered:?}, accounted {accounted:?}", self.name));
+        }
+        let unbalanced = self
+            .outputs
+            .iter()
+            .find(|output| output.account.total() != self.purged + output.account.recovered)?;
+        let OutputAccounts { kind, destination, account } = unbalanced;
+        Some(format!("aggregate {}: {kind} {destination}: purged {:?}, {account:?}", self.name, self.purged))
+    }
+}
+
+impl Ledger {
+    /// Opens the accounts of aggregates. They are numbered in this order.
+    pub fn open_aggregates(&self, aggregates: Vec<AggregateAccounts>) {
+        self.lock().aggregates = aggregates;
+    }
+
+    /// A batch was made for aggregates. `offer` puts it into the queue of each in turn and says whether it had room; it
+    /// must not block. Offered under the lock, as records are.
+    pub fn offered(&self, amount: Amount, mut offer: impl FnMut(usize) -> bool) {
+        for (number, aggregate) in self.lock().aggregates.iter_mut().enumerate() {
+            aggregate.offered.add(amount);
+            let account = if offer(number) { &mut aggregate.queued } else { &mut aggregate.queue_full };
+            account.add(amount);
+        }
+    }
+
+    /// An aggregate took something from its queue; its table now has `in_table`.
+    pub fn aggregated(&self, number: usize, spread: &Spread, in_table: Tally) {
+        if let Some(aggregate) = self.lock().aggregates.get_mut(number) {
+            aggregate.queued.subtract(spread.offered);
+            aggregate.spread.add(spread);
+            aggregate.in_table = in_table;
+        }
+    }
+
+    /// An aggregate took rows out of its table, in which there is `in_table` now.
+    pub fn purging(&self, number: usize, purging: Tally, in_table: Tally, is_early: bool) {
+        if let Some(aggregate) = self.lock().aggregates.get_mut(number) {
+            aggregate.purging += purging;
+            aggregate.in_table = in_table;
+            aggregate.purges += 1;
+            aggregate.early_purges += u64::from(is_early);
+        }
+    }
+
+    /// The outputs of an aggregate were given rows, but for those that are left out; their own accounts are now these.
+    pub fn purged(
+        &self,
+        number: usize,
+        (purged, left_out): (Tally, LeftOut),
+        outputs: impl Iterator<Item = OutputAccount>,
+    ) {
+        if let Some(aggregate) = self.lock().aggregates.get_mut(number) {
+            aggregate.purging -= purged + left_out.below_minimum + left_out.below_top;
+            aggregate.purged += purged;
+            aggregate.left_out.below_minimum += left_out.below_minimum;
+            aggregate.left_out.below_top += left_out.below_top;
+            for (output, account) in aggregate.outputs.iter_mut().zip(outputs) {
+                output.account = account;
+            }
+        }
+    }
+}
+
+fn amount(tally: Tally) -> Amount {
+    Amount { packets: tally.packets, octets: tally.octets }
+}

@@ -1,0 +1,254 @@
+//! The configurations of the documents that pathflow comes from: what they become, and what is said of them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::config::Overrides;
+
+/// Where the documents have their maps.
+const PLACES: [&str; 4] =
+    ["/etc/pmacct/", "/opt/pmacct-1.7.2/", "/home/maoke/pmacct_work/maps/", "/path/to/"];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pmacct")
+}
+
+/// A copy of a document's files, in which paths lead to the copies.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new(document: &str, test: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("pathflow-import-{}-{test}-{document}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        let copy = Self(path);
+        for entry in fs::read_dir(folder().join(document)).unwrap() {
+            let path = entry.unwrap().path();
+            let text = PLACES.iter().fold(fs::read_to_string(&path).unwrap(), |text, place| {
+                text.replace(place, &format!("{}/", copy.0.display()))
+            });
+            fs::write(copy.0.join(path.file_name().unwrap()), text).unwrap();
+        }
+        copy
+    }
+
+    fn here(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.0.display()), "/path/to/")
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn documents() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for document in fs::read_dir(folder()).unwrap() {
+        let document = document.unwrap();
+        for file in fs::read_dir(document.path()).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let is_configuration = Path::new(&name).extension().is_some_and(|extension| extension == "conf");
+            if is_configuration && name != "librdkafka.conf" {
+                all.push((document.file_name().into_string().unwrap(), name));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn every_document_becomes_what_was_written_down_for_it() {
+    let documents = documents();
+    assert_eq!(documents.len(), 33, "{documents:?}");
+    let mut faults = Vec::new();
+    for (document, name) in documents {
+        let copy = Copy::new(&document, "golden");
+        let file = copy.0.join(&name);
+        let configuration = Configuration::parse(&file, &fs::read_to_string(&file).unwrap()).unwrap();
+        let (translated, remarks) = translate::translate(&configuration).unwrap();
+        let actual = copy.here(&toml(&file, &translated, &remarks));
+        let expected = folder().join(&document).join(name.replace(".conf", ".toml"));
+        if fs::read_to_string(&expected).ok().as_deref() != Some(&actual) {
+            faults.push(format!("=== {}\n{actual}", expected.display()));
+        }
+    }
+    if let Some(file) = std::env::var_os("PATHFLOW_IMPORT_RESULTS") {
+        fs::write(file, faults.concat()).unwrap();
+    }
+    assert!(faults.is_empty(), "{}", faults.concat());
+}
+
+#[test]
+fn what_is_printed_is_a_right_configuration_and_the_same_that_runs() {
+    for (document, name) in documents() {
+        let copy = Copy::new(&document, "check");
+        let imported =
+            import(&copy.0.join(&name)).unwrap_or_else(|error| panic!("{document}/{name}: {error}"));
+        let file = copy.0.join("pathflow.toml");
+        fs::write(&file, &imported.toml).unwrap();
+        let read = config::read(&file).unwrap_or_else(|error| panic!("{document}/{name}: {error}"));
+        assert_eq!(read, imported.raw, "{document}/{name}");
+        // Names of hosts are not looked up here.
+        if !imported.toml.contains("fqdn") {
+            config::Config::resolve(read, Overrides::default())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+}
+
+/// Every key of the documents.
+const KEYS: &str = "daemonize debug logfile pidfile plugins pcap_interface interface pcap_interfaces_map pcap_filter \
+    pcap_savefile pcap_savefile_wait snaplen sampling_rate aggregate aggregate_filter[p] aggregate_primitives pre_tag_map \
+    pre_tag_filter maps_refresh maps_index maps_entries pmacctd_as pmacctd_net nfacctd_as nfacctd_as_new nfacctd_net \
+    sfacctd_as sfacctd_net uacctd_as uacctd_net networks_file networks_file_no_lpm use_ip_next_hop bgp_daemon \
+    bgp_daemon_ip bgp_daemon_port bgp_daemon_id bgp_daemon_as bgp_daemon_max_peers bgp_daemon_allow_file bgp_agent_map \
+    tmp_bgp_lookup_compare_ports bgp_aspath_radius bgp_stdcomm_pattern bgp_stdcomm_pattern_to_asn \
+    bgp_lrgcomm_pattern_to_asn bgp_peer_src_as_type bgp_peer_src_as_map bgp_src_as_path_type bgp_src_roa_type \
+    bgp_follow_default bgp_table_dump_file bgp_table_dump_kafka_topic bgp_table_dump_refresh_time \
+    bgp_table_dump_kafka_config_file bgp_daemon_msglog_file bgp_daemon_msglog_kafka_topic \
+    bgp_daemon_msglog_kafka_config_file bgp_table_dump_amqp_routing_key bgp_daemon_msglog_amqp_routing_key \
+    bgp_daemon_lg bgp_daemon_lg_user bgp_daemon_lg_passwd bgp_daemon_xconnect_map rpki_roas_file rpki_rtr_cache \
+    rpki_rtr_cache_version kafka_topic kafka_broker_host kafka_broker_port kafka_refresh_time kafka_history \
+    kafka_history_roundoff kafka_output kafka_config_file kafka_multi_values kafka_avro_schema_registry print_output \
+    print_output_file print_output_file_append print_refresh_time print_history print_history_roundoff \
+    print_cache_entries imt_path imt_mem_pools_number nfprobe_receiver nfprobe_version nfprobe_timeouts \
+    nfprobe_source_ip nfprobe_engine nfprobe_direction nfprobe_ifindex sfprobe_receiver sfprobe_agentip \
+    sfprobe_agentsubid sfprobe_source_ip plugin_pipe_size plugin_buffer_size plugin_pipe_zmq plugin_pipe_zmq_profile \
+    nfacctd_time_new pmacctd_time_new nfacctd_ip nfacctd_port nfacctd_pipe_size nfacctd_allow_file \
+    nfacctd_account_options nfacctd_templates_file nfacctd_templates_receiver uacctd_group uacctd_nl_size tee_receivers \
+    tee_transparent sql_table sql_history sql_optimize_clauses sql_refresh_time amqp_host amqp_routing_key bmp_daemon \
+    bmp_daemon_ip bmp_daemon_port telemetry_daemon redis_host cluster_name geoipv2_file classifier_num_roots";
+
+/// A value that the key can have.
+fn value(key: &str, folder: &Path) -> String {
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    match key {
+        "plugins" => "print[p], kafka[k], nfprobe[n], sfprobe[s]".into(),
+        "aggregate" => "src_host, dst_host".into(),
+        "aggregate_filter[p]" | "pcap_filter" => "port 53".into(),
+        "pcap_interfaces_map" => file("interfaces.map", "ifname=eth0 ifindex=10\n"),
+        "pre_tag_map" => file("pretag.map", "set_tag=1\n"),
+        "bgp_agent_map" => file("agent.map", "bgp_ip=192.0.2.1 ip=0.0.0.0/0\n"),
+        "bgp_peer_src_as_map" => file("peers.map", "set_tag=64500 filter='ether src 02:00:5e:00:53:01'\n"),
+        "bgp_daemon_allow_file" => file("allow.map", "192.0.2.0/24\n"),
+        "kafka_config_file" => file("librdkafka.conf", "global, linger.ms, 50\n"),
+        "bgp_peer_src_as_type" | "bgp_src_as_path_type" | "bgp_src_roa_type" => "bgp".into(),
+        "kafka_output" => "avro".into(),
+        "kafka_history" | "print_history" => "5m".into(),
+        "kafka_history_roundoff" | "print_history_roundoff" => "m".into(),
+        "nfprobe_timeouts" => "tcp=120:maxlife=3600".into(),
+        "nfprobe_version" | "sampling_rate" => "10".into(),
+        "bgp_daemon_as" => "64500".into(),
+        key if key.ends_with("_as") || key.ends_with("_as_new") || key.ends_with("_net") => "bgp".into(),
+        key if key.ends_with("_ip") || key.ends_with("ip") || key.ends_with("_id") => "192.0.2.1".into(),
+        "daemonize"
+        | "debug"
+        | "networks_file_no_lpm"
+        | "bgp_daemon"
+        | "print_output_file_append"
+        | "bmp_daemon" => "true".into(),
+        _ => "1".into(),
+    }
+}
+
+#[test]
+fn every_key_of_the_documents_becomes_something_or_is_remarked_on() {
+    let folder = std::env::temp_dir().join(format!("pathflow-keys-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    for key in KEYS.split_whitespace() {
+        let name = key.split('[').next().unwrap();
+        let base = [
+            ("plugins", value("plugins", &folder)),
+            ("aggregate", "src_host, src_as".to_owned()),
+            ("bgp_daemon", "true".to_owned()),
+            ("print_history", "5m".to_owned()),
+            ("kafka_history", "5m".to_owned()),
+            ("print_output_file", "/tmp/rows".to_owned()),
+            ("bgp_table_dump_file", "/tmp/dump".to_owned()),
+        ];
+        let base =
+            base.iter().filter(|(other, _)| *other != name && !name.starts_with("bgp_table_dump_kafka"));
+        let mut lines: Vec<String> = base.map(|(key, value)| format!("{key}: {value}")).collect();
+        lines.push(format!("{key}: {}", value(key, &folder)));
+        let (line, text) = (lines.len(), lines.join("\n"));
+        let configuration = Configuration::parse(Path::new("pmacct.conf"), &text).unwrap();
+        let (document, remarks) =
+            translate::translate(&configuration).unwrap_or_else(|error| panic!("{key}: {error}"));
+        let is_set = document.text().contains(&format!("# line {line}: {name}"));
+        let of_line: Vec<String> =
+            remarks.iter().filter(|remark| remark.line == line).map(|remark| remark.text.clone()).collect();
+        assert!(is_set || !of_line.is_empty(), "{key} is passed over\n{}", document.text());
+        assert!(!of_line.iter().any(|text| text.contains("unknown")), "{key}: {of_line:?}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn faults_name_file_line_and_key_and_remarks_hold_no_secrets() {
+    let folder = std::env::temp_dir().join(format!("pathflow-faults-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("p.conf");
+    let properties = folder.join("librdkafka.conf");
+    let keys = folder.join("md5.lst");
+    let at = |name: &str| folder.join(name).display().to_string();
+    let attempt = |text: &str| {
+        fs::write(&file, text).unwrap();
+        import(&file).map_err(|error| error.to_string().replace(&at(""), ""))
+    };
+    fs::write(&properties, "global, sasl.password, canary1\nglobal, ssl.key.password, canary2\n").unwrap();
+    fs::write(&keys, "192.0.2.1, canary3\n").unwrap();
+    fs::write(folder.join("bad.map"), "! x\nifname=eth0 ifindex=0\n").unwrap();
+    for (text, expected) in [
+        ("daemonize true\n", "p.conf:1: there is no \":\" after a key".to_owned()),
+        (
+            "pcap_interface: eth0\n\npcap_filter: not prt 22\n",
+            "p.conf:3: pcap_filter: \"not prt 22\" cannot be used: can't parse filter expression: syntax error".into(),
+        ),
+        (
+            "pcap_interfaces_map: /nonexistent/map\n",
+            "p.conf:1: pcap_interfaces_map: /nonexistent/map: No such file or directory (os error 2)".into(),
+        ),
+        (
+            &format!("pcap_interfaces_map: {}\n", at("bad.map")),
+            "p.conf:1: pcap_interfaces_map: bad.map:2: ifindex \"0\" is not a number from 1 to 2147483647".into(),
+        ),
+        (
+            "networks_file: /nonexistent/networks\n",
+            "p.conf:1: networks_file: /nonexistent/networks: No such file or directory (os error 2)".into(),
+        ),
+        (
+            "bgp_daemon: true\nbgp_daemon_id: router\n",
+            "p.conf:2: bgp_daemon_id: \"router\" cannot be used: it is not an IPv4 address".into(),
+        ),
+        (
+            "plugins: nfprobe\nnfprobe_receiver: 192.0.2.1\n",
+            "p.conf:2: nfprobe_receiver: \"192.0.2.1\" cannot be used: it needs a port: HOST:PORT".into(),
+        ),
+        ("plugins: nfprobe\nnfprobe_version: 8\n", "p.conf:2: nfprobe_version: it must be 5, 9 or 10".into()),
+    ] {
+        let error = attempt(text).expect_err(text);
+        assert!(error.starts_with(&expected) && !error.contains('\n'), "{error}");
+    }
+    let text = format!(
+        "bgp_daemon: true\nbgp_daemon_md5_file: {}\nbgp_daemon_lg_passwd: canary4\nsql_passwd: canary5\n\
+         nfacctd_secret: canary6\nfoo_passwd: canary7\nplugins: kafka\nkafka_config_file: {}\n",
+        keys.display(),
+        properties.display()
+    );
+    let configuration = Configuration::parse(&file, &text).unwrap();
+    let (document, remarks) = translate::translate(&configuration).unwrap();
+    assert!(document.has_secrets());
+    let remarks: BTreeSet<String> = remarks.iter().map(ToString::to_string).collect();
+    assert!(remarks.len() >= 6, "{remarks:?}");
+    assert!(!remarks.iter().any(|remark| remark.contains("canary")), "{remarks:?}");
+    fs::remove_dir_all(&folder).unwrap();
+}

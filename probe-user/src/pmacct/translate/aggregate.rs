@@ -1,0 +1,231 @@
+//! What plugins that write rows have in common: `[[aggregate]]`.
+
+use crate::aggregate::Key;
+use crate::pmacct::configuration::Plugin;
+use crate::pmacct::document::TableId;
+use crate::pmacct::remark::Verdict;
+
+use super::{Setting, Translation};
+
+/// What pmacctd aggregates by if nothing is said.
+const DEFAULT_KEY: &str = "src_host";
+
+/// Begins the aggregate of a plugin; `prefix` is that of its keys, such as `print`.
+pub(super) fn begin(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) -> TableId {
+    let origin = work.configuration.global("plugins").map(Into::into);
+    let table = work.document.array_table("aggregate", origin.as_ref());
+    work.document.set(table, "name", plugin.name.as_str(), None);
+    key(work, plugin, table);
+    selection(work, plugin, table);
+    time(work, plugin, prefix, table);
+    limits(work, plugin, prefix);
+    preprocess(work, plugin, prefix, table);
+    table
+}
+
+fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
+    let Some(setting) = work.of_plugin(plugin, "aggregate") else {
+        let text =
+            format!("{}: nothing is said of what to aggregate by; pmacctd takes {DEFAULT_KEY}", plugin.name);
+        work.whole(text);
+        work.document.set(table, "key", vec![DEFAULT_KEY], None);
+        return;
+    };
+    let mut key: Vec<String> = Vec::new();
+    for name in setting.list() {
+        let name = name.to_lowercase();
+        if name == "none" || key.contains(&name) {
+            continue;
+        }
+        if Key::parse(&[&name]).is_ok() {
+            key.push(name);
+        } else {
+            let text = format!("{name} is left out: {}", why_not(&name));
+            work.remark(&setting, Verdict::NotHonoured, text);
+        }
+    }
+    let is_agent_asked_for = key.iter().any(|name| name == "peer_src_ip");
+    work.document.set(table, "key", key, Some(&setting.origin));
+    if is_agent_asked_for {
+        agent(work, &setting, table);
+    }
+}
+
+fn why_not(name: &str) -> &'static str {
+    match name {
+        "class" => "pathflow does not look into payload",
+        _ if name.contains("country") || name.contains("pocode") || name.contains("coords") => {
+            "there is no GeoIP; consumers can look addresses up"
+        }
+        _ if name.contains("nat_") || name == "fw_event" => "events of NAT are not seen",
+        _ if name.starts_with("mpls_vpn") || name == "mpls_pw_id" => "it is not known to a probe",
+        _ if name.starts_with("tunnel_") => "capture.tunnels = \"inner\" takes the packet inside of a tunnel",
+        _ => "pathflow has no such primitive",
+    }
+}
+
+/// What `peer_src_ip` says is the address by which collectors knew the router.
+fn agent(work: &mut Translation<'_>, setting: &Setting, table: TableId) {
+    let exporters = super::enrich::exporters(work);
+    match exporters.as_slice() {
+        [address] => work.document.set(table, "agent_address", address.to_string(), Some(&setting.origin)),
+        _ => work.remark(
+            setting,
+            Verdict::Differs,
+            "peer_src_ip is empty until agent_address of the aggregate has the address of this router",
+        ),
+    }
+}
+
+fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
+    if let Some((origin, filter)) = filter(work, plugin) {
+        work.document.set(table, "filter", filter, Some(&origin));
+    }
+    let filters =
+        [("pre_tag_filter", "tags"), ("pre_tag2_filter", "tags2"), ("pre_tag_label_filter", "labels")];
+    for (key, name) in filters {
+        if let Some(setting) = work.of_plugin(plugin, key) {
+            work.document.set(table, name, setting.value.as_str(), Some(&setting.origin));
+        }
+    }
+    if let Some((setting, interval)) = work.plugin_number(plugin, "sampling_rate")
+        && interval > 1
+    {
+        work.document.set(table, "sampling_interval", interval, Some(&setting.origin));
+    }
+    if let Some((setting, true)) = work.plugin_flag(plugin, "pmacctd_renormalize") {
+        work.document.set(table, "renormalize", true, Some(&setting.origin));
+    }
+    for key in ["post_tag", "post_tag2"] {
+        work.refuse_of(plugin, key, "give the tag in the pre_tag_map");
+    }
+    work.refuse_of(
+        plugin,
+        "aggregate_primitives",
+        "primitives of your own are not possible; those in it are left out",
+    );
+}
+
+/// The plugin's `aggregate_filter`: of several, one has to be true.
+pub(super) fn filter(
+    work: &mut Translation<'_>,
+    plugin: &Plugin,
+) -> Option<(crate::pmacct::document::Origin, String)> {
+    let mut expressions: Vec<String> = Vec::new();
+    let mut origin = None;
+    for (line, used) in work.configuration.lines.iter().zip(&mut work.used) {
+        if line.key == "aggregate_filter" && line.name.as_ref() == Some(&plugin.name) {
+            *used = true;
+            expressions.extend(Setting::from(line).list());
+            origin.get_or_insert_with(|| line.into());
+        }
+    }
+    let origin = origin?;
+    Some(match expressions.as_slice() {
+        [one] => (origin, one.clone()),
+        several => {
+            let bracketed: Vec<String> = several.iter().map(|one| format!("({one})")).collect();
+            (origin, bracketed.join(" or "))
+        }
+    })
+}
+
+fn time(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str, table: TableId) {
+    let key = |name: &str| format!("{prefix}_{name}");
+    if let Some((setting, seconds)) = work.plugin_number(plugin, &key("refresh_time")) {
+        work.document.set(table, "refresh", format!("{seconds}s"), Some(&setting.origin));
+    }
+    let history = work.of_plugin(plugin, &key("history"));
+    if let Some(setting) = &history {
+        let is_seconds = setting.value.bytes().all(|c| c.is_ascii_digit());
+        let unit = if is_seconds { "s" } else { "" };
+        work.document.set(table, "history", format!("{}{unit}", setting.value), Some(&setting.origin));
+    }
+    let of_bins =
+        ["history_roundoff", "history_offset"].map(|name| (name, work.of_plugin(plugin, &key(name))));
+    for (name, setting) in of_bins {
+        let Some(setting) = setting else { continue };
+        if history.is_none() {
+            let text = format!("not needed: there is no {prefix}_history");
+            work.remark(&setting, Verdict::NotNeeded, text);
+        } else if name == "history_roundoff" {
+            work.document.set(table, name, setting.value.as_str(), Some(&setting.origin));
+        } else if let Some(seconds) = work.number(&setting) {
+            work.document.set(table, name, format!("{seconds}s"), Some(&setting.origin));
+        }
+    }
+    if let Some((setting, true)) = work.plugin_flag(plugin, "timestamps_utc") {
+        work.document.set(table, "utc", true, Some(&setting.origin));
+    }
+    work.refuse_of(plugin, &key("startup_delay"), "the first purge is at the next multiple of refresh");
+}
+
+/// How values are written: `[aggregate.format]`.
+pub(super) fn format(work: &mut Translation<'_>, plugin: &Plugin, table: TableId, prefix: &str) {
+    let flags = [
+        ("as_path_encode_as_array", "as_path_as_array"),
+        ("bgp_comms_encode_as_array", "communities_as_array"),
+        ("bgp_comms_num", "community_numbers"),
+        ("tos_encode_as_dscp", "tos_as_dscp"),
+        ("timestamps_secs", "timestamps_in_seconds"),
+        (&format!("{prefix}_num_protos"), "protocol_numbers"),
+    ];
+    for (key, name) in flags {
+        if let Some((setting, true)) = work.plugin_flag(plugin, key) {
+            let format = work.document.subtable(table, "format", None);
+            work.document.set(format, name, true, Some(&setting.origin));
+        }
+    }
+    let words = [
+        ("tcpflags_encode_as_array", "tcp_flags", "array"),
+        ("timestamps_since_epoch", "timestamps", "epoch"),
+        ("timestamps_rfc3339", "timestamps", "rfc3339"),
+        ("timestamps_rfc9557", "timestamps", "rfc9557"),
+    ];
+    for (key, name, word) in words {
+        if let Some((setting, true)) = work.plugin_flag(plugin, key) {
+            let format = work.document.subtable(table, "format", None);
+            work.document.set(format, name, word, Some(&setting.origin));
+        }
+    }
+}
+
+fn limits(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) {
+    for name in ["cache_entries", "max_writers"] {
+        if let Some(setting) = work.of_plugin(plugin, &format!("{prefix}_{name}")) {
+            work.remark(
+                &setting,
+                Verdict::NotNeeded,
+                "not needed: tables grow up to max_entries of the aggregate",
+            );
+        }
+    }
+    for name in ["trigger_exec", "preprocess_type"] {
+        work.refuse_of(plugin, &format!("{prefix}_{name}"), "it is left out");
+    }
+}
+
+fn preprocess(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str, table: TableId) {
+    let Some(setting) = work.of_plugin(plugin, &format!("{prefix}_preprocess")) else { return };
+    for condition in setting.list() {
+        let (name, value) = condition
+            .split_once('=')
+            .map_or((condition.as_str(), ""), |(name, value)| (name.trim(), value.trim()));
+        let key = match name {
+            "minp" => "min_packets",
+            "minb" => "min_octets",
+            _ => {
+                work.remark(
+                    &setting,
+                    Verdict::NotHonoured,
+                    format!("{name} is left out; there are minp and minb"),
+                );
+                continue;
+            }
+        };
+        match value.parse::<u32>() {
+            Ok(value) => work.document.set(table, key, i64::from(value), Some(&setting.origin)),
+            Err(_) => work.remark(&setting, Verdict::NotHonoured, format!("{name} has no number")),
+        }
+    }
+}
