@@ -60,8 +60,20 @@ fn main() -> ExitCode {
         Command::Detach { interface } => detach(&interface),
     };
     result.unwrap_or_else(|error| {
-        say(&format!("pathflow: {error:#}\n"));
+        say(&format!("pathflow: {}\n", one_line(&error)));
         ExitCode::from(CANNOT_START)
+    })
+}
+
+/// An error with its causes, but for those that it has said already.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |line, cause| {
+        let cause = cause.to_string();
+        match line.as_str() {
+            "" => cause,
+            said if said.ends_with(&cause) => line,
+            said => format!("{said}: {cause}"),
+        }
     })
 }
 
@@ -170,7 +182,7 @@ fn run(source: Source, overrides: Overrides) -> anyhow::Result<ExitCode> {
     let reread = move || match resolve(&source, overrides.clone(), |_| ()) {
         // Full: settings read just before have not been looked at yet, and these are read again then.
         Ok(config) => drop(reload.try_send(config)),
-        Err(error) => say(&format!("pathflow: {error:#}; the settings stay as they are\n")),
+        Err(error) => say(&format!("pathflow: {}; the settings stay as they are\n", one_line(&error))),
     };
     listen_for_signals(stop.clone(), reread).context("signals")?;
     let ended = supervisor::run(&config, &stop, &Events { stopped, reloaded })?;
@@ -236,4 +248,20 @@ fn listen_for_signals(stop: Stop, reload: impl Fn() + Send + 'static) -> io::Res
 /// Writes to standard error, where somebody may listen or not.
 fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_each_of_its_causes_once() {
+        let file = Path::new("/nowhere/networks");
+        let error = pathflow::enrich::Networks::read(file).unwrap_err();
+        let said = error.to_string();
+        let whole = anyhow::Error::from(config::ConfigError::from(error));
+        assert_eq!(one_line(&whole), format!("enrich.networks_file: {said}"));
+        let untold = anyhow::Error::from(io::Error::other("no such thing")).context("signals");
+        assert_eq!(one_line(&untold), "signals: no such thing");
+    }
 }

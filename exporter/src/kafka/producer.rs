@@ -93,6 +93,34 @@ pub(super) enum NotTaken {
     Failed(RDKafkaErrorCode),
 }
 
+/// Whether librdkafka takes all properties, one by one. Nothing is started.
+///
+/// # Errors
+/// The first that it does not know or take, by name.
+pub(super) fn verify(settings: &KafkaSettings) -> Result<(), KafkaError> {
+    config(settings).create_native_config().map(drop).map_err(|error| client_error(settings, error))
+}
+
+fn config(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (name, value) in settings.all_properties() {
+        config.set(name, value);
+    }
+    config
+}
+
+fn client_error(settings: &KafkaSettings, error: ClientError) -> KafkaError {
+    match error {
+        // The description has the value, which may be a secret.
+        ClientError::ClientConfig(result, _, property, _) => KafkaError::Property {
+            property,
+            unknown: result == rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN,
+        },
+        ClientError::ClientCreation(text) => KafkaError::Client { text: settings.without_secrets(&text) },
+        error => KafkaError::Client { text: settings.without_secrets(&error.to_string()) },
+    }
+}
+
 /// A producer of one life: until its fatal error.
 pub(super) struct Producer {
     client: BaseProducer<Listener>,
@@ -103,23 +131,13 @@ impl Producer {
     /// # Errors
     /// The property that librdkafka does not know or take, by name.
     pub(super) fn new(settings: &KafkaSettings, batching: Batching) -> Result<Self, KafkaError> {
-        let mut config = ClientConfig::new();
-        for (name, value) in settings.all_properties() {
-            config.set(name, value);
-        }
+        let mut config = config(settings);
         if batching == Batching::Single {
             config.set("batch.num.messages", "1");
         }
         let listener = Listener::default();
-        let client = config.create_with_context(listener.clone()).map_err(|error| match error {
-            // The description has the value, which may be a secret.
-            ClientError::ClientConfig(result, _, property, _) => KafkaError::Property {
-                property,
-                unknown: result == rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN,
-            },
-            ClientError::ClientCreation(text) => KafkaError::Client { text: settings.without_secrets(&text) },
-            error => KafkaError::Client { text: settings.without_secrets(&error.to_string()) },
-        })?;
+        let client =
+            config.create_with_context(listener.clone()).map_err(|error| client_error(settings, error))?;
         Ok(Self { client, listener })
     }
 

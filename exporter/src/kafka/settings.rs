@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use super::KafkaError;
+use super::{KafkaError, producer};
 
 /// What is durable when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,6 +71,15 @@ impl KafkaSettings {
             in_flight_octets: 32 << 20,
             outage_after: Duration::from_secs(1),
         }
+    }
+
+    /// Whether an output could start with these settings, as far as that can be said without starting it.
+    ///
+    /// # Errors
+    /// The first thing that cannot be as it is.
+    pub fn verify(&self) -> Result<(), KafkaError> {
+        self.check()?;
+        producer::verify(self)
     }
 
     /// What the operator should know of these settings, one sentence each: they work, but are not safe.
@@ -209,6 +218,20 @@ mod tests {
             let error = with(&[(property, "1")]).check().expect_err("it is reserved");
             assert!(error.to_string().contains(property), "{error}");
         }
+    }
+
+    #[test]
+    fn a_property_that_librdkafka_does_not_take_is_named_without_its_value() {
+        for (property, value) in
+            [("compression.codec", "canary"), ("canary.ms", "1"), ("linger.ms", "canary")]
+        {
+            let error = with(&[(property, value)]).verify().expect_err("it cannot be").to_string();
+            assert!(
+                error.contains(property) && (property == "canary.ms" || !error.contains("canary")),
+                "{error}"
+            );
+        }
+        assert!(with(&[("compression.codec", "zstd")]).verify().is_ok());
     }
 
     #[test]

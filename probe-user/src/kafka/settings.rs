@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pathflow_exporter::kafka::{Durability, KafkaSettings, SpoolSettings};
+use pathflow_exporter::kafka::{Durability, KafkaError, KafkaSettings, SpoolSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::config::duration;
@@ -120,6 +120,15 @@ impl Client<'_> {
             queue_octets: self.queue_octets as usize,
             ..KafkaSettings::new(self.brokers.join(","))
         };
+        client.verify().map_err(|error| {
+            let (key, value) = match &error {
+                KafkaError::Property { property, .. } | KafkaError::Reserved { property, .. } => {
+                    ("properties", property.clone())
+                }
+                _ => ("brokers", self.brokers.join(",")),
+            };
+            SettingsError::new(key, &value, error.to_string())
+        })?;
         Ok(ClientSettings { client, partition: (self.partition >= 0).then_some(self.partition) })
     }
 
