@@ -105,7 +105,7 @@ fn rows_of_pmacctd(key: &[&str], path: &Path, scratch: &Scratch) -> Vec<Value> {
     let _ = fs::remove_file(&rows);
     let text = format!(
         "daemonize: false\npcap_savefile: {}\nplugins: print\nprint_output: json\nprint_output_file: {}\n\
-         print_output_file_append: true\nprint_num_protos: true\nprint_refresh_time: 86400\n\
+         print_output_file_append: true\nprint_refresh_time: 86400\n\
          pmacctd_time_new: true\naggregate: {}\n",
         path.display(),
         rows.display(),
