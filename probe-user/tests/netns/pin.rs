@@ -3,8 +3,10 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -190,7 +192,8 @@ fn what_a_killed_run_had_drained_is_counted_as_lost_to_the_packet() {
     assert!(!probe.terminate().report.text().contains("killed:"));
 }
 
-/// Sends `traffic` while `lives` come and go; afterwards, all of it is in the collector or lost by name.
+/// Sends `traffic`, again and again as long as `lives` come and go, however long that takes; afterwards, all
+/// of it is in the collector or lost by name.
 fn assert_conserved(pinned: &Pinned, traffic: Traffic, lives: impl FnOnce()) {
     let network = &pinned.0;
     let nfcapd = Nfcapd::start(network, COLLECTOR_IPV4);
@@ -202,32 +205,45 @@ fn assert_conserved(pinned: &Pinned, traffic: Traffic, lives: impl FnOnce()) {
         super::pin::pinned(builder, "")
     };
     kill(start());
-    thread::scope(|scope| {
-        let sending = scope.spawn(|| traffic.send(&network.sender));
-        lives();
-        sending.join().unwrap();
+    let over = AtomicBool::new(false);
+    let rounds = thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let mut rounds = 0;
+            while rounds == 0 || !over.load(Ordering::Relaxed) {
+                traffic.send(&network.sender);
+                rounds += 1;
+            }
+            rounds
+        });
+        // A failure in there has to end the traffic, too.
+        let lived = panic::catch_unwind(AssertUnwindSafe(lives));
+        over.store(true, Ordering::Relaxed);
+        let rounds = sending.join().unwrap();
+        lived.unwrap_or_else(|failure| panic::resume_unwind(failure));
+        rounds
     });
+    let sent = traffic.packets * rounds;
     let probe = start();
     let (packets, octets, doubtful) = lost(&probe.metrics());
     let ended = probe.terminate();
     ended.report.assert_complete();
     let collected = nfcapd.stop(network);
     assert!(
-        (traffic.packets..=traffic.packets + doubtful).contains(&(collected.packets() + packets)),
+        (sent..=sent + doubtful).contains(&(collected.packets() + packets)),
         "collected {}, lost {packets} ({doubtful} perhaps not), sent {}: {}",
         collected.packets(),
-        traffic.packets,
+        sent,
         ended.report.text()
     );
     let each = traffic.octets() / traffic.packets;
-    assert!((collected.octets() + octets - traffic.octets()) <= doubtful * each);
+    assert!((collected.octets() + octets - sent * each) <= doubtful * each);
     assert!(collected.packets() > 0);
 }
 
 #[test]
 fn kills_in_mid_traffic_lose_nothing_without_a_name() {
     let pinned = Pinned::new();
-    let traffic = Traffic { packets: 300_000, flows: 3000, rate: Some(60_000), ..Traffic::default() };
+    let traffic = Traffic { packets: 100_000, flows: 3000, rate: Some(60_000), ..Traffic::default() };
     assert_conserved(&pinned, traffic, || {
         for _ in 0..4 {
             let builder = ProbeBuilder::new(pinned.router())
@@ -243,7 +259,7 @@ fn kills_in_mid_traffic_lose_nothing_without_a_name() {
 #[test]
 fn kills_at_any_moment_of_a_start_lose_nothing_without_a_name() {
     let pinned = Pinned::new();
-    let traffic = Traffic { packets: 400_000, flows: 1000, rate: Some(40_000), ..Traffic::default() };
+    let traffic = Traffic { packets: 100_000, flows: 1000, rate: Some(40_000), ..Traffic::default() };
     let directory = TempDir::new();
     let configuration = directory.file("pathflow.toml");
     fs::write(&configuration, "[capture]\npin = true\ndrain_interval = \"100ms\"\n").unwrap();
