@@ -90,10 +90,10 @@ impl Pipeline {
         let ledger =
             Arc::new(Ledger::new(outputs.iter().map(|opened| (opened.format, opened.destination()))));
         let latencies = Arc::new(Latencies::new());
-        let (sinks, sink_threads) = start_sinks(outputs, pace, &ledger, &latencies, (&shared.context, stop))?;
-
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
+        let (sinks, sink_threads) =
+            start_sinks(outputs, (pace, count), &ledger, &latencies, (&shared.context, stop))?;
         let aggregates = Aggregates::start(&config.aggregates, count, pace, &ledger, &shared.context)?;
         let (emptied, pool) = bounded(count * SHARD_QUEUE);
         let (mut shards, mut shard_threads) = (Vec::new(), Vec::new());
@@ -263,7 +263,7 @@ fn transport(process: &ExportProcess, collector: SocketAddr, number: usize) -> R
 
 fn start_sinks(
     outputs: Vec<Opened>,
-    pace: Pace,
+    (pace, shards): (Pace, usize),
     ledger: &Arc<Ledger>,
     latencies: &Arc<Latencies>,
     (context, stop): (&SharedContext, &Stop),
@@ -286,7 +286,7 @@ fn start_sinks(
             // A file has time; who is behind is waited for.
             pacer: opened.pace.filter(|_| pace == Pace::NeverWait).map(Pacer::new),
         };
-        let (sink, queue) = Sink::new(parts, opened.queue_records.div_ceil(RECORD_BATCH));
+        let (sink, queue) = Sink::new(parts, opened.queue_records.div_ceil(RECORD_BATCH), shards);
         threads.push(spawn(format!("export-{number}"), move || sink.run())?);
         queues.push(queue);
     }

@@ -4,6 +4,7 @@
 //! due when every shard has said that it has handed over everything up to that time.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -47,10 +48,11 @@ enum Message {
 pub struct AggregateQueue(Sender<Message>);
 
 impl AggregateQueue {
-    /// Puts a batch into the queue; false if it is full. Never waits.
+    /// Puts a batch into the queue; false if it is full. Never waits. Where the queue is waited for, each shard has a place
+    /// beyond the bound, for several may have seen the last one.
     #[must_use]
-    pub fn offer(&self, deltas: Arc<Vec<Observed>>) -> bool {
-        self.has_room() && self.0.try_send(Message::Deltas(deltas)).is_ok()
+    pub fn offer(&self, deltas: Arc<Vec<Observed>>, pace: Pace) -> bool {
+        (pace == Pace::WaitForSinks || self.has_room()) && self.0.try_send(Message::Deltas(deltas)).is_ok()
     }
 
     /// Whether there is room for another batch.
@@ -65,7 +67,13 @@ impl AggregateQueue {
         // One that finds no room is made up for by the next one.
         let _ = match pace {
             Pace::NeverWait => self.0.try_send(tick).is_ok(),
-            Pace::WaitForSinks => self.0.send(tick).is_ok(),
+            Pace::WaitForSinks => {
+                // What is left of the queue is for batches that are on their way to it.
+                while self.0.len() >= QUEUE + TICKS {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                self.0.send(tick).is_ok()
+            }
         };
     }
 }
@@ -120,7 +128,8 @@ impl Aggregator {
     /// An aggregate with its queue, and the writer to its outputs.
     #[must_use]
     pub fn new(parts: AggregatorParts, outputs: Vec<Box<dyn RowOutput>>) -> (Self, Writer, AggregateQueue) {
-        let (queue, messages) = bounded(QUEUE + TICKS);
+        // A batch and a message about the time of each shard.
+        let (queue, messages) = bounded(QUEUE + TICKS + 2 * parts.shards);
         let (purges, to_write) = bounded(PURGES);
         let (give_back, written) = bounded(PURGES + 1);
         let writer = Writer {
@@ -169,22 +178,29 @@ impl Aggregator {
 
     fn tick(&mut self, shard: usize, now: Reading) {
         if let Some(tick) = self.ticks.get_mut(shard) {
-            *tick = Some(tick.map_or(now.wall, |tick| tick.max(now.wall)));
+            *tick = Some(now.wall);
         }
         if self.ticks.contains(&None) {
             return;
         }
         let now = self.now();
-        let Some(due) = self.next_purge else {
-            self.next_purge = Some(self.aggregation.settings().refresh.bin_of(now).end);
+        let refresh = &self.aggregation.settings().refresh;
+        let period = refresh.bin_of(now);
+        let due = *self.next_purge.get_or_insert(period.end);
+        // Shards may be some moments apart.
+        let is_set_back = due.saturating_sub(now) > refresh.length() + 2;
+        if (now < due && !is_set_back) || !self.can_purge() {
             return;
-        };
-        if now >= due && self.can_purge() {
-            let period = self.aggregation.settings().refresh.bin_of(now);
-            self.next_purge = Some(period.end);
-            let purge = self.take(now, Some(period.start), false);
-            let _ = self.purges.send(purge);
         }
+        self.next_purge = Some(period.end);
+        // Rows of bins that are in the future now would wait for it.
+        let before = if is_set_back { None } else { Some(period.start) };
+        if is_set_back {
+            let name = &self.parts.settings.name;
+            warn!("aggregate {name}: the wall clock was set back; all rows are written now");
+        }
+        let purge = self.take(now, before, false);
+        let _ = self.purges.send(purge);
     }
 
     /// The time up to which every shard has handed everything over, in seconds since the Unix epoch.

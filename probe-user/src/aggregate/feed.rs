@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pathflow_exporter::FlowEndReason;
+use tracing::warn;
 
 use super::aggregator::AggregateQueue;
 use super::observed::Observed;
@@ -19,8 +20,12 @@ use crate::metering::flow_record::flow_record;
 use crate::metering::observation::PointTable;
 use crate::metering::shard::Pace;
 
-/// Batches that wait for the first routes at most.
-const MOST_HELD: usize = 256;
+/// Deltas that wait for the first routes at most.
+const MOST_HELD: usize = 1 << 18;
+/// Deltas in a batch of those that wait: small ones are put together.
+const BATCH: usize = 1024;
+/// How long aggregates may take what has waited, before it is offered all the same.
+const RELEASE_TIME: Duration = Duration::from_secs(5);
 /// The kernel program knows the time to one of its ticks, in microseconds: a packet of an epoch may seem to be from
 /// before it by so much.
 const TICK: u64 = 10_000;
@@ -36,6 +41,12 @@ pub struct Feed {
     amount: Amount,
     /// Batches that wait for the first routes, oldest first.
     held: VecDeque<(Vec<Observed>, Amount)>,
+    /// Deltas in them.
+    held_deltas: usize,
+    /// Whether some of them had to go on without routes.
+    has_overflowed: bool,
+    /// Until when what has waited goes on only as fast as aggregates take it.
+    release_until: Option<Instant>,
     /// Start of the epoch from which deltas come, if it is known.
     epoch_start: Option<Reading>,
     /// End of that epoch.
@@ -53,6 +64,9 @@ impl Feed {
             batch: Vec::new(),
             amount: Amount::default(),
             held: VecDeque::new(),
+            held_deltas: 0,
+            has_overflowed: false,
+            release_until: None,
             epoch_start: None,
             epoch_end: None,
         }
@@ -90,21 +104,32 @@ impl Feed {
 
     /// Keeps what was added until routes are there. When that is too much, the oldest goes on without.
     pub fn hold(&mut self, enricher: &mut Enricher, names: &Arc<InterfaceNames>, ledger: &Ledger) {
-        if self.batch.is_empty() {
-            return;
-        }
-        if self.held.len() >= MOST_HELD
-            && let Some((batch, amount)) = self.held.pop_front()
+        while self.held_deltas + self.batch.len() > MOST_HELD
+            && let Some((batch, amount)) = self.take_held()
         {
+            if !std::mem::replace(&mut self.has_overflowed, true) {
+                warn!(
+                    "aggregates: more than {MOST_HELD} changes of flows wait for routes; the first go on without"
+                );
+            }
             self.offer(batch, amount, enricher, names, ledger);
         }
-        self.held.push_back((std::mem::take(&mut self.batch), std::mem::take(&mut self.amount)));
+        self.keep();
     }
 
-    /// Offers what was added to every aggregate.
+    /// Offers what was added to every aggregate; after what has waited, which may take a few calls.
     pub fn hand_over(&mut self, enricher: &mut Enricher, names: &Arc<InterfaceNames>, ledger: &Ledger) {
-        while let Some((batch, amount)) = self.held.pop_front() {
-            self.offer(batch, amount, enricher, names, ledger);
+        if !self.held.is_empty() {
+            let until = *self.release_until.get_or_insert_with(|| Instant::now() + RELEASE_TIME);
+            let has_room = |feed: &Self| feed.queues.iter().all(AggregateQueue::has_room);
+            while (has_room(self) || Instant::now() > until)
+                && let Some((batch, amount)) = self.take_held()
+            {
+                self.offer(batch, amount, enricher, names, ledger);
+            }
+            if !self.held.is_empty() {
+                return self.keep();
+            }
         }
         if !self.batch.is_empty() {
             let next = Vec::with_capacity(self.batch.len());
@@ -112,6 +137,38 @@ impl Feed {
             let amount = std::mem::take(&mut self.amount);
             self.offer(batch, amount, enricher, names, ledger);
         }
+    }
+
+    /// Offers everything, whether there is room or not.
+    pub fn flush(&mut self, enricher: &mut Enricher, names: &Arc<InterfaceNames>, ledger: &Ledger) {
+        let deadline = Instant::now() + RELEASE_TIME;
+        self.release_until = Some(deadline);
+        while !self.held.is_empty() && Instant::now() < deadline {
+            self.hand_over(enricher, names, ledger);
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.hand_over(enricher, names, ledger);
+    }
+
+    fn keep(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.held_deltas += self.batch.len();
+        let amount = std::mem::take(&mut self.amount);
+        match self.held.back_mut() {
+            Some((last, sum)) if last.len() + self.batch.len() <= BATCH => {
+                last.append(&mut self.batch);
+                sum.add(amount);
+            }
+            _ => self.held.push_back((std::mem::take(&mut self.batch), amount)),
+        }
+    }
+
+    fn take_held(&mut self) -> Option<(Vec<Observed>, Amount)> {
+        let held = self.held.pop_front()?;
+        self.held_deltas -= held.0.len();
+        Some(held)
     }
 
     fn offer(
@@ -128,13 +185,16 @@ impl Feed {
         }
         let batch = Arc::new(batch);
         ledger.offered(amount, |number| {
-            self.queues.get(number).is_some_and(|queue| queue.offer(Arc::clone(&batch)))
+            self.queues.get(number).is_some_and(|queue| queue.offer(Arc::clone(&batch), self.pace))
         });
     }
 
     /// Tells every aggregate that everything up to this time is handed over, or up to the end of the epoch, where there
     /// are epochs.
     pub fn tick(&self, now: Reading) {
+        if !self.held.is_empty() {
+            return;
+        }
         let now = self.epoch_end.unwrap_or(now);
         self.queues.iter().for_each(|queue| queue.tick(self.shard, now, self.pace));
     }

@@ -161,11 +161,17 @@ impl Dumper {
 
     fn work(&mut self, stopped: &Receiver<()>) {
         loop {
-            let due = next_time(&self.now(), self.settings.interval);
+            let mut due = next_time(&self.now(), self.settings.interval);
             loop {
-                let wait = Duration::try_from(self.now().duration_until(&due)).unwrap_or(Duration::ZERO);
+                let now = self.now();
+                let wait = Duration::try_from(now.duration_until(&due)).unwrap_or(Duration::ZERO);
                 if wait.is_zero() {
                     break;
+                }
+                if wait > self.settings.interval {
+                    // The clock was set back.
+                    due = next_time(&now, self.settings.interval);
+                    continue;
                 }
                 match stopped.recv_timeout(wait.min(LONGEST_WAIT)) {
                     Err(RecvTimeoutError::Timeout) => {}

@@ -44,6 +44,8 @@ const LONG_OUTAGE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct SinkQueue {
     records: Sender<Arc<Vec<FlowRecord>>>,
+    /// Batches at which it counts as full. Those who look at the same moment have a place each beyond it.
+    limit: usize,
     /// Takes the time by which the sink has to have ended.
     close: Sender<Instant>,
     /// The sink has had no connection for long.
@@ -57,12 +59,11 @@ impl SinkQueue {
         self.records.try_send(records).is_ok()
     }
 
-    /// Whether the queue has room for another batch. It stays true until the next batch is offered only if
-    /// nobody else offers one. Also true if there is no room and waiting for it is of no use, because the collector
+    /// Whether the queue has room for another batch of each shard. Also true if there is no room and waiting for it is of no use, because the collector
     /// has been gone for long.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.records.is_full() || self.is_cut_off.load(Ordering::Relaxed)
+        self.records.len() < self.limit || self.is_cut_off.load(Ordering::Relaxed)
     }
 
     /// Asks the sink to send what it has, until `deadline`, and to end. Nobody may put records into the queue any more.
@@ -274,13 +275,15 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// A sink and its queue of at most `batches` batches.
+    /// A sink and its queue of at most `batches` batches, and one more of each of the `shards`.
     #[must_use]
-    pub fn new(parts: SinkParts, batches: usize) -> (Self, SinkQueue) {
-        let (sender, records) = bounded(batches.max(2));
+    pub fn new(parts: SinkParts, batches: usize, shards: usize) -> (Self, SinkQueue) {
+        let limit = batches.max(2);
+        let (sender, records) = bounded(limit + shards);
         let (close_sender, close) = bounded(1);
         let is_cut_off = Arc::<AtomicBool>::default();
-        let queue = SinkQueue { records: sender, close: close_sender, is_cut_off: Arc::clone(&is_cut_off) };
+        let queue =
+            SinkQueue { records: sender, limit, close: close_sender, is_cut_off: Arc::clone(&is_cut_off) };
         let sink = Self {
             parts,
             records,

@@ -117,7 +117,7 @@ impl Shard {
                         self.record(&flow, FlowEndReason::ForcedEnd, &mut records);
                     }
                     self.hand_over(&mut records);
-                    self.feed.hand_over(&mut self.enricher, &records.names, &self.ledger);
+                    self.feed.flush(&mut self.enricher, &records.names, &self.ledger);
                     self.feed.tick(now);
                 }
             }

@@ -102,7 +102,7 @@ impl Bench {
         });
         let deltas = Arc::new(deltas.collect::<Vec<_>>());
         self.ledger.offered(Amount { packets, octets: packets * 100 }, |_| {
-            self.queue.as_ref().unwrap().offer(Arc::clone(&deltas))
+            self.queue.as_ref().unwrap().offer(Arc::clone(&deltas), Pace::NeverWait)
         });
     }
 
@@ -159,6 +159,28 @@ fn a_purge_waits_for_every_shard() {
     bench.offer(22, 5..6);
     let account = bench.finish();
     assert_eq!((account.offered.packets, account.purged.packets, account.purges), (5, 5, 3));
+}
+
+#[test]
+fn a_clock_that_is_set_back_delays_no_purge() {
+    let mut bench = Bench::new(1000);
+    bench.start();
+    let tick = |bench: &Bench, second| [0, 1].map(|shard| bench.tick(shard, second));
+    tick(&bench, 7201);
+    bench.offer(7202, 0..1);
+    tick(&bench, 7210);
+    assert_eq!(bench.purge(), (7210, vec![(7200, 1)]));
+    bench.go_on();
+    // Rows of a bin that is in the future after the next tick.
+    bench.offer(7213, 0..1);
+    tick(&bench, 3);
+    assert_eq!(bench.purge(), (3, vec![(7210, 1)]));
+    bench.go_on();
+    bench.offer(4, 0..1);
+    tick(&bench, 10);
+    assert_eq!(bench.purge(), (10, vec![(0, 1)]));
+    bench.go_on();
+    bench.finish();
 }
 
 /// While the writer is busy, the table takes what it has room for, and the rest is lost by name; then it goes on.
