@@ -6,7 +6,8 @@ use std::time::UNIX_EPOCH;
 
 use pathflow_exporter::Tally;
 
-use crate::aggregate::{KeptRows, Question, Selected};
+use crate::aggregate::encode::RowEncoder;
+use crate::aggregate::{KeptRows, Purge, Question, Selected};
 use crate::control::{Answer, ControlSocket, Request, Response, RowsAnswer, RowsRequest, SocketName};
 use crate::error::RunError;
 use crate::pipeline::spawn;
@@ -60,29 +61,24 @@ impl Answers {
         let kept = self.kept(request.aggregate.as_deref())?;
         let RowsRequest { conditions, top, by, reset, format, separator, .. } = request;
         let question = Question { conditions: conditions.clone(), top: *top, top_by: *by, forget: *reset };
+        let mut encoder = kept.encoder(*format, separator).map_err(|error| error.to_string())?;
         let selected = kept.ask(&question).map_err(|error| error.to_string())?;
-        let mut encoder = selected.encoder(*format, separator).map_err(|error| error.to_string())?;
-        let Selected { rows, matching, all, since, .. } = selected;
+        let Selected { rows, matching, all, since } = &selected;
         let numbers = |tally: Tally| [tally.records, tally.packets, tally.octets];
         let answer = RowsAnswer {
             aggregate: kept.aggregate().to_owned(),
             written: numbers(rows.tally()),
-            matching: numbers(matching),
-            all: numbers(all),
+            matching: numbers(*matching),
+            all: numbers(*all),
             since: since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
-        let text = move |out: &mut dyn Write| -> io::Result<()> {
-            let mut octets = Vec::with_capacity(2 * CHUNK);
-            encoder.header(&mut octets);
-            for row in rows.rows() {
-                encoder.row(&mut octets, &row, rows.updated());
-                octets.push(b'\n');
-                if octets.len() > CHUNK {
-                    out.write_all(&octets)?;
-                    octets.clear();
-                }
+        let put_back = reset.then(|| kept.clone());
+        let text = move |out: &mut dyn Write| {
+            let written = write_rows(out, &mut encoder, &selected.rows);
+            if let (Err(_), Some(kept)) = (&written, put_back) {
+                kept.put_back(&selected);
             }
-            out.write_all(&octets)
+            written
         };
         Ok(Answer::with_text(Response::Rows(answer), Box::new(text)))
     }
@@ -101,4 +97,19 @@ impl Answers {
             }),
         }
     }
+}
+
+fn write_rows(out: &mut dyn Write, encoder: &mut RowEncoder, rows: &Purge) -> io::Result<()> {
+    let mut octets = Vec::with_capacity(2 * CHUNK);
+    encoder.header(&mut octets);
+    for row in rows.rows() {
+        encoder.row(&mut octets, &row, rows.updated());
+        octets.push(b'\n');
+        if octets.len() > CHUNK {
+            out.write_all(&octets)?;
+            octets.clear();
+        }
+    }
+    out.write_all(&octets)?;
+    out.flush()
 }

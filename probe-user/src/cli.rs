@@ -102,7 +102,7 @@ pub struct Rows {
     #[arg(short, long)]
     pub sum: bool,
     /// Forget all rows after they are shown
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["top", "conditions"])]
     pub reset: bool,
     /// Write CSV
     #[arg(long, conflicts_with = "json")]

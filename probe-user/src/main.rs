@@ -219,9 +219,13 @@ fn run(source: Source, overrides: Overrides) -> anyhow::Result<ExitCode> {
     let config = configure(&source, overrides.clone())?;
     let (stop, stopped) = Stop::new();
     let (reload, reloaded) = bounded(1);
+    let unread = reloaded.clone();
     let reread = move || match resolve(&source, overrides.clone(), |_| ()) {
-        // Full: settings read just before have not been looked at yet, and these are read again then.
-        Ok(config) => drop(reload.try_send(config)),
+        Ok(config) => {
+            // Those that nobody has looked at yet are outdated.
+            drop(unread.try_recv());
+            drop(reload.try_send(config));
+        }
         Err(error) => say(&format!("pathflow: {}; the settings stay as they are\n", one_line(&error))),
     };
     listen_for_signals(stop.clone(), reread).context("signals")?;

@@ -3,7 +3,7 @@
 //! The queue in front of it is never waited for in live capture: what finds it full is counted as lost. A purge is
 //! due when every shard has said that it has handed over everything up to that time.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ const TICKS: usize = 64;
 const PURGES: usize = 1;
 /// How often outputs that have nothing to write look after themselves.
 const POLL: Duration = Duration::from_secs(1);
-/// How long they may take at the end.
+/// How long they may take at the end, if nobody has said it.
 const CLOSE_TIME: Duration = Duration::from_secs(8);
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -93,6 +93,8 @@ pub struct AggregatorParts {
     pub shards: usize,
     /// Whether the writer is waited for.
     pub pace: Pace,
+    /// Until when outputs may deliver what they have, once everything comes to its end.
+    pub deadline: Arc<OnceLock<Instant>>,
 }
 
 /// An aggregate: takes deltas from its queue and hands purges to its writer.
@@ -122,6 +124,8 @@ pub struct Writer {
     ledger: Arc<Ledger>,
     purges: Receiver<Purge>,
     written: Sender<Purge>,
+    /// Until when outputs may deliver what they have, once everything comes to its end.
+    deadline: Arc<OnceLock<Instant>>,
 }
 
 impl Aggregator {
@@ -140,6 +144,7 @@ impl Aggregator {
             ledger: Arc::clone(&parts.ledger),
             purges: to_write,
             written: give_back,
+            deadline: Arc::clone(&parts.deadline),
         };
         let aggregation = Aggregation::new(parts.settings.clone());
         let ticks = vec![None; parts.shards];
@@ -240,7 +245,7 @@ impl Writer {
             self.outputs.iter_mut().for_each(|output| output.poll());
             self.settle();
         }
-        let deadline = Instant::now() + CLOSE_TIME;
+        let deadline = self.deadline.get().copied().unwrap_or_else(|| Instant::now() + CLOSE_TIME);
         self.outputs.iter_mut().for_each(|output| output.close(deadline));
         self.settle();
     }

@@ -40,6 +40,10 @@ pub(super) struct Interned {
     parts: [Numbers<BgpRoute>; 4],
     /// Numbers of the parts of routes that were seen. The routes are kept, so that no other one gets their address.
     routes: HashMap<usize, (Arc<BgpRoute>, [u32; 4]), RandomState>,
+    /// Whether nothing new is taken.
+    is_closed: bool,
+    /// Whether something was not taken since then.
+    has_refused: bool,
 }
 
 /// Values by number, which is their position and 1 more.
@@ -91,6 +95,11 @@ impl Interned {
             return NOTHING;
         }
         let hasher = &self.hasher;
+        if self.is_closed {
+            let found = self.texts.find(hasher.hash_one(&**text), |other| *other == **text);
+            self.has_refused |= found.is_none();
+            return found.unwrap_or(NOTHING);
+        }
         self.texts.number(text, |text| hasher.hash_one(text), |other| *other == **text)
     }
 
@@ -99,6 +108,11 @@ impl Interned {
         let address = Arc::as_ptr(route) as usize;
         if let Some((_, numbers)) = self.routes.get(&address) {
             return numbers[part as usize];
+        }
+        if self.is_closed {
+            let found = self.find_part(route, part);
+            self.has_refused |= found.is_none();
+            return found.unwrap_or(NOTHING);
         }
         let numbers = PARTS.map(|part| self.part(route, part));
         self.routes.insert(address, (Arc::clone(route), numbers));
@@ -146,10 +160,27 @@ impl Interned {
             }
             Kept::Part(part) => {
                 let Some(route) = other.parts[part as usize].get(number) else { return Some(NOTHING) };
-                let is_equal = |other: &BgpRoute| is_same(route.attributes(), other.attributes(), part);
-                self.parts[part as usize].find(hash_of(&self.hasher, route, part), is_equal)
+                self.find_part(route, part)
             }
         }
+    }
+
+    fn find_part(&self, route: &BgpRoute, part: RoutePart) -> Option<u32> {
+        if is_empty(route.attributes(), part) {
+            return Some(NOTHING);
+        }
+        let is_equal = |other: &BgpRoute| is_same(route.attributes(), other.attributes(), part);
+        self.parts[part as usize].find(hash_of(&self.hasher, route, part), is_equal)
+    }
+
+    /// Takes nothing new from now on, or everything again.
+    pub(super) fn set_closed(&mut self, is_closed: bool) {
+        (self.is_closed, self.has_refused) = (is_closed, false);
+    }
+
+    /// Whether there was something new that was not taken; its number is that of nothing.
+    pub(super) const fn has_refused(&self) -> bool {
+        self.has_refused
     }
 
     /// How much is kept, in values.
@@ -163,6 +194,7 @@ impl Interned {
         self.texts.clear();
         self.parts.iter_mut().for_each(Numbers::clear);
         self.routes.clear();
+        self.set_closed(false);
     }
 }
 

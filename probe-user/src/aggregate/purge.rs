@@ -78,6 +78,11 @@ impl Purge {
         self.table.absorb(&row.purge.table, row.counters, row.key)
     }
 
+    /// Whether there is room for another row.
+    pub(super) fn has_room(&self) -> bool {
+        self.table.has_room(1)
+    }
+
     /// The primitives, in the order of [`Row::value`].
     #[must_use]
     pub fn primitives(&self) -> &[Primitive] {

@@ -1,6 +1,6 @@
 //! Starts what the settings ask for, and ends it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ use crate::pipeline::spawn;
 
 /// How long aggregates may take to write what is left at the end.
 const CLOSE_TIME: Duration = Duration::from_secs(10);
+/// How much of that outputs may spend on delivery. The rest is for their own end, such as putting into the spool what was
+/// not delivered.
+const DELIVERY_TIME: Duration = Duration::from_secs(8);
 
 /// Aggregates at work.
 #[derive(Debug, Default)]
@@ -26,6 +29,7 @@ pub struct Aggregates {
     /// The rows that are kept in memory.
     pub kept: Vec<KeptRows>,
     threads: Vec<JoinHandle<()>>,
+    deadline: Arc<OnceLock<Instant>>,
 }
 
 impl Aggregates {
@@ -55,6 +59,7 @@ impl Aggregates {
                 context: context.clone(),
                 shards,
                 pace,
+                deadline: Arc::clone(&aggregates.deadline),
             };
             aggregates.kept.extend(outputs.iter().filter_map(|output| output.kept()));
             for output in &outputs {
@@ -75,8 +80,11 @@ impl Aggregates {
 
     /// Waits until everything is written, or for so long that it will not be. The shards have ended.
     pub fn finish(self) {
+        let now = Instant::now();
+        let deadline = now + CLOSE_TIME;
+        // Before the queues go: the writers' end comes after that.
+        let _ = self.deadline.set(now + DELIVERY_TIME);
         drop(self.queues);
-        let deadline = Instant::now() + CLOSE_TIME;
         for thread in self.threads {
             while !thread.is_finished() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(1));

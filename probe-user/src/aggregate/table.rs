@@ -161,11 +161,10 @@ impl Table {
 
     /// Counts `amount` of a delta; false if that needs a row and there is no room.
     pub(super) fn add(&mut self, part: &Part<'_>, amount: Amount, names: &InterfaceTexts) -> bool {
-        if self.interned.len() >= self.most_interned() {
-            return false;
-        }
+        // A row that is there has only values that are there.
+        self.interned.set_closed(self.interned.len() >= self.most_interned());
         let key = self.layout.project(&mut self.buffer, part, &mut self.interned, names);
-        self.rows.count(key, Counters::of(part.observed, amount))
+        !self.interned.has_refused() && self.rows.count(key, Counters::of(part.observed, amount))
     }
 
     /// Adds a row of `other`, which is of the same layout; false if that needs a row and there is no room.

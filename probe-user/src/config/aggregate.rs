@@ -63,8 +63,13 @@ fn check(
 ) -> Result<AggregateSettings, ConfigError> {
     let name = aggregate.name.as_str();
     let is_name = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
-        return Err(invalid(key("name"), &name, "a name has letters, digits, -, _ and ., and 64 at most"));
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) || name.starts_with('.') {
+        let reason = "a name has letters, digits, -, _ and ., but no . in front, and 64 at most";
+        return Err(invalid(key("name"), &name, reason));
+    }
+    // Its spool would be theirs.
+    if ["bgp.table_dump", "bgp.message_log"].contains(&name) {
+        return Err(invalid(key("name"), &name, "another output has this name"));
     }
     let fields =
         Key::parse(&aggregate.key).map_err(|(name, error)| invalid(key("key"), &name, error.to_string()))?;
@@ -140,10 +145,9 @@ fn outputs(
         invalid(key(&format!("{table}.{}", error.key)), &error.value, error.reason)
     };
     let encode = EncodeSettings::new(&aggregate.format, aggregate.utc);
-    let bin = history.map_or(0..0, |history| history.bin_of(0));
     let mut outputs = Vec::new();
     if let Some(table) = &aggregate.file {
-        let history = Duration::from_secs(bin.end - bin.start);
+        let history = Duration::from_secs(history.map_or(0, Bins::length));
         let file = FileSettings::new(table, &encode, &fields.primitives, aggregate.refresh, history);
         outputs.push(OutputSettings::File(file.map_err(|error| wrong("file", error))?));
     }

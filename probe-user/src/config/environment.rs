@@ -34,8 +34,11 @@ impl Environment {
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let is_setting = |name: &str| name.strip_prefix(PREFIX).is_some_and(|path| path.contains(STEP));
         let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| is_setting(name)).collect();
-        // Tables of several come in their order: 0 before 1.
-        variables.sort();
+        // Tables of several come in their order: 0 before 1, and 2 before 10.
+        variables.sort_by_cached_key(|(name, _)| {
+            let number = |part: String| (part.parse::<usize>().unwrap_or(0), part);
+            path(name).into_iter().map(number).collect::<Vec<_>>()
+        });
         Self { variables }
     }
 
@@ -164,6 +167,10 @@ mod tests {
         assert_eq!(config.timeouts.idle, Duration::from_secs(5));
         assert_eq!((config.aggregates[0].limits.top, config.listen), (7, None));
         assert_eq!(config.aggregates[1].name, "b");
+        let names =
+            (0..12).map(|number| (format!("PATHFLOW_AGGREGATE__{number}__NAME"), format!("a{number}")));
+        let twelve = Environment::new(names).over(Raw::default()).unwrap().aggregate;
+        assert_eq!(twelve.iter().map(|aggregate| &*aggregate.name).next_back(), Some("a11"));
         let raw =
             environment(&[("PATHFLOW_CAPTURE__INTERFACES", "eth1, eth2")]).over(Raw::default()).unwrap();
         assert_eq!(raw.capture.interfaces, ["eth1", "eth2"]);
@@ -174,7 +181,7 @@ mod tests {
         for (name, value, expected) in [
             ("PATHFLOW_CAPTURE__DRAIN_INTERVALL", "1s", "unknown key \"drain_intervall\"; did you mean"),
             ("PATHFLOW_CAPTURES__X", "1", "unknown key \"captures\"; did you mean \"capture\"?"),
-            ("PATHFLOW_FLOW__MAX_FLOWS", "many", "invalid type"),
+            ("PATHFLOW_FLOW__MAX_FLOWS", "many", "invalid type: string, expected u32"),
             ("PATHFLOW_AGGREGATE__2__NAME", "x", "there are 0 of aggregate, counted from 0"),
             ("PATHFLOW_FLOW__0", "x", "flow has no numbers"),
             ("PATHFLOW_LOG__LEVEL__X", "x", "log.level is no table"),

@@ -134,6 +134,13 @@ pub(super) fn syntax(file: &Path, text: &str, error: &toml::de::Error) -> Config
 
 /// The parser's message; for an unknown key, with the nearest known one instead of all of them.
 pub(super) fn reason(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("invalid type: ")
+        && let Some((found, expected)) = rest.rsplit_once(", expected ")
+    {
+        // Without the value, which may be a password.
+        let kind = found.split(['`', '"']).next().unwrap_or_default().trim_end();
+        return format!("invalid type: {kind}, expected {expected}");
+    }
     let Some(rest) = message.strip_prefix("unknown field `") else {
         return message.lines().collect::<Vec<_>>().join(", ");
     };

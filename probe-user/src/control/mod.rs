@@ -7,7 +7,7 @@ mod message;
 mod table;
 
 use std::fs::{self, DirBuilder};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -21,14 +21,14 @@ pub use message::{FamilyAnswer, PeerAnswer, Request, Response, RouteAnswer, Rows
 pub use table::{CELL_SEPARATOR, aligned};
 
 /// Longest question, in octets.
-const REQUEST: u64 = 1024;
+const REQUEST: u64 = 16 << 10;
 /// Longest answer, in octets.
 const RESPONSE: u64 = 64 << 20;
 /// Longest text behind an answer, in octets.
 const TEXT: u64 = 4 << 30;
 /// What ends a text: one without it was cut off.
 const END_OF_TEXT: u8 = 0;
-/// Time for a question to come in, and for the pieces of its answer to go out.
+/// Time for a question to come in, and for each piece of its answer to go out.
 const SERVER_TIME: Duration = Duration::from_secs(2);
 /// Time for a text to go out.
 const TEXT_TIME: Duration = Duration::from_secs(30);
@@ -130,7 +130,8 @@ fn serve(mut stream: &UnixStream, answer: &mut impl FnMut(Request) -> Answer) ->
     stream.set_read_timeout(Some(SERVER_TIME))?;
     stream.set_write_timeout(Some(SERVER_TIME))?;
     let mut line = String::new();
-    BufReader::new(stream.take(REQUEST)).read_line(&mut line)?;
+    let limited = Limited { stream, until: Instant::now() + SERVER_TIME };
+    BufReader::new(limited.take(REQUEST)).read_line(&mut line)?;
     let response = match serde_json::from_str(&line) {
         Ok(request) => answer(request),
         Err(error) => Response::Error(format!("not understood: {error}")).into(),
@@ -146,17 +147,28 @@ fn serve(mut stream: &UnixStream, answer: &mut impl FnMut(Request) -> Answer) ->
     writer.flush()
 }
 
-/// Writes until a time.
+/// Reads and writes until a time.
 struct Limited<'s> {
     stream: &'s UnixStream,
     until: Instant,
 }
 
+impl Limited<'_> {
+    fn check(&self) -> io::Result<()> {
+        if Instant::now() > self.until { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+}
+
+impl Read for Limited<'_> {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        self.stream.read(octets)
+    }
+}
+
 impl Write for Limited<'_> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        if Instant::now() > self.until {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
+        self.check()?;
         self.stream.write(octets)
     }
 
@@ -230,7 +242,7 @@ mod tests {
         assert_eq!(rows(false).unwrap(), (Response::Rows(RowsAnswer::default()), b"a\nb\n".to_vec()));
         assert!(rows(true).unwrap_err().to_string().contains("cut off"));
 
-        for nonsense in ["\n", "{}\n", "\"shutdown\"\n", &("[".repeat(1023) + "\n"), &"x".repeat(4096)] {
+        for nonsense in ["\n", "{}\n", "\"shutdown\"\n", &("[".repeat(16_383) + "\n"), &"x".repeat(40_000)] {
             let mut stream = UnixStream::connect(&path).unwrap();
             _ = stream.write_all(nonsense.as_bytes());
             let mut text = String::new();

@@ -72,6 +72,7 @@ impl Bench {
             context: SharedContext::default(),
             shards: 2,
             pace: Pace::NeverWait,
+            deadline: Arc::default(),
         };
         let output = Told { account: OutputAccount::default(), purges: told, go_on: waiting };
         let (aggregator, writer, queue) = Aggregator::new(parts, vec![Box::new(output)]);

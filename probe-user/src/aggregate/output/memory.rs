@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::RowOutput;
 use super::settings::MemorySettings;
-use crate::aggregate::encode::{EncodeError, EncodeSettings, Format, RowEncoder, ValueWriter};
+use crate::aggregate::encode::{EncodeError, EncodeSettings, Format, RowEncoder, Style, ValueWriter};
 use crate::aggregate::key::KeyLayout;
 use crate::aggregate::settings::AggregateSettings;
 use crate::aggregate::{Primitive, Purge, Row, TopBy, Value};
@@ -54,7 +54,7 @@ pub struct Question {
     pub top: usize,
     /// What the largest are the largest by. They come first.
     pub top_by: TopBy,
-    /// Whether all rows are forgotten after the answer.
+    /// Whether all rows are forgotten, which has to be with no condition and all rows.
     pub forget: bool,
 }
 
@@ -69,12 +69,14 @@ pub struct Selected {
     pub all: Tally,
     /// Since when rows are added up.
     pub since: SystemTime,
-    encode: Arc<EncodeSettings>,
 }
 
 /// A question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
+    /// What is not shown would be forgotten as well.
+    #[error("only all rows together can be forgotten")]
+    ForgetSome,
     /// The key has no such primitive.
     #[error("{name}: it is not in the key of {aggregate}, which is {key}")]
     NotInKey {
@@ -132,7 +134,7 @@ impl RowOutput for MemoryOutput {
             }
         }
         let limit = kept.limit;
-        let has_room = kept.rows.len() < limit;
+        let has_room = kept.rows.has_room();
         drop(kept);
         self.account.delivered += taken;
         let name = &self.rows.aggregate;
@@ -141,8 +143,8 @@ impl RowOutput for MemoryOutput {
             // Once until they are forgotten, however many purges have only rows that are there.
             if !std::mem::replace(&mut self.is_full, true) {
                 warn!(
-                    "aggregate {name}: there are {limit} rows in memory; further ones are lost until \
-                     `pathflow rows {name} --reset`"
+                    "aggregate {name}: there is no room for more in memory (max_entries = {limit}); further rows are \
+                     lost until `pathflow rows {name} --reset`"
                 );
             }
         } else if self.is_full && has_room {
@@ -172,6 +174,9 @@ impl KeptRows {
     /// # Errors
     /// [`AskError`] if a condition is about something that rows do not have.
     pub fn ask(&self, question: &Question) -> Result<Selected, AskError> {
+        if question.forget && (question.top > 0 || !question.conditions.is_empty()) {
+            return Err(AskError::ForgetSome);
+        }
         let mut kept = self.lock();
         let conditions = question.conditions.iter().map(|condition| self.condition(&kept.rows, condition));
         let conditions = conditions.collect::<Result<Vec<_>, _>>()?;
@@ -185,9 +190,9 @@ impl KeptRows {
         if question.top > 0 {
             chosen.truncate(question.top);
         }
-        let mut rows = kept.empty(chosen.len());
+        let mut rows = kept.empty(kept.limit);
         for row in &chosen {
-            // There is room for just these.
+            // There is room: they are from a table of this size.
             let _ = rows.absorb(row);
         }
         let (all, since) = (kept.rows.tally(), kept.since);
@@ -195,7 +200,33 @@ impl KeptRows {
             kept.rows = kept.empty(kept.limit);
             kept.since = SystemTime::now();
         }
-        Ok(Selected { rows, matching, all, since, encode: Arc::clone(&self.encode) })
+        Ok(Selected { rows, matching, all, since })
+    }
+
+    /// Adds rows again that were forgotten for an answer which has not arrived.
+    pub fn put_back(&self, selected: &Selected) {
+        let mut kept = self.lock();
+        let mut lost = Tally::ZERO;
+        for row in selected.rows.rows().filter(|row| !kept.rows.absorb(row)).collect::<Vec<_>>() {
+            lost += row.tally();
+        }
+        kept.since = selected.since;
+        if lost != Tally::ZERO {
+            let (name, rows, packets) = (&self.aggregate, lost.records, lost.packets);
+            warn!("aggregate {name}: {rows} rows ({packets} packets) found no room in memory again");
+        }
+    }
+
+    /// What writes the rows. `separator` is that of CSV.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if the format cannot carry them.
+    pub fn encoder(&self, format: Format, separator: &str) -> Result<RowEncoder, EncodeError> {
+        let mut settings = EncodeSettings { separator: separator.to_owned(), ..(*self.encode).clone() };
+        if format != Format::Json {
+            settings.style = Style::Pmacct;
+        }
+        RowEncoder::new(&settings, format, self.lock().rows.primitives())
     }
 
     fn condition(&self, rows: &Purge, (name, text): &(String, String)) -> Result<Condition, AskError> {
@@ -231,20 +262,6 @@ impl Condition {
                 *text == self.text.as_bytes()
             }
         }
-    }
-}
-
-impl Selected {
-    /// What writes the rows. `separator` is that of CSV.
-    ///
-    /// # Errors
-    /// [`EncodeError`] if the format cannot carry them.
-    pub fn encoder(&self, format: Format, separator: &str) -> Result<RowEncoder, EncodeError> {
-        let mut settings = EncodeSettings { separator: separator.to_owned(), ..(*self.encode).clone() };
-        if format != Format::Json {
-            settings.style = crate::aggregate::encode::Style::Pmacct;
-        }
-        RowEncoder::new(&settings, format, self.rows.primitives())
     }
 }
 

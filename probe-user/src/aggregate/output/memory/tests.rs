@@ -46,7 +46,7 @@ fn purge(packets: &[Packet]) -> Purge {
 }
 
 fn csv(selected: &Selected) -> Vec<String> {
-    let mut encoder = selected.encoder(Format::Csv, "|").unwrap();
+    let mut encoder = output(10).rows.encoder(Format::Csv, "|").unwrap();
     let row = |row: Row<'_>| {
         let mut out = Vec::new();
         encoder.row(&mut out, &row, 0);
@@ -104,6 +104,10 @@ fn what_finds_no_room_is_lost_by_name_until_all_is_forgotten() {
     let before = kept.ask(&Question { forget: true, ..Question::default() }).unwrap();
     assert_eq!(csv(&before), ["1|192.0.2.1|1|2|200", "1|192.0.2.2|1|1|100"]);
     assert_eq!(kept.ask(&Question::default()).unwrap().all, Tally::ZERO);
+    kept.put_back(&before);
+    assert_eq!(kept.ask(&Question { forget: true, ..Question::default() }).unwrap().all, before.all);
+    let some = kept.ask(&Question { forget: true, top: 1, ..Question::default() });
+    assert_eq!(some.unwrap_err(), AskError::ForgetSome);
     output.write(&purge(&[(3, 1, 1, 5)]));
     assert_eq!(csv(&ask(&output, &[], 0)), ["1|192.0.2.3|1|5|500"]);
 }
