@@ -6,11 +6,12 @@ use std::sync::Arc;
 use pathflow_exporter::{ObservationContext, Tally};
 
 use super::bins::Bins;
-use super::key::{InterfaceTexts, KeyLayout, Part};
+use super::key::{EndPlaces, InterfaceTexts, KeyLayout, Part};
 use super::observed::Observed;
 use super::purge::Purge;
 use super::settings::AggregateSettings;
 use super::table::Table;
+use crate::enrich::{EnrichSettings, Places};
 use crate::export::RecordSampling;
 use crate::ledger::Amount;
 
@@ -24,6 +25,10 @@ pub struct Aggregation {
     table: Table,
     sampling: Option<RecordSampling>,
     names: InterfaceTexts,
+    /// Where addresses are, if the key asks.
+    places: Option<Places>,
+    /// The places of the delta in hand.
+    of_ends: EndPlaces,
     /// The bin that was looked up last.
     bin: Range<u64>,
 }
@@ -67,6 +72,8 @@ impl Aggregation {
             layout,
             sampling: RecordSampling::new(settings.sampling_interval),
             names: InterfaceTexts::default(),
+            places: settings.key.asks_places().then(Places::default),
+            of_ends: EndPlaces::default(),
             bin: 0..0,
             settings,
         }
@@ -81,6 +88,13 @@ impl Aggregation {
     /// Interfaces are named as in `context` from now on.
     pub fn set_context(&mut self, context: Arc<ObservationContext>) {
         self.names.set(context);
+    }
+
+    /// What is known of packets beyond what they carry is by these settings from now on.
+    pub fn set_enrichment(&mut self, settings: &EnrichSettings) {
+        if let Some(places) = &mut self.places {
+            places.set(settings.geography.as_ref());
+        }
     }
 
     /// Adds a delta, and enters in `spread` what became of its packets.
@@ -111,10 +125,14 @@ impl Aggregation {
             rate = 1;
         }
         let bin = self.bin(observed.time / MICROSECONDS);
+        if let Some(places) = &mut self.places {
+            self.of_ends.source = places.find(record.source_address);
+            self.of_ends.destination = places.find(record.destination_address);
+        }
         let ends = self.layout.ends();
         spread.multiplied.add(amount.times(ends.len() as u64 - 1));
         for end in ends {
-            let part = Part { observed, bin, end: *end, sampling_rate: rate };
+            let part = Part { observed, places: &self.of_ends, bin, end: *end, sampling_rate: rate };
             if self.table.add(&part, amount, &self.names) {
                 spread.in_table.add(amount);
             } else {

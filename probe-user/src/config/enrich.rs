@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -12,7 +13,8 @@ use super::{between, invalid};
 use crate::capture::FilterSet;
 use crate::enrich::tags::Row;
 use crate::enrich::{
-    AgentRule, EnrichSettings, Methods, Networks, Pattern, PeerSourceRule, RouteSettings, TagMap, TagMapError,
+    AgentRule, EnrichSettings, Geography, Methods, Networks, Pattern, PeerSourceRule, RouteSettings, TagMap,
+    TagMapError,
 };
 use crate::export::IpVersion;
 use crate::interfaces::{MacAddressError, NamePattern, PatternError};
@@ -29,6 +31,10 @@ pub(super) fn settings(
         "" => Networks::default(),
         file => Networks::read(Path::new(file))?,
     };
+    let geography = match raw.geoip_file.as_str() {
+        "" => None,
+        file => Some(Arc::new(Geography::read(Path::new(file))?)),
+    };
     let tags = tags(raw, agents, filters)?;
     let agents = (0..).zip(&raw.agent).map(|(number, agent)| self::agent(number, agent));
     let peer_sources = (0..).zip(&raw.peer_source).map(|(number, rule)| peer_source(number, rule));
@@ -39,6 +45,7 @@ pub(super) fn settings(
             no_lpm: raw.networks_file_no_lpm,
         },
         networks: networks.into(),
+        geography,
         routes: RouteSettings {
             local_as: raw.local_as,
             skip_confederation: raw.skip_confederation,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use crate::enrich::{NetworksError, TagMapError};
+use crate::enrich::{GeographyError, NetworksError, TagMapError};
 use crate::interfaces::InterfacesMapError;
 
 /// What is wrong with the configuration.
@@ -36,6 +36,9 @@ pub enum ConfigError {
     /// The file with the operator's networks cannot be used.
     #[error("enrich.networks_file: {0}")]
     Networks(#[from] NetworksError),
+    /// The file that says where addresses are cannot be used.
+    #[error("enrich.geoip_file: {0}")]
+    Geography(#[from] GeographyError),
     /// The rules for tags and labels cannot be used.
     #[error("enrich.tag_map: {0}")]
     TagMap(#[from] TagMapError),

@@ -5,6 +5,7 @@
 mod cache;
 pub mod communities;
 mod covers;
+mod geography;
 mod hold;
 mod method;
 mod networks;
@@ -28,6 +29,7 @@ use cache::{AttributesKey, RouteCache};
 pub use communities::Pattern;
 use covers::{CoverCache, network};
 pub use covers::{Covers, origin_validation};
+pub use geography::{Geography, GeographyError, Place, Places};
 pub use hold::Hold;
 pub use method::{Method, Methods, Origin, resolve};
 pub use networks::{Network, Networks, NetworksError};

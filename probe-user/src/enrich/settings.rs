@@ -7,7 +7,9 @@ use std::time::Duration;
 use pathflow_bgp::rib::RibReader;
 use pathflow_bgp::rpki::RoaStore;
 
-use super::{AgentRule, Covers, Enricher, Hold, Methods, Networks, PeerSourceRule, RouteSettings, TagMap};
+use super::{
+    AgentRule, Covers, Enricher, Geography, Hold, Methods, Networks, PeerSourceRule, RouteSettings, TagMap,
+};
 
 /// What records are to say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +18,8 @@ pub struct EnrichSettings {
     pub methods: Methods,
     /// The operator's own networks.
     pub networks: Arc<Networks>,
+    /// Where addresses are, if that is known; for aggregates only.
+    pub geography: Option<Arc<Geography>>,
     /// What of routes is wanted.
     pub routes: RouteSettings,
     /// Whose routes are for which records; without a rule, those of the first peer that has one.

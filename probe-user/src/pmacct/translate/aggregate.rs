@@ -54,9 +54,6 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
 fn why_not(name: &str) -> &'static str {
     match name {
         "class" => "pathflow does not look into payload",
-        _ if name.contains("country") || name.contains("pocode") || name.contains("coords") => {
-            "there is no GeoIP; consumers can look addresses up"
-        }
         _ if name.contains("nat_") || name == "fw_event" => "events of NAT are not seen",
         _ if name.starts_with("mpls_vpn") || name == "mpls_pw_id" => "it is not known to a probe",
         _ if name.starts_with("tunnel_") => "capture.tunnels = \"inner\" takes the packet inside of a tunnel",

@@ -29,6 +29,9 @@ pub(super) fn translate(work: &mut Translation<'_>, plugins: &[Plugin]) -> Resul
     if let Some((setting, true)) = work.flag("networks_file_no_lpm") {
         work.document.set(enrich, "networks_file_no_lpm", true, Some(&setting.origin));
     }
+    if let Some(setting) = work.global("geoipv2_file") {
+        work.document.set(enrich, "geoip_file", setting.value.as_str(), Some(&setting.origin));
+    }
     for key in ["networks_mask", "networks_no_mask_if_zero", "networks_file_filter"] {
         work.refuse(key, "src_net and dst_net are those of the route or of the line in networks_file");
     }

@@ -59,7 +59,7 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
     ("bmp_*", "it is left out"),
     ("redis_*", "there is no Redis"),
     ("cluster_*", "there are no clusters"),
-    ("geoip*", "there is no GeoIP; consumers can look addresses up"),
+    ("geoip_*", "the old format is not read; geoipv2_file is for a file in the MaxMind DB format"),
     ("classifier*", "pathflow does not look into payload"),
     ("sql_*", "databases are not written to; use print with print_output: csv, or kafka, and load that"),
     ("amqp_*", "RabbitMQ is not written to; use kafka"),
