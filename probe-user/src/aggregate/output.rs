@@ -7,6 +7,7 @@ mod groups;
 mod kafka;
 #[cfg(test)]
 mod pmacctd;
+mod program;
 mod settings;
 mod stdout;
 #[cfg(test)]

@@ -122,7 +122,8 @@ const KEYS: &str = "daemonize debug logfile pidfile plugins pcap_interface inter
     nfacctd_time_new pmacctd_time_new nfacctd_ip nfacctd_port nfacctd_pipe_size nfacctd_allow_file \
     nfacctd_account_options nfacctd_templates_file nfacctd_templates_receiver uacctd_group uacctd_nl_size tee_receivers \
     tee_transparent sql_table sql_history sql_optimize_clauses sql_refresh_time amqp_host amqp_routing_key bmp_daemon \
-    bmp_daemon_ip bmp_daemon_port telemetry_daemon redis_host cluster_name geoipv2_file geoip_ipv4_file classifier_num_roots";
+    bmp_daemon_ip bmp_daemon_port telemetry_daemon redis_host cluster_name geoipv2_file geoip_ipv4_file classifier_num_roots \
+    print_trigger_exec kafka_trigger_exec files_uid files_gid files_umask kafka_topic_rr";
 
 /// A value that the key can have.
 fn value(key: &str, folder: &Path) -> String {

@@ -197,8 +197,10 @@ fn limits(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) {
             );
         }
     }
-    for name in ["trigger_exec", "preprocess_type"] {
-        work.refuse_of(plugin, &format!("{prefix}_{name}"), "it is left out");
+    work.refuse_of(plugin, &format!("{prefix}_preprocess_type"), "it is left out");
+    if prefix != "print" {
+        let text = "it is left out: programs are run for files, as with print_trigger_exec";
+        work.refuse_of(plugin, &format!("{prefix}_trigger_exec"), text);
     }
 }
 

@@ -70,7 +70,10 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
     ("ports_file", "all ports are kept"),
     ("num_hosts", "addresses are written as text"),
     ("pcap_arista_*", "the trailer is not read"),
-    ("files_*", "files belong to the user that pathflow runs as, by its umask"),
+    (
+        "files_*",
+        "it is for files of print_output_file; others belong to the user that pathflow runs as, by its umask",
+    ),
 ];
 
 /// Keys that only their plugins know.
