@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
@@ -14,6 +13,7 @@ use super::support::network::Network;
 use super::support::probe::ProbeBuilder;
 use super::support::report::Figure;
 use super::support::temp_dir::TempDir;
+use super::support::tool::tool;
 use super::support::traffic::{Traffic, replay};
 use super::support::wait_for;
 
@@ -80,7 +80,7 @@ fn a_small_table_is_purged_early() {
 
 fn write_places(file: &Path, kind: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/places/write.pl");
-    let status = Command::new("perl").arg(script).arg(file).arg(kind).status().unwrap();
+    let status = tool("perl").arg(script).arg(file).arg(kind).status().unwrap();
     assert!(status.success(), "this test needs Debian's package libmaxmind-db-writer-perl");
 }
 
