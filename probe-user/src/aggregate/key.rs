@@ -12,7 +12,7 @@ use super::intern::{Interned, Kept, NOTHING, RoutePart};
 use super::observed::Observed;
 use super::primitive::{Key, Primitive};
 use super::value::Value;
-use crate::enrich::Place;
+use crate::enrich::{Place, TagsOf};
 
 /// Words of the longest key: that of all primitives.
 const MAX_WORDS: usize = 48;
@@ -49,6 +49,8 @@ pub(super) struct InterfaceTexts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part<'o> {
     pub(super) observed: &'o Observed,
+    /// What the operator calls it.
+    pub(super) tags: TagsOf<'o>,
     /// Where its ends are; places of no name where no primitive asks.
     pub(super) places: &'o EndPlaces,
     /// Start of its bin, in seconds since the Unix epoch; 0 without bins.
@@ -268,11 +270,11 @@ fn write(
     let record = &observed.record;
     let mut number = |number: u32| put(octets, offset, &number.to_ne_bytes());
     match primitive {
-        P::Tag => put(octets, offset, &record.tag.to_ne_bytes()),
-        P::Tag2 => put(octets, offset, &record.tag2.to_ne_bytes()),
+        P::Tag => put(octets, offset, &part.tags.tag.to_ne_bytes()),
+        P::Tag2 => put(octets, offset, &part.tags.tag2.to_ne_bytes()),
         P::TimestampStart | P::TimestampArrival => put(octets, offset, &observed.start.to_ne_bytes()),
         P::TimestampEnd => put(octets, offset, &observed.end.to_ne_bytes()),
-        P::Label => number(record.label.as_ref().map_or(NOTHING, |label| interned.text(label))),
+        P::Label => number(part.tags.label.map_or(NOTHING, |label| interned.text(label))),
         P::InIfaceName | P::OutIfaceName => {
             let index =
                 if primitive == P::InIfaceName { record.ingress_interface } else { record.egress_interface };

@@ -37,7 +37,7 @@ pub use route::{PreparedRoute, RouteNumbers, RouteSettings};
 pub use rules::{AgentRule, InterfaceSets, PeerReference, PeerSourceRule};
 pub use settings::{CurrentSettings, EnrichSettings, RouteDetail, RouteSource};
 use tags::JoinedLabels;
-pub use tags::{TagMap, TagMapError};
+pub use tags::{OwnTags, TagMap, TagMapError, TagsOf};
 
 /// Fills the fields of records that packets do not carry. One for each thread that makes records.
 #[derive(Debug)]
@@ -242,7 +242,7 @@ impl<'v> Tables<'v> {
 impl Work {
     fn new(settings: &EnrichSettings, detail: RouteDetail) -> Self {
         Self {
-            routes: Routes::new(if settings.tags.asks_attributes() {
+            routes: Routes::new(if settings.tag_maps().any(TagMap::asks_attributes) {
                 RouteDetail::Attributes
             } else {
                 detail

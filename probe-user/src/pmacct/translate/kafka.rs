@@ -32,7 +32,7 @@ const RESERVED: &[&str] = &[
 ];
 
 pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(), ImportError> {
-    let table = aggregate::begin(work, plugin, "kafka");
+    let table = aggregate::begin(work, plugin, "kafka")?;
     aggregate::format(work, plugin, table, "kafka");
     if let Some(setting) = work.of_plugin(plugin, "kafka_output")
         && setting.value != "json"

@@ -89,10 +89,7 @@ impl Translation<'_> {
 
     fn plugin(&mut self, plugin: &Plugin) -> Result<(), ImportError> {
         let text = match plugin.kind.as_str() {
-            "print" => {
-                print::translate(self, plugin);
-                return Ok(());
-            }
+            "print" => return print::translate(self, plugin),
             "kafka" => return kafka::translate(self, plugin),
             "nfprobe" => return nfprobe::translate(self, plugin),
             "sfprobe" => {

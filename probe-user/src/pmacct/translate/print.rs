@@ -1,13 +1,14 @@
 //! `print`: an aggregate to files or standard output.
 
+use crate::pmacct::ImportError;
 use crate::pmacct::configuration::Plugin;
 use crate::pmacct::document::TableId;
 use crate::pmacct::remark::Verdict;
 
 use super::{Translation, aggregate};
 
-pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
-    let table = aggregate::begin(work, plugin, "print");
+pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(), ImportError> {
+    let table = aggregate::begin(work, plugin, "print")?;
     aggregate::format(work, plugin, table, "print");
     let file = work.of_plugin(plugin, "print_output_file");
     let name = if file.is_some() { "file" } else { "stdout" };
@@ -51,6 +52,7 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
     for key in ["print_output_lock_file", "print_output_custom_lib", "print_output_custom_cfg_file"] {
         work.refuse_of(plugin, key, "it is left out");
     }
+    Ok(())
 }
 
 /// Whom files belong to, and who may read them.
