@@ -25,7 +25,7 @@ use crate::interfaces::{MacAddressError, NamePattern, PatternError};
 pub(super) fn settings(
     raw: &Enrich,
     aggregates: &[Aggregate],
-    agents: Vec<IpAddr>,
+    agents: &[IpAddr],
     filters: &mut FilterSet,
 ) -> Result<EnrichSettings, ConfigError> {
     between("enrich.wait_for_rib", raw.wait_for_rib, Duration::ZERO, Duration::from_hours(1))?;
@@ -37,7 +37,7 @@ pub(super) fn settings(
         "" => None,
         file => Some(Arc::new(Geography::read(Path::new(file))?)),
     };
-    let (tags, tags_of) = tag_maps(raw, aggregates, &agents, filters)?;
+    let (tags, tags_of) = tag_maps(raw, aggregates, agents, filters)?;
     let agents = (0..).zip(&raw.agent).map(|(number, agent)| self::agent(number, agent));
     let peer_sources = (0..).zip(&raw.peer_source).map(|(number, rule)| peer_source(number, rule));
     Ok(EnrichSettings {

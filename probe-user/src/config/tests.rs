@@ -225,9 +225,8 @@ fn an_aggregate_has_rules_of_its_own() {
     let aggregate =
         format!("[[aggregate]]\nname = \"own\"\ntag_map = \"{}\"\n[aggregate.stdout]\n", map.display());
     // What only names addresses is for all, but comes behind what needs a bit.
-    let for_all: String = (0..8)
-        .map(|host| format!("[[enrich.tag]]\nset_tag = 2\nfilter = \"host 192.0.2.{host}\"\n"))
-        .collect();
+    let rule = |host: u32| format!("[[enrich.tag]]\nset_tag = 2\nfilter = \"host 192.0.2.{host}\"\n");
+    let for_all = (0..8).map(rule).collect::<Vec<_>>().concat();
     let config = tags(&format!("{for_all}{aggregate}")).unwrap();
     assert_eq!(config.filters.expressions().next(), Some("udp port 53"));
     assert_eq!(config.enrich.tags.without_bit().count(), 1);
