@@ -28,7 +28,7 @@ use pathflow_exporter::{ExportAccount, ExportCounts, FlowRecord, MeteringStatist
 
 use crate::capture::pin::{CrashLosses, PinnedAccounts, add_losses};
 
-pub use aggregates::{AggregateAccounts, OutputAccount, OutputAccounts};
+pub use aggregates::{AggregateAccounts, OutputAccount, OutputAccounts, ProgramCounts};
 
 /// Packets and layer 3 octets; arithmetic is modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -94,7 +94,8 @@ impl Pipeline {
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
         let (sinks, sink_threads) =
             start_sinks(outputs, (pace, count), &ledger, &latencies, (&shared.context, stop))?;
-        let aggregates = Aggregates::start(&config.aggregates, count, pace, &ledger, &shared.context)?;
+        let known = (&shared.context, &routing.settings);
+        let aggregates = Aggregates::start(&config.aggregates, count, pace, &ledger, known)?;
         let (emptied, pool) = bounded(count * SHARD_QUEUE);
         let (mut shards, mut shard_threads) = (Vec::new(), Vec::new());
         for number in 0..count {

@@ -24,7 +24,7 @@ use crate::bgp_output::origin::Origins;
 use crate::bgp_output::{Output, OutputCounts};
 use crate::config::{Config, RpkiSettings};
 use crate::control::{FamilyAnswer, PeerAnswer, RouteAnswer};
-use crate::enrich::{Covers, CurrentSettings, Hold, RouteSettings, RouteSource, origin_validation};
+use crate::enrich::{Covers, CurrentSettings, Hold, RouteSettings, RouteSource, TagMap, origin_validation};
 use crate::error::RunError;
 use crate::pipeline::{route_detail, spawn};
 
@@ -138,9 +138,9 @@ impl Routing {
 }
 
 fn announce_networks(config: &Config) {
-    for expression in config.enrich.tags.without_bit() {
+    for expression in config.enrich.tag_maps().flat_map(TagMap::without_bit) {
         info!(
-            "enrich.tag_map: filter {expression:?} is compared with the addresses of records, as packets are asked for \
+            "tag_map: filter {expression:?} is compared with the addresses of records, as packets are asked for \
              8 others already; it is not true of records with VLAN or MPLS label"
         );
     }

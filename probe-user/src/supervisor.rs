@@ -234,6 +234,7 @@ fn follow(
                         warn!("enrich.tag_map: {error}; the rules stay as they are");
                         tags.clone_from(&routing.source.settings.load().tags);
                     }
+                    keep_unknown_filters(&mut settings, config, routing);
                     if settings.needs_restart(config) {
                         warn!(
                             "of the new settings, only those of interfaces, routes and BGP peers hold; \
@@ -249,6 +250,21 @@ fn follow(
             },
         }
     }
+}
+
+/// Rules of aggregates that ask for a filter that packets are not asked stay as they are. Aggregates know all filters, where
+/// records know those that exports and the rules for all ask for.
+fn keep_unknown_filters(settings: &mut Config, config: &Config, routing: &Routing) {
+    let current = routing.source.settings.load();
+    settings.enrich.tags_of.retain(|name, tags| {
+        let Err(error) = Arc::make_mut(tags).bind_to_loaded(&config.filters, u8::MAX) else { return true };
+        warn!("aggregate {name}: tag_map: {error}; the rules stay as they are");
+        match current.tags_of.get(name) {
+            Some(before) => tags.clone_from(before),
+            None => return false,
+        }
+        true
+    });
 }
 
 /// Sends what is left by sFlow, and closes its books.

@@ -77,6 +77,11 @@ const PEERS: &[Package] = &[
     Package { name: "kcat", proof: Proof::Program("kcat") },
     Package { name: "openjdk-17-jre-headless", proof: Proof::Program("java") },
     Package { name: "maven", proof: Proof::Program("mvn") },
+    Package { name: "mmdb-bin", proof: Proof::Program("mmdblookup") },
+    Package {
+        name: "libmaxmind-db-writer-perl",
+        proof: Proof::File("/var/lib/dpkg/info/libmaxmind-db-writer-perl.list"),
+    },
     Package { name: "python3", proof: Proof::Program("python3") },
     Package { name: "python3-pip", proof: Proof::Program("pip3") },
 ];

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use pathflow_exporter::{ObservationContext, Tally};
 
 use super::bins::Bins;
-use super::key::{InterfaceTexts, KeyLayout, Part};
+use super::key::{EndPlaces, InterfaceTexts, KeyLayout, Part};
 use super::observed::Observed;
 use super::purge::Purge;
 use super::settings::AggregateSettings;
 use super::table::Table;
+use crate::enrich::{EnrichSettings, OwnTags, Places};
 use crate::export::RecordSampling;
 use crate::ledger::Amount;
 
@@ -24,6 +25,11 @@ pub struct Aggregation {
     table: Table,
     sampling: Option<RecordSampling>,
     names: InterfaceTexts,
+    own_tags: OwnTags,
+    /// Where addresses are, if the key asks.
+    places: Option<Places>,
+    /// The places of the delta in hand.
+    of_ends: EndPlaces,
     /// The bin that was looked up last.
     bin: Range<u64>,
 }
@@ -67,6 +73,9 @@ impl Aggregation {
             layout,
             sampling: RecordSampling::new(settings.sampling_interval),
             names: InterfaceTexts::default(),
+            own_tags: OwnTags::default(),
+            places: settings.key.asks_places().then(Places::default),
+            of_ends: EndPlaces::default(),
             bin: 0..0,
             settings,
         }
@@ -83,12 +92,21 @@ impl Aggregation {
         self.names.set(context);
     }
 
+    /// What is known of packets beyond what they carry is by these settings from now on.
+    pub fn set_enrichment(&mut self, settings: &EnrichSettings) {
+        self.own_tags.set(settings.tags_of.get(&self.settings.name));
+        if let Some(places) = &mut self.places {
+            places.set(settings.geography.as_ref());
+        }
+    }
+
     /// Adds a delta, and enters in `spread` what became of its packets.
     pub fn add(&mut self, observed: &Observed, spread: &mut Spread) {
         let record = &observed.record;
         let offered = Amount { packets: record.packet_delta_count, octets: record.octet_delta_count };
         spread.offered.add(offered);
-        if !self.settings.selection.is_for(observed) {
+        let tags = self.own_tags.of(record);
+        if !self.settings.selection.is_for(observed, tags) {
             spread.not_selected.add(offered);
             return;
         }
@@ -110,11 +128,15 @@ impl Aggregation {
             amount.add(more);
             rate = 1;
         }
-        let bin = self.bin(observed.time / MICROSECONDS);
+        let bin = bin(&mut self.bin, self.settings.history.as_ref(), observed.time / MICROSECONDS);
+        if let Some(places) = &mut self.places {
+            self.of_ends.source = places.find(record.source_address);
+            self.of_ends.destination = places.find(record.destination_address);
+        }
         let ends = self.layout.ends();
         spread.multiplied.add(amount.times(ends.len() as u64 - 1));
         for end in ends {
-            let part = Part { observed, bin, end: *end, sampling_rate: rate };
+            let part = Part { observed, tags, places: &self.of_ends, bin, end: *end, sampling_rate: rate };
             if self.table.add(&part, amount, &self.names) {
                 spread.in_table.add(amount);
             } else {
@@ -146,13 +168,13 @@ impl Aggregation {
         }
         Purge::new(table, updated, self.settings.history.is_some())
     }
+}
 
-    /// The start of the bin of a time in seconds.
-    fn bin(&mut self, time: u64) -> u64 {
-        let Some(history) = &self.settings.history else { return 0 };
-        if !self.bin.contains(&time) {
-            self.bin = Bins::bin_of(history, time);
-        }
-        self.bin.start
+/// The start of the bin of a time in seconds; `last` is the one that was looked up last.
+fn bin(last: &mut Range<u64>, history: Option<&Bins>, time: u64) -> u64 {
+    let Some(history) = history else { return 0 };
+    if !last.contains(&time) {
+        *last = history.bin_of(time);
     }
+    last.start
 }

@@ -17,6 +17,7 @@ use super::output::RowOutput;
 use super::purge::{LeftOut, Purge, RowLimits};
 use super::settings::AggregateSettings;
 use crate::clock::Reading;
+use crate::enrich::CurrentSettings;
 use crate::export::SharedContext;
 use crate::ledger::Ledger;
 use crate::metering::shard::Pace;
@@ -89,6 +90,8 @@ pub struct AggregatorParts {
     pub ledger: Arc<Ledger>,
     /// Names of interfaces.
     pub context: SharedContext,
+    /// What is known beyond what packets carry.
+    pub enrichment: CurrentSettings,
     /// Number of shards.
     pub shards: usize,
     /// Whether the writer is waited for.
@@ -168,6 +171,7 @@ impl Aggregator {
 
     fn add(&mut self, deltas: &[Observed]) {
         self.aggregation.set_context(self.parts.context.load());
+        self.aggregation.set_enrichment(&self.parts.enrichment.load());
         self.last_packet = deltas.last().map_or(self.last_packet, |observed| observed.end);
         let mut spread = Spread::default();
         for observed in deltas {

@@ -12,9 +12,10 @@ use super::intern::{Interned, Kept, NOTHING, RoutePart};
 use super::observed::Observed;
 use super::primitive::{Key, Primitive};
 use super::value::Value;
+use crate::enrich::{Place, TagsOf};
 
 /// Words of the longest key: that of all primitives.
-const MAX_WORDS: usize = 40;
+const MAX_WORDS: usize = 48;
 /// In front of every key: the start of its bin, in seconds since the Unix epoch; 0 without bins.
 const BIN_OCTETS: usize = 8;
 
@@ -48,12 +49,23 @@ pub(super) struct InterfaceTexts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part<'o> {
     pub(super) observed: &'o Observed,
+    /// What the operator calls it.
+    pub(super) tags: TagsOf<'o>,
+    /// Where its ends are; places of no name where no primitive asks.
+    pub(super) places: &'o EndPlaces,
     /// Start of its bin, in seconds since the Unix epoch; 0 without bins.
     pub(super) bin: u64,
     /// The end that it counts for.
     pub(super) end: End,
     /// What `sampling_rate` says.
     pub(super) sampling_rate: u32,
+}
+
+/// Where the two ends of a delta are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EndPlaces {
+    pub(super) source: Arc<Place>,
+    pub(super) destination: Arc<Place>,
 }
 
 /// Which end of the packets is the first.
@@ -181,7 +193,15 @@ impl KeyLayout {
 const fn width(primitive: Primitive) -> usize {
     use Primitive as P;
     match primitive {
-        P::Tag | P::Tag2 | P::TimestampStart | P::TimestampEnd | P::TimestampArrival => 8,
+        P::Tag
+        | P::Tag2
+        | P::SrcHostLatitude
+        | P::SrcHostLongitude
+        | P::DstHostLatitude
+        | P::DstHostLongitude
+        | P::TimestampStart
+        | P::TimestampEnd
+        | P::TimestampArrival => 8,
         P::SrcMac | P::DstMac => 6,
         P::Vlan | P::InCvlan | P::Etype | P::SrcPort | P::DstPort => 2,
         P::DstRoa | P::SrcRoa | P::SrcMask | P::DstMask | P::Proto | P::Tos | P::SamplingDirection => 1,
@@ -208,6 +228,10 @@ const fn width(primitive: Primitive) -> usize {
         | P::SrcMed
         | P::InIface
         | P::OutIface
+        | P::SrcHostCountry
+        | P::DstHostCountry
+        | P::SrcHostPocode
+        | P::DstHostPocode
         | P::SamplingRate
         | P::MplsLabelTop
         | P::Vxlan
@@ -220,7 +244,13 @@ const fn width(primitive: Primitive) -> usize {
 const fn interned_as(primitive: Primitive) -> Option<Kept> {
     use Primitive as P;
     match primitive {
-        P::Label | P::InIfaceName | P::OutIfaceName => Some(Kept::Text),
+        P::Label
+        | P::SrcHostCountry
+        | P::DstHostCountry
+        | P::SrcHostPocode
+        | P::DstHostPocode
+        | P::InIfaceName
+        | P::OutIfaceName => Some(Kept::Text),
         P::AsPath | P::SrcAsPath => Some(Kept::Part(RoutePart::AsPath)),
         P::StdComm | P::SrcStdComm => Some(Kept::Part(RoutePart::Communities)),
         P::ExtComm | P::SrcExtComm => Some(Kept::Part(RoutePart::ExtendedCommunities)),
@@ -254,16 +284,24 @@ fn write(
     let record = &observed.record;
     let mut number = |number: u32| put(octets, offset, &number.to_ne_bytes());
     match primitive {
-        P::Tag => put(octets, offset, &record.tag.to_ne_bytes()),
-        P::Tag2 => put(octets, offset, &record.tag2.to_ne_bytes()),
+        P::Tag => put(octets, offset, &part.tags.tag.to_ne_bytes()),
+        P::Tag2 => put(octets, offset, &part.tags.tag2.to_ne_bytes()),
         P::TimestampStart | P::TimestampArrival => put(octets, offset, &observed.start.to_ne_bytes()),
         P::TimestampEnd => put(octets, offset, &observed.end.to_ne_bytes()),
-        P::Label => number(record.label.as_ref().map_or(NOTHING, |label| interned.text(label))),
+        P::Label => number(part.tags.label.map_or(NOTHING, |label| interned.text(label))),
         P::InIfaceName | P::OutIfaceName => {
             let index =
                 if primitive == P::InIfaceName { record.ingress_interface } else { record.egress_interface };
             number(names.by_number.get(&index).map_or(NOTHING, |name| interned.text(name)));
         }
+        P::SrcHostCountry => number(interned.text(&part.places.source.country)),
+        P::DstHostCountry => number(interned.text(&part.places.destination.country)),
+        P::SrcHostPocode => number(interned.text(&part.places.source.postal_code)),
+        P::DstHostPocode => number(interned.text(&part.places.destination.postal_code)),
+        P::SrcHostLatitude => put_degrees(octets, offset, part.places.source.latitude),
+        P::SrcHostLongitude => put_degrees(octets, offset, part.places.source.longitude),
+        P::DstHostLatitude => put_degrees(octets, offset, part.places.destination.latitude),
+        P::DstHostLongitude => put_degrees(octets, offset, part.places.destination.longitude),
         P::SrcMac => put(octets, offset, &record.source_mac_address),
         P::DstMac => put(octets, offset, &record.destination_mac_address),
         P::Vlan => put(octets, offset, &record.vlan_id.to_ne_bytes()),
@@ -334,6 +372,10 @@ fn read<'a>(primitive: Primitive, field: &[u8], interned: &'a Interned, agent: O
         P::TimestampStart | P::TimestampEnd | P::TimestampArrival => {
             Value::Time(Some(u64::from_ne_bytes(take(field))))
         }
+        P::SrcHostLatitude | P::SrcHostLongitude | P::DstHostLatitude | P::DstHostLongitude => {
+            let degrees = f64::from_ne_bytes(take(field));
+            Value::Degrees(Some(degrees).filter(|degrees| !degrees.is_nan()))
+        }
         P::SrcMac | P::DstMac => Value::Mac(take(field)),
         P::Etype => Value::EtherType(short()),
         P::Vlan | P::InCvlan | P::SrcPort | P::DstPort => Value::Number(short().into()),
@@ -360,6 +402,11 @@ fn put(octets: &mut [u8], offset: usize, value: &[u8]) {
 
 fn take<const N: usize>(field: &[u8]) -> [u8; N] {
     field.first_chunk().copied().unwrap_or([0; N])
+}
+
+/// Not a number, where nothing is known.
+fn put_degrees(octets: &mut [u8], offset: usize, degrees: Option<f64>) {
+    put(octets, offset, &degrees.unwrap_or(f64::NAN).to_ne_bytes());
 }
 
 fn put_address(octets: &mut [u8], offset: usize, address: Option<IpAddr>) {

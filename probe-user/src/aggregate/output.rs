@@ -8,6 +8,7 @@ mod kafka;
 mod memory;
 #[cfg(test)]
 mod pmacctd;
+mod program;
 mod settings;
 mod stdout;
 #[cfg(test)]

@@ -112,6 +112,22 @@ primitives! {
     SrcPort, "src_port", "port_src", "SRC_PORT";
     /// Destination port of TCP and UDP; else 0.
     DstPort, "dst_port", "port_dst", "DST_PORT";
+    /// Country of the source address.
+    SrcHostCountry, "src_host_country", "country_ip_src", "SH_COUNTRY";
+    /// Country of the destination address.
+    DstHostCountry, "dst_host_country", "country_ip_dst", "DH_COUNTRY";
+    /// Postal code of the source address.
+    SrcHostPocode, "src_host_pocode", "pocode_ip_src", "SH_POCODE";
+    /// Postal code of the destination address.
+    DstHostPocode, "dst_host_pocode", "pocode_ip_dst", "DH_POCODE";
+    /// Latitude of the source address. Coordinates of one address have one name, and come together.
+    SrcHostLatitude, "src_host_coords", "lat_ip_src", "SH_LAT";
+    /// Longitude of the source address.
+    SrcHostLongitude, "src_host_coords", "lon_ip_src", "SH_LON";
+    /// Latitude of the destination address.
+    DstHostLatitude, "dst_host_coords", "lat_ip_dst", "DH_LAT";
+    /// Longitude of the destination address.
+    DstHostLongitude, "dst_host_coords", "lon_ip_dst", "DH_LON";
     /// TCP flags of all packets, or-ed; not a part of the key.
     TcpFlags, "tcpflags", "tcp_flags", "TCP_FLAGS";
     /// IP protocol.
@@ -138,6 +154,24 @@ primitives! {
     InIfaceName, "in_iface_name", "iface_name_in", "IN_IFACE_NAME";
     /// Name of the interface where packets went out.
     OutIfaceName, "out_iface_name", "iface_name_out", "OUT_IFACE_NAME";
+}
+
+impl Primitive {
+    /// Whether it is of where an address is.
+    #[must_use]
+    pub const fn is_of_place(self) -> bool {
+        matches!(
+            self,
+            Self::SrcHostCountry
+                | Self::DstHostCountry
+                | Self::SrcHostPocode
+                | Self::DstHostPocode
+                | Self::SrcHostLatitude
+                | Self::SrcHostLongitude
+                | Self::DstHostLatitude
+                | Self::DstHostLongitude
+        )
+    }
 }
 
 /// Primitives of pmacct that cannot be had here, and why.
@@ -172,8 +206,6 @@ const UNAVAILABLE_FAMILIES: &[(&str, &str)] = &[
     ("tunnel_", "a flow is either the outer or the inner packet's; see capture.tunnels"),
     ("post_nat_", "address translation is not followed"),
     ("path_delay_", "delays are not measured"),
-    ("src_host_", "there is no geographic data base"),
-    ("dst_host_", "there is no geographic data base"),
 ];
 
 /// Primitives that make a key of both ends of each packet, with the primitive that they are written as.
@@ -220,6 +252,12 @@ impl Key {
         of_routes.as_flattened().iter().any(|primitive| self.primitives.contains(primitive))
     }
 
+    /// Whether it has anything of where addresses are.
+    #[must_use]
+    pub fn asks_places(&self) -> bool {
+        self.primitives.iter().any(|primitive| primitive.is_of_place())
+    }
+
     /// Reads a list of names. `none` stands for no primitive.
     ///
     /// # Errors
@@ -236,8 +274,8 @@ impl Key {
             }
             match name {
                 "none" => {}
-                _ => match primitive(name) {
-                    Ok(primitive) => key.primitives.push(primitive),
+                _ => match primitives(name) {
+                    Ok(primitives) => key.primitives.extend(primitives),
                     Err(error) => return fail(error),
                 },
             }
@@ -248,9 +286,11 @@ impl Key {
     }
 }
 
-fn primitive(name: &str) -> Result<Primitive, PrimitiveError> {
-    if let Some(primitive) = Primitive::ALL.iter().find(|primitive| primitive.name() == name) {
-        return Ok(*primitive);
+/// Those with this name.
+fn primitives(name: &str) -> Result<impl Iterator<Item = Primitive>, PrimitiveError> {
+    let named = Primitive::ALL.iter().copied().filter(move |primitive| primitive.name() == name);
+    if named.clone().next().is_some() {
+        return Ok(named);
     }
     let families = UNAVAILABLE_FAMILIES.iter().filter(|(beginning, _)| name.starts_with(beginning));
     let singles = UNAVAILABLE.iter().filter(|(unavailable, _)| *unavailable == name);
@@ -297,8 +337,16 @@ mod tests {
     }
 
     #[test]
+    fn coordinates_come_together() {
+        let key = Key::parse(&["dst_host_coords", "src_host_country"]).unwrap();
+        let keys: Vec<&str> = key.primitives.iter().map(|primitive| primitive.json_key()).collect();
+        assert_eq!(keys, ["country_ip_src", "lat_ip_dst", "lon_ip_dst"]);
+        assert!(key.asks_places() && !Key::parse(&["src_host"]).unwrap().asks_places());
+    }
+
+    #[test]
     fn what_cannot_be_had_is_refused_with_the_reason() {
-        for name in ["class", "src_host_country", "tunnel_src_host", "post_nat_src_port", "fwd_status"] {
+        for name in ["class", "post_nat_src_host", "tunnel_src_host", "post_nat_src_port", "fwd_status"] {
             let (named, error) = Key::parse(&["src_host", name]).unwrap_err();
             assert_eq!(named, name);
             assert!(matches!(error, PrimitiveError::Unavailable(_)), "{name}: {error}");

@@ -2,8 +2,10 @@
 //! `pre_tag_label_filter`. All of them have to be for it.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::observed::Observed;
+use crate::enrich::TagsOf;
 
 /// What has to be true of packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,15 +21,14 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Whether packets are for the aggregate.
+    /// Whether packets with these tags are for the aggregate.
     #[must_use]
-    pub fn is_for(&self, observed: &Observed) -> bool {
-        let record = &observed.record;
+    pub fn is_for(&self, observed: &Observed, tags: TagsOf<'_>) -> bool {
         self.filter
             .is_none_or(|bit| observed.record.filter_results & 1_u8.checked_shl(bit.into()).unwrap_or(0) != 0)
-            && self.tags.holds(record.tag)
-            && self.tags2.holds(record.tag2)
-            && self.labels.holds(record.label.as_deref().unwrap_or_default())
+            && self.tags.holds(tags.tag)
+            && self.tags2.holds(tags.tag2)
+            && self.labels.holds(tags.label.map(Arc::as_ref).unwrap_or_default())
     }
 }
 

@@ -4,11 +4,12 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::aggregator::{AggregateQueue, Aggregator, AggregatorParts};
 use super::output::{self, KeptRows};
 use super::settings::AggregateSettings;
+use crate::enrich::CurrentSettings;
 use crate::error::RunError;
 use crate::export::SharedContext;
 use crate::ledger::{AggregateAccounts, Ledger};
@@ -42,7 +43,7 @@ impl Aggregates {
         shards: usize,
         pace: Pace,
         ledger: &Arc<Ledger>,
-        context: &SharedContext,
+        (context, enrichment): (&SharedContext, &CurrentSettings),
     ) -> Result<Self, RunError> {
         let outputs = settings.iter().map(output::open).collect::<Result<Vec<_>, _>>()?;
         let accounts = settings.iter().zip(&outputs).map(|(settings, outputs)| {
@@ -57,11 +58,18 @@ impl Aggregates {
                 settings: settings.clone(),
                 ledger: Arc::clone(ledger),
                 context: context.clone(),
+                enrichment: enrichment.clone(),
                 shards,
                 pace,
                 deadline: Arc::clone(&aggregates.deadline),
             };
             aggregates.kept.extend(outputs.iter().filter_map(|output| output.kept()));
+            if settings.key.asks_places() && enrichment.load().geography.is_none() {
+                let name = &settings.name;
+                warn!(
+                    "aggregate {name}: there is no enrich.geoip_file: countries, postal codes and coordinates are empty"
+                );
+            }
             for output in &outputs {
                 let (kind, destination) = (output.kind(), output.destination());
                 if kind == destination {

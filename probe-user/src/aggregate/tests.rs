@@ -326,3 +326,45 @@ fn the_largest_rows_are_chosen_and_the_others_counted() {
     let purge = aggregation.purge(0, None, Some(purge));
     assert!(purge.is_empty());
 }
+
+/// Rules of an aggregate's own take the place of those for all, for what it selects as for what it writes.
+#[test]
+fn tags_of_its_own_are_in_place_of_those_of_the_record() {
+    use crate::enrich::tags::Row;
+    use crate::enrich::{EnrichSettings, TagMap};
+    let map = |rules: &[(&str, &str)]| {
+        let mut map = TagMap::new(Vec::new());
+        for (condition, label) in rules {
+            let pairs = [("src_net", *condition), ("set_label", *label), ("jeq", "next")];
+            map.push(Row::new("here".to_owned(), pairs.into_iter()).unwrap()).unwrap();
+        }
+        map.resolve().unwrap();
+        Arc::new(map)
+    };
+    let of = |map: Option<Arc<TagMap>>| EnrichSettings {
+        tags_of: map.into_iter().map(|map| ("test".to_owned(), map)).collect(),
+        ..EnrichSettings::default()
+    };
+    let mut settings = settings(&["tag", "label"]);
+    settings.selection.labels = "-null".parse().unwrap();
+    let mut aggregation = Aggregation::new(settings);
+    let mut written = |map| {
+        aggregation.set_enrichment(&of(map));
+        let mut tagged = FlowRecord { packet_delta_count: 1, tag: 7, label: Some("all".into()), ..record() };
+        let mut deltas = vec![observed(tagged.clone(), 0)];
+        tagged.source_address = IpAddr::from([203, 0, 113, 1]);
+        deltas.push(observed(tagged, 0));
+        let spread = add_all(&mut aggregation, &deltas);
+        let rows: Vec<String> = rows(&aggregation.purge(0, None, None)).into_keys().collect();
+        (rows, spread.not_selected.packets)
+    };
+    let row = |tag: u64, label: &str| format!("None Number({tag}) Text({label:?})");
+    assert_eq!(written(None), (vec![row(7, "all")], 0));
+    let own = map(&[("192.0.2.0/24", "a"), ("192.0.2.1", "b")]);
+    assert_eq!(written(Some(Arc::clone(&own))), (vec![row(0, "a,b")], 1));
+    assert_eq!(written(Some(own)), (vec![row(0, "a,b")], 1));
+    let other = map(&[("0.0.0.0/0", "c"), ("203.0.113.1", "d")]);
+    assert_eq!(written(Some(other)), (vec![row(0, "c"), row(0, "c,d")], 0));
+    assert_eq!(written(Some(map(&[]))), (vec![], 2));
+    assert_eq!(written(None), (vec![row(7, "all")], 0));
+}

@@ -9,6 +9,8 @@ use pathflow_exporter::{BgpRoute, FlowDirection, OriginValidation};
 pub enum Value<'a> {
     /// A number; 0 where nothing is known.
     Number(u64),
+    /// Degrees of latitude or longitude; `None` = unknown.
+    Degrees(Option<f64>),
     /// A text; empty where nothing is known.
     Text(&'a str),
     /// An IP address, or that of a network.

@@ -1,27 +1,31 @@
 //! `[enrich]`, checked.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::error::ConfigError;
-use super::raw::{Agent, Enrich, PeerSource};
+use super::raw::{Agent, Aggregate, Enrich, PeerSource};
 use super::{between, invalid};
 use crate::capture::FilterSet;
 use crate::enrich::tags::Row;
 use crate::enrich::{
-    AgentRule, EnrichSettings, Methods, Networks, Pattern, PeerSourceRule, RouteSettings, TagMap, TagMapError,
+    AgentRule, EnrichSettings, Geography, Methods, Networks, Pattern, PeerSourceRule, RouteSettings, TagMap,
+    TagMapError,
 };
 use crate::export::IpVersion;
 use crate::interfaces::{MacAddressError, NamePattern, PatternError};
 
-/// Checks the section and reads its files. What it asks of packets is added to `filters`. Collectors know this router by
+/// Checks the section and reads its files, and the tag maps of aggregates. What it asks of packets is added to `filters`. Collectors know this router by
 /// `agents`.
 pub(super) fn settings(
     raw: &Enrich,
-    agents: Vec<IpAddr>,
+    aggregates: &[Aggregate],
+    agents: &[IpAddr],
     filters: &mut FilterSet,
 ) -> Result<EnrichSettings, ConfigError> {
     between("enrich.wait_for_rib", raw.wait_for_rib, Duration::ZERO, Duration::from_hours(1))?;
@@ -29,7 +33,11 @@ pub(super) fn settings(
         "" => Networks::default(),
         file => Networks::read(Path::new(file))?,
     };
-    let tags = tags(raw, agents, filters)?;
+    let geography = match raw.geoip_file.as_str() {
+        "" => None,
+        file => Some(Arc::new(Geography::read(Path::new(file))?)),
+    };
+    let (tags, tags_of) = tag_maps(raw, aggregates, agents, filters)?;
     let agents = (0..).zip(&raw.agent).map(|(number, agent)| self::agent(number, agent));
     let peer_sources = (0..).zip(&raw.peer_source).map(|(number, rule)| peer_source(number, rule));
     Ok(EnrichSettings {
@@ -39,6 +47,7 @@ pub(super) fn settings(
             no_lpm: raw.networks_file_no_lpm,
         },
         networks: networks.into(),
+        geography,
         routes: RouteSettings {
             local_as: raw.local_as,
             skip_confederation: raw.skip_confederation,
@@ -52,6 +61,7 @@ pub(super) fn settings(
         agents: agents.collect::<Result<_, _>>()?,
         peer_sources: peer_sources.collect::<Result<_, _>>()?,
         tags,
+        tags_of: tags_of.into_iter().map(|(name, tags)| (name, tags.into())).collect(),
         wait_for_rib: raw.wait_for_rib,
     })
 }
@@ -59,9 +69,41 @@ pub(super) fn settings(
 /// What the places of rules begin with that are tables.
 const TABLES: &str = "enrich.tag[";
 
+/// Maps of aggregates, by their name.
+type TagsOf = BTreeMap<String, TagMap>;
+
+/// The rules for all, and those of aggregates.
+fn tag_maps(
+    raw: &Enrich,
+    aggregates: &[Aggregate],
+    agents: &[IpAddr],
+    filters: &mut FilterSet,
+) -> Result<(TagMap, TagsOf), ConfigError> {
+    let mut tags = rules(raw, agents)?;
+    let mut tags_of = TagsOf::new();
+    let own = aggregates.iter().enumerate().filter(|(_, aggregate)| !aggregate.tag_map.is_empty());
+    let key = |number: usize| format!("aggregate[{number}].tag_map");
+    for (number, aggregate) in own.clone() {
+        let fault = |error| ConfigError::AggregateTagMap { key: key(number), error };
+        let mut tags = TagMap::new(agents.to_vec());
+        tags.read(Path::new(&aggregate.tag_map)).and_then(|()| tags.resolve()).map_err(fault)?;
+        tags_of.insert(aggregate.name.clone(), tags);
+    }
+    // One that can do without leaves its place to one of another map that cannot.
+    for by_address in [false, true] {
+        tags.bind(filters, by_address).map_err(of_rules)?;
+        for (number, aggregate) in own.clone() {
+            let fault = |error| ConfigError::AggregateTagMap { key: key(number), error };
+            let own = tags_of.get_mut(&aggregate.name);
+            own.map_or(Ok(()), |tags| tags.bind(filters, by_address)).map_err(fault)?;
+        }
+    }
+    Ok((tags, tags_of))
+}
+
 /// The rules of the file, and behind them those of the tables.
-fn tags(raw: &Enrich, agents: Vec<IpAddr>, filters: &mut FilterSet) -> Result<TagMap, ConfigError> {
-    let mut tags = TagMap::new(agents);
+fn rules(raw: &Enrich, agents: &[IpAddr]) -> Result<TagMap, ConfigError> {
+    let mut tags = TagMap::new(agents.to_vec());
     if !raw.tag_map.is_empty() {
         tags.read(Path::new(&raw.tag_map))?;
     }
@@ -73,11 +115,15 @@ fn tags(raw: &Enrich, agents: Vec<IpAddr>, filters: &mut FilterSet) -> Result<Ta
             .map_err(|error| invalid(format!("{place}.{}", error.key), &error.value, error.reason))?;
         tags.push(row).map_err(|reason| invalid(place, &"", reason))?;
     }
-    tags.resolve().and_then(|()| tags.bind(filters)).map_err(|error| match error {
+    tags.resolve().map_err(of_rules)?;
+    Ok(tags)
+}
+
+fn of_rules(error: TagMapError) -> ConfigError {
+    match error {
         TagMapError::Row { place, reason } if place.starts_with(TABLES) => invalid(place, &"rule", reason),
         error => error.into(),
-    })?;
-    Ok(tags)
+    }
 }
 
 fn patterns(key: &str, texts: &[String]) -> Result<Vec<Pattern>, ConfigError> {

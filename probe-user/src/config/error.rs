@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::environment::Environment;
-use crate::enrich::{NetworksError, TagMapError};
+use crate::enrich::{GeographyError, NetworksError, TagMapError};
 use crate::interfaces::InterfacesMapError;
 
 /// What is wrong with the configuration.
@@ -45,9 +45,20 @@ pub enum ConfigError {
     /// The file with the operator's networks cannot be used.
     #[error("enrich.networks_file: {0}")]
     Networks(#[from] NetworksError),
+    /// The file that says where addresses are cannot be used.
+    #[error("enrich.geoip_file: {0}")]
+    Geography(#[from] GeographyError),
     /// The rules for tags and labels cannot be used.
     #[error("enrich.tag_map: {0}")]
     TagMap(#[from] TagMapError),
+    /// The rules for tags and labels of an aggregate cannot be used.
+    #[error("{key}: {error}")]
+    AggregateTagMap {
+        /// The key with the number of the aggregate, from 0.
+        key: String,
+        /// Why.
+        error: TagMapError,
+    },
     /// A value cannot be used.
     #[error("{place}: {value:?} cannot be used: {reason}")]
     Value {

@@ -267,9 +267,9 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let aggregates = aggregate::settings(&aggregate, capture.drain_interval, &mut filters)?;
     aggregate::check_stdout(&aggregates, export.stdout)?;
     let agents = processes.iter().filter_map(|process| process.source_address);
-    let agents = agents.chain(sflow.iter().filter_map(|sflow| sflow.agent_address)).collect();
+    let agents = agents.chain(sflow.iter().filter_map(|sflow| sflow.agent_address)).collect::<Vec<_>>();
     // Last, because it can do without some of its filters.
-    let enrich = enrich::settings(&enrich, agents, &mut filters)?;
+    let enrich = enrich::settings(&enrich, &aggregate, &agents, &mut filters)?;
     let of_exports = processes.iter().filter_map(|process| process.conditions.filter);
     let record_filters = of_exports.fold(enrich.tags.filter_bits(), |filters, bit| filters | 1 << bit);
     let listen = match http.listen.as_str() {

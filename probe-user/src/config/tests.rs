@@ -219,6 +219,29 @@ fn rules_for_tags_are_a_file_and_tables_with_the_same_keys() {
 }
 
 #[test]
+fn an_aggregate_has_rules_of_its_own() {
+    let map = std::env::temp_dir().join(format!("pathflow-own-tags-{}.map", std::process::id()));
+    std::fs::write(&map, "set_tag=1 filter='udp port 53'\n").unwrap();
+    let aggregate =
+        format!("[[aggregate]]\nname = \"own\"\ntag_map = \"{}\"\n[aggregate.stdout]\n", map.display());
+    // What only names addresses is for all, but comes behind what needs a bit.
+    let rule = |host: u32| format!("[[enrich.tag]]\nset_tag = 2\nfilter = \"host 192.0.2.{host}\"\n");
+    let for_all = (0..8).map(rule).collect::<Vec<_>>().concat();
+    let config = tags(&format!("{for_all}{aggregate}")).unwrap();
+    assert_eq!(config.filters.expressions().next(), Some("udp port 53"));
+    assert_eq!(config.enrich.tags.without_bit().count(), 1);
+    assert_eq!(config.enrich.tags_of["own"].filter_bits(), 1);
+    // Flows are not split by what only aggregates ask.
+    assert_eq!(config.record_filters, 0b1111_1110);
+    let without = aggregate.replace("tag_map", "# tag_map");
+    assert!(!config.needs_restart(&tags(&format!("{for_all}{without}")).unwrap()));
+    std::fs::write(&map, "set_tag=x\n").unwrap();
+    let expected = format!("aggregate[0].tag_map: {}:1: set_tag=x: it must be a number", map.display());
+    assert!(tags(&aggregate).unwrap_err().starts_with(&expected));
+    std::fs::remove_file(&map).unwrap();
+}
+
+#[test]
 fn the_ninth_expression_is_refused() {
     let export = "[export]\ncollectors = [\"192.0.2.1:4739\"]\nfilter = \"port 1\"\n".to_owned();
     let rule = |port: u16| format!("[[enrich.tag]]\nset_tag = 1\nfilter = \"port {port}\"\n");

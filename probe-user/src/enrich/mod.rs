@@ -5,6 +5,7 @@
 mod cache;
 pub mod communities;
 mod covers;
+mod geography;
 mod hold;
 mod method;
 mod networks;
@@ -28,6 +29,7 @@ use cache::{AttributesKey, RouteCache};
 pub use communities::Pattern;
 use covers::{CoverCache, network};
 pub use covers::{Covers, origin_validation};
+pub use geography::{Geography, GeographyError, Place, Places};
 pub use hold::Hold;
 pub use method::{Method, Methods, Origin, resolve};
 pub use networks::{Network, Networks, NetworksError};
@@ -35,7 +37,7 @@ pub use route::{PreparedRoute, RouteNumbers, RouteSettings};
 pub use rules::{AgentRule, InterfaceSets, PeerReference, PeerSourceRule};
 pub use settings::{CurrentSettings, EnrichSettings, RouteDetail, RouteSource};
 use tags::JoinedLabels;
-pub use tags::{TagMap, TagMapError};
+pub use tags::{OwnTags, TagMap, TagMapError, TagsOf};
 
 /// Fills the fields of records that packets do not carry. One for each thread that makes records.
 #[derive(Debug)]
@@ -240,7 +242,7 @@ impl<'v> Tables<'v> {
 impl Work {
     fn new(settings: &EnrichSettings, detail: RouteDetail) -> Self {
         Self {
-            routes: Routes::new(if settings.tags.asks_attributes() {
+            routes: Routes::new(if settings.tag_maps().any(TagMap::asks_attributes) {
                 RouteDetail::Attributes
             } else {
                 detail

@@ -1,5 +1,7 @@
 //! What the operator wants of enrichment, which may change while records are made.
 
+use std::collections::BTreeMap;
+use std::iter::once;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -7,7 +9,9 @@ use std::time::Duration;
 use pathflow_bgp::rib::RibReader;
 use pathflow_bgp::rpki::RoaStore;
 
-use super::{AgentRule, Covers, Enricher, Hold, Methods, Networks, PeerSourceRule, RouteSettings, TagMap};
+use super::{
+    AgentRule, Covers, Enricher, Geography, Hold, Methods, Networks, PeerSourceRule, RouteSettings, TagMap,
+};
 
 /// What records are to say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +20,8 @@ pub struct EnrichSettings {
     pub methods: Methods,
     /// The operator's own networks.
     pub networks: Arc<Networks>,
+    /// Where addresses are, if that is known; for aggregates only.
+    pub geography: Option<Arc<Geography>>,
     /// What of routes is wanted.
     pub routes: RouteSettings,
     /// Whose routes are for which records; without a rule, those of the first peer that has one.
@@ -24,8 +30,17 @@ pub struct EnrichSettings {
     pub peer_sources: Vec<PeerSourceRule>,
     /// Tags and labels.
     pub tags: TagMap,
+    /// Those of aggregates that have rules of their own in place of these, by the aggregate's name.
+    pub tags_of: BTreeMap<String, Arc<TagMap>>,
     /// How long the first records wait for the routes.
     pub wait_for_rib: Duration,
+}
+
+impl EnrichSettings {
+    /// All rules for tags and labels.
+    pub fn tag_maps(&self) -> impl Iterator<Item = &TagMap> {
+        once(&self.tags).chain(self.tags_of.values().map(Arc::as_ref))
+    }
 }
 
 /// What records say of routes.

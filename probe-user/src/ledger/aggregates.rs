@@ -64,6 +64,19 @@ pub struct OutputAccount {
     pub delivered: Tally,
     /// Lost, by reason.
     pub lost: Vec<(&'static str, Tally)>,
+    /// Programs that were run for what was written, if there is one to run.
+    pub programs: Option<ProgramCounts>,
+}
+
+/// What became of programs that were to be run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramCounts {
+    /// Ended with status 0.
+    pub succeeded: u64,
+    /// Could not be run, ended with another status or by a signal, or were killed at the end.
+    pub failed: u64,
+    /// Not run, as too many ran.
+    pub left_out: u64,
 }
 
 impl OutputAccount {

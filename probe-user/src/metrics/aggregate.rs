@@ -155,5 +155,25 @@ fn outputs(encoder: &mut DescriptorEncoder<'_>, aggregates: &[AggregateAccounts]
             &rows,
         )?;
     }
-    Ok(())
+    let mut programs: Rows<'_, 4> = Vec::new();
+    for (accounts, output) in all() {
+        let [name, kind, destination] = labels(accounts, output);
+        let Some(counts) = output.account.programs else { continue };
+        for (result, count) in
+            [("succeeded", counts.succeeded), ("failed", counts.failed), ("left_out", counts.left_out)]
+        {
+            programs.push(([name, kind, destination, result], count));
+        }
+    }
+    if programs.is_empty() {
+        return Ok(());
+    }
+    family(
+        encoder,
+        "pathflow_aggregate_output_programs",
+        "Programs that were to be run for files that were written",
+        MetricType::Counter,
+        ["aggregate", "output", "destination", "result"],
+        &programs,
+    )
 }

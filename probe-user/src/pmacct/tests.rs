@@ -122,7 +122,9 @@ const KEYS: &str = "daemonize debug logfile pidfile plugins pcap_interface inter
     nfacctd_time_new pmacctd_time_new nfacctd_ip nfacctd_port nfacctd_pipe_size nfacctd_allow_file \
     nfacctd_account_options nfacctd_templates_file nfacctd_templates_receiver uacctd_group uacctd_nl_size tee_receivers \
     tee_transparent sql_table sql_history sql_optimize_clauses sql_refresh_time amqp_host amqp_routing_key bmp_daemon \
-    bmp_daemon_ip bmp_daemon_port telemetry_daemon redis_host cluster_name geoipv2_file classifier_num_roots";
+    bmp_daemon_ip bmp_daemon_port telemetry_daemon redis_host cluster_name geoipv2_file geoip_ipv4_file classifier_num_roots \
+    print_trigger_exec kafka_trigger_exec files_uid files_gid files_umask kafka_topic_rr \
+    pre_tag_map[p] pre_tag_map[n]";
 
 /// A value that the key can have.
 fn value(key: &str, folder: &Path) -> String {
@@ -136,7 +138,7 @@ fn value(key: &str, folder: &Path) -> String {
         "aggregate" => "src_host, dst_host".into(),
         "aggregate_filter[p]" | "pcap_filter" => "port 53".into(),
         "pcap_interfaces_map" => file("interfaces.map", "ifname=eth0 ifindex=10\n"),
-        "pre_tag_map" => file("pretag.map", "set_tag=1\n"),
+        "pre_tag_map" | "pre_tag_map[p]" | "pre_tag_map[n]" => file("pretag.map", "set_tag=1\n"),
         "bgp_agent_map" => file("agent.map", "bgp_ip=192.0.2.1 ip=0.0.0.0/0\n"),
         "bgp_peer_src_as_map" => file("peers.map", "set_tag=64500 filter='ether src 02:00:5e:00:53:01'\n"),
         "bgp_daemon_allow_file" => file("allow.map", "192.0.2.0/24\n"),
@@ -189,6 +191,46 @@ fn every_key_of_the_documents_becomes_something_or_is_remarked_on() {
         assert!(is_set || !of_line.is_empty(), "{key} is passed over\n{}", document.text());
         assert!(!of_line.iter().any(|text| text.contains("unknown")), "{key}: {of_line:?}");
     }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn files_topics_places_and_tags_are_those_of_each_plugin() {
+    let folder = std::env::temp_dir().join(format!("pathflow-plugins-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let map = folder.join("own.map").display().to_string();
+    fs::write(&map, "set_tag=7 filter='udp'\n").unwrap();
+    let text = format!(
+        "plugins: print[p], print[q], kafka[k]\naggregate: src_host_coords, tag\npre_tag_map: {map}\n\
+         pre_tag_map[p]: {map}\nprint_output_file[p]: /tmp/rows\nprint_trigger_exec[p]: /bin/true -x\n\
+         files_uid: 65534\nfiles_gid: 7\nfiles_umask: 027\nkafka_topic_rr: 4\n"
+    );
+    let configuration = Configuration::parse(Path::new("pmacct.conf"), &text).unwrap();
+    let (document, remarks) = translate::translate(&configuration).unwrap();
+    let raw = config::parse(Path::new("pmacct.toml"), &document.text()).unwrap();
+    assert!(remarks.iter().all(|remark| remark.verdict == Verdict::Differs), "{remarks:?}");
+    let [p, q, k] = &raw.aggregate[..] else { panic!("{:?}", raw.aggregate) };
+    assert_eq!(raw.enrich.tag_map, map);
+    assert_eq!([&p.tag_map, &q.tag_map, &k.tag_map], [map.as_str(), "", ""]);
+    let file = p.file.as_ref().unwrap();
+    assert_eq!([&file.owner, &file.group, &file.umask], ["65534", "7", "027"]);
+    // The whole value is the program, as in pmacctd.
+    assert_eq!(file.exec, ["/bin/true -x"]);
+    assert!(q.stdout.is_some());
+    assert_eq!(k.kafka.as_ref().unwrap().topics, 4);
+
+    let collected = text.clone() + "geoipv2_file: /nowhere/places.mmdb\n";
+    fs::write(folder.join("pmacct.conf"), collected).unwrap();
+    let error = import(&folder.join("pmacct.conf")).unwrap_err().to_string();
+    assert!(error.contains("pmacct.conf:11: geoipv2_file: /nowhere/places.mmdb: No such file"), "{error}");
+    fs::write(&map, "set_tag=x\n").unwrap();
+    let own = text.replace("pre_tag_map: ", "! ");
+    fs::write(folder.join("pmacct.conf"), own).unwrap();
+    let error = import(&folder.join("pmacct.conf")).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("pmacct.conf:4: pre_tag_map[p]: {map}:1: set_tag=x: it must be")),
+        "{error}"
+    );
     fs::remove_dir_all(&folder).unwrap();
 }
 

@@ -1,13 +1,21 @@
 //! Aggregates of the running daemon.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::process::Signal;
+
+use super::support::frames::{Frame, Upper, write_capture};
 use super::support::json::{flows, sum};
 use super::support::network::Network;
 use super::support::probe::ProbeBuilder;
 use super::support::report::Figure;
-use super::support::traffic::Traffic;
+use super::support::temp_dir::TempDir;
+use super::support::tool::tool;
+use super::support::traffic::{Traffic, replay};
+use super::support::wait_for;
 
 /// Traffic over the ends of several bins: nothing is lost, and the sum over bins is the ledger's.
 #[test]
@@ -68,4 +76,76 @@ fn a_small_table_is_purged_early() {
     assert_eq!(sum(&rows, "packets") + lost.packets, traffic.packets);
     assert_eq!(sum(&rows, "bytes") + lost.octets, traffic.octets());
     assert!(rows.len() > 500, "{} rows", rows.len());
+}
+
+fn write_places(file: &Path, kind: &str) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/places/write.pl");
+    let status = tool("perl").arg(script).arg(file).arg(kind).status().unwrap();
+    assert!(status.success(), "this test needs Debian's package libmaxmind-db-writer-perl");
+}
+
+/// The data base of places is read again on SIGUSR2, and a damaged one changes nothing.
+#[test]
+fn places_are_those_of_the_last_file_that_was_right() {
+    let network = Network::new();
+    let directory = TempDir::new();
+    let (capture, places) = (directory.file("frames.pcap"), directory.file("places.mmdb"));
+    let frames: Vec<Frame> = [("192.0.2.7", "198.51.100.9"), ("2001:db8::7", "2001:db8:1::9")]
+        .map(|(source, destination)| Frame::new(source, destination, Upper::Udp(2222, 53)))
+        .into();
+    write_capture(&capture, &frames);
+    write_places(&places, "city");
+    let mut probe = ProbeBuilder::new(&network.router)
+        .configuration(&format!(
+            "[enrich]\ngeoip_file = \"{}\"\n[[aggregate]]\nname = \"places\"\nrefresh = \"1s\"\n\
+             key = [\"src_host_country\", \"dst_host_country\", \"src_host_pocode\", \"src_host_coords\"]\n\
+             [aggregate.stdout]\n",
+            places.display()
+        ))
+        .start();
+    let mut sent = 0;
+    let mut send = |probe: &mut super::support::probe::Probe<'_>| {
+        replay(&network.sender, &capture, frames.len());
+        sent += frames.len() as u64;
+        probe.wait_until("the packets are in rows that are written", |metrics| {
+            metrics.total("pathflow_aggregate_output_delivered_packets_total") >= sent
+        });
+    };
+    send(&mut probe);
+
+    write_places(&places, "moved");
+    let read = "interfaces are captured by the new settings";
+    probe.process().signal(Signal::USR2);
+    wait_for("the file is read", || probe.errors(), || probe.errors().contains(read).then_some(()));
+    send(&mut probe);
+
+    let whole = fs::read(&places).unwrap();
+    fs::write(&places, &whole[..whole.len() / 2]).unwrap();
+    probe.process().signal(Signal::HUP);
+    let refused =
+        format!("enrich.geoip_file: {}: it is not a MaxMind DB file, or damaged: ", places.display());
+    wait_for("the file is refused", || probe.errors(), || probe.errors().contains(&refused).then_some(()));
+    assert!(probe.errors().contains("the settings stay as they are"), "{}", probe.errors());
+    send(&mut probe);
+
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+    let mut packets: BTreeMap<String, u64> = BTreeMap::new();
+    for row in flows(&ended.output) {
+        let place = format!(
+            "{} {} {} {} {}",
+            row["country_ip_src"],
+            row["country_ip_dst"],
+            row["pocode_ip_src"],
+            row["lat_ip_src"],
+            row["lon_ip_src"]
+        );
+        *packets.entry(place).or_default() += row["packets"].as_u64().unwrap();
+    }
+    let expected = [
+        ("\"AT\" \"DE\" \"1010\" 48.2 16.37", 2),
+        ("\"CH\" \"DE\" \"8001\" 47.37 8.54", 1),
+        ("\"JP\" \"IS\" \"100-0001\" 35.0 139.69171", 3),
+    ];
+    assert_eq!(packets, expected.map(|(place, packets)| (place.to_owned(), packets)).into());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,11 +11,13 @@ use super::bgp;
 use super::bgp_output::{ROUTES, session};
 use super::pmacct::{configuration, files};
 use super::support::bird::Bird;
+use super::support::frames::{Frame, Upper, write_capture};
 use super::support::kafka::{BROKER, Kafka};
-use super::support::probe::{Probe, ProbeBuilder};
+use super::support::probe::{Probe, ProbeBuilder, daemon};
 use super::support::process::Process;
 use super::support::routed::{CLIENT, LEFT, Routed, SERVER};
 use super::support::temp_dir::TempDir;
+use super::support::tool::output;
 use super::support::wait_for;
 
 /// Where the test's datagrams go.
@@ -282,4 +285,35 @@ fn birds_routes_are_in_the_topics_of_dumps_and_log() {
     let messages = dumps();
     let count = |event: &str| messages.iter().filter(|line| line["event_type"] == event).count();
     assert_eq!(count("dump_init"), count("dump_close"));
+}
+
+/// pmacctd's `kafka_topic_rr`, from the same capture and by the same configuration.
+#[test]
+fn messages_take_turns_over_topics_as_pmacctds_do() {
+    let routed = Routed::new();
+    let kafka = Kafka::start(&routed.router);
+    let directory = TempDir::new();
+    let capture = directory.file("frames.pcap");
+    let frame = |host: u16| Frame::new("192.0.2.1", &format!("198.51.100.{host}"), Upper::Udp(2222, 53));
+    write_capture(&capture, &(1..=8).map(frame).collect::<Vec<_>>());
+    let file = directory.file("turns.conf");
+    let sent = |topic: &str, mut command: Command| -> Vec<usize> {
+        let text = format!(
+            "daemonize: false\nplugins: kafka[turns]\naggregate: dst_host\nkafka_topic: {topic}\n\
+             kafka_topic_rr: 3\nkafka_broker_host: 127.0.0.1\nkafka_refresh_time: 86400\npcap_savefile: {}\n",
+            capture.display()
+        );
+        fs::write(&file, text).unwrap();
+        output(&mut command);
+        assert_eq!(kafka.messages_so_far(topic), "");
+        let messages = |number| kafka.messages_so_far(&format!("{topic}_{number}")).lines().count();
+        (0..4).map(messages).collect()
+    };
+    let mut ours = routed.router.enter(&daemon().display().to_string());
+    ours.arg("replay").arg("--pmacct-config").arg(&file).arg(&capture);
+    let ours = sent("ours", ours);
+    let mut theirs = routed.router.command("pmacctd");
+    theirs.arg("-f").arg(&file);
+    let theirs = sent("theirs", theirs);
+    assert_eq!((ours, theirs), (vec![3, 3, 2, 0], vec![3, 3, 2, 0]));
 }

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use rustix::process::Signal;
 
 use super::filter::tcpdump_matches;
 use super::support::frames::{Frame, Upper, write_capture};
+use super::support::json::flows;
 use super::support::network::{COLLECTOR_IPV4, Network};
 use super::support::nfacctd::Nfacctd;
 use super::support::nfcapd::Nfcapd;
-use super::support::probe::{Probe, ProbeBuilder};
+use super::support::probe::{Probe, ProbeBuilder, daemon};
 use super::support::temp_dir::TempDir;
+use super::support::tool;
 use super::support::traffic::replay;
 use super::support::wait_for;
 
@@ -124,4 +127,92 @@ fn a_tag_map_and_filters_of_exports_reach_collectors_and_the_map_is_read_again()
     ended.report.assert_balanced();
     assert_eq!(nfcapd.stop(&network).packets(), 3 * tcp);
     assert!(tcp > 0 && tcp < packets, "{tcp}");
+}
+
+/// A plugin with a map of its own has tags by that alone; both programs read the same files.
+#[test]
+fn a_map_for_one_plugin_is_in_place_of_the_one_for_all_as_in_pmacctd() {
+    let network = Network::new();
+    let directory = TempDir::new();
+    let [capture, file, all, own] =
+        ["frames.pcap", "pmacctd.conf", "all.map", "own.map"].map(|name| directory.file(name));
+    write_capture(&capture, &frames());
+    fs::write(&all, "set_tag=1 filter='tcp'\nset_tag=2\n").unwrap();
+    fs::write(&own, "set_label=web filter='tcp port 443' jeq=next\nset_tag2=9 filter='ip6'\n").unwrap();
+    let rows = |who: &str, command: &mut Command| -> Vec<Vec<String>> {
+        let output = |plugin: &str| directory.file(&format!("{who}-{plugin}"));
+        let text = format!(
+            "daemonize: false\npcap_savefile: {}\nplugins: print[a], print[b]\naggregate: tag,tag2,label,proto\n\
+             print_output: json\nprint_refresh_time: 86400\nprint_output_file[a]: {}\nprint_output_file[b]: {}\n\
+             pre_tag_map: {}\npre_tag_map[a]: {}\n",
+            capture.display(),
+            output("a").display(),
+            output("b").display(),
+            all.display(),
+            own.display()
+        );
+        fs::write(&file, text).unwrap();
+        tool::output(command);
+        let lines = |plugin| {
+            let text = fs::read_to_string(output(plugin)).unwrap();
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        vec![lines("a"), lines("b")]
+    };
+    let theirs = rows("theirs", network.router.command("pmacctd").arg("-f").arg(&file));
+    let mut ours = network.router.enter(&daemon().display().to_string());
+    let ours = rows("ours", ours.arg("replay").arg("--pmacct-config").arg(&file).arg(&capture));
+    assert_eq!(ours, theirs);
+    assert_eq!([ours[0].len(), ours[1].len()], [6, 2], "{ours:?}");
+}
+
+/// The rules of an aggregate are read again, and those that ask for another filter change nothing.
+#[test]
+fn rules_of_an_aggregate_are_read_again() {
+    const READ: &str = "interfaces are captured by the new settings";
+    let network = Network::new();
+    let directory = TempDir::new();
+    let (file, map) = (directory.file("frames.pcap"), directory.file("own.map"));
+    let frames = frames();
+    write_capture(&file, &frames);
+    fs::write(&map, "set_tag=10 filter='tcp'\n").unwrap();
+    let mut probe = ProbeBuilder::new(&network.router)
+        .configuration(&format!(
+            "[[enrich.tag]]\nset_tag = 1\n\
+             [[aggregate]]\nname = \"all\"\nkey = [\"tag\"]\nrefresh = \"1s\"\n[aggregate.stdout]\n\
+             [[aggregate]]\nname = \"own\"\nkey = [\"tag\", \"proto\"]\nrefresh = \"1s\"\n\
+             tag_map = \"{}\"\n[aggregate.stdout]\n",
+            map.display()
+        ))
+        .start();
+    let mut sent = 0;
+    let mut send = |probe: &mut Probe<'_>| {
+        replay(&network.sender, &file, frames.len());
+        sent += frames.len() as u64;
+        probe.wait_until("the packets are in rows that are written", |metrics| {
+            metrics.total("pathflow_aggregate_output_delivered_packets_total") >= 2 * sent
+        });
+    };
+    send(&mut probe);
+    fs::write(&map, "set_tag=20 filter='tcp'\n").unwrap();
+    reload(&mut probe, Signal::USR2, READ, 1);
+    send(&mut probe);
+    fs::write(&map, "set_tag=30 filter='udp'\n").unwrap();
+    reload(&mut probe, Signal::USR2, READ, 2);
+    let unknown = format!("aggregate own: tag_map: {}:1: filter=\"udp\" is not one that", map.display());
+    assert!(probe.errors().contains(&unknown), "{}", probe.errors());
+    send(&mut probe);
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+    let mut packets: BTreeMap<(bool, u64), u64> = BTreeMap::new();
+    for row in flows(&ended.output) {
+        let number = |key: &str| row[key].as_u64().unwrap();
+        *packets.entry((row.get("ip_proto").is_some(), number("tag"))).or_default() += number("packets");
+    }
+    let (all, tcp) = (frames.len() as u64, tcpdump_matches(&file, "tcp") as u64);
+    let expected =
+        [((false, 1), 3 * all), ((true, 0), 3 * (all - tcp)), ((true, 10), tcp), ((true, 20), 2 * tcp)];
+    assert_eq!(packets, expected.into());
 }

@@ -70,6 +70,7 @@ impl Bench {
             settings,
             ledger: Arc::clone(&ledger),
             context: SharedContext::default(),
+            enrichment: CurrentSettings::default(),
             shards: 2,
             pace: Pace::NeverWait,
             deadline: Arc::default(),

@@ -18,7 +18,7 @@ pub const NOT_IN_COLUMNS: [Primitive; 9] = [
 ];
 
 /// Columns in their order, which is not that of JSON. Flows come between packets and octets.
-const ORDER: [Primitive; 51] = [
+const ORDER: [Primitive; 59] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
@@ -60,6 +60,14 @@ const ORDER: [Primitive; 51] = [
     Primitive::TcpFlags,
     Primitive::Proto,
     Primitive::Tos,
+    Primitive::SrcHostCountry,
+    Primitive::DstHostCountry,
+    Primitive::SrcHostPocode,
+    Primitive::DstHostPocode,
+    Primitive::SrcHostLatitude,
+    Primitive::SrcHostLongitude,
+    Primitive::DstHostLatitude,
+    Primitive::DstHostLongitude,
     Primitive::SamplingRate,
     Primitive::SamplingDirection,
     Primitive::MplsLabelTop,
@@ -155,6 +163,12 @@ impl Columns {
                     self.values.write(out, *primitive, value);
                     is_ambiguous |= mend(out.get_mut(cell..).unwrap_or_default(), self.filling);
                 }
+                value @ Value::Degrees(_) => {
+                    self.values.write(out, *primitive, value);
+                    // pmacct's columns of degrees are as wide as their title, but not filled up.
+                    end(out, cell, out.len() + 2 - cell, self.filling);
+                    continue;
+                }
                 value => self.values.write(out, *primitive, value),
             }
             end(out, cell, width(*primitive), self.filling);
@@ -235,7 +249,13 @@ const fn width(primitive: Primitive) -> usize {
         P::PeerSrcIp | P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => 47,
         P::SrcMask | P::DstMask | P::SrcPort | P::DstPort => 10,
         P::TcpFlags => 11,
-        P::SamplingRate => 14,
+        P::SrcHostPocode
+        | P::DstHostPocode
+        | P::SrcHostLatitude
+        | P::SrcHostLongitude
+        | P::DstHostLatitude
+        | P::DstHostLongitude
+        | P::SamplingRate => 14,
         // There pmacct's titles have a blank less than its values.
         P::SamplingDirection => 20,
         P::MplsLabelTop => 16,

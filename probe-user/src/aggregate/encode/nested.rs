@@ -129,7 +129,11 @@ impl Member {
             Value::Number(number) => number == 0 && self.zero_is_unknown,
             Value::Text(text) => text.is_empty(),
             Value::Mac(address) => address == [0; 6],
-            Value::Address(None) | Value::Path(None) | Value::Time(None) | Value::Roa(None) => true,
+            Value::Address(None)
+            | Value::Path(None)
+            | Value::Time(None)
+            | Value::Roa(None)
+            | Value::Degrees(None) => true,
             _ => false,
         };
         if is_unknown {
@@ -138,6 +142,7 @@ impl Member {
         out.extend_from_slice(&self.key);
         match value {
             Value::Number(number) => text::number(out, number),
+            Value::Degrees(degrees) => text::shortest_real(out, degrees.unwrap_or(0.0)),
             Value::Text(text) => text::json_string(out, text),
             Value::Address(address) => {
                 out.push(b'"');
@@ -247,6 +252,14 @@ const fn key(primitive: Primitive) -> (&'static str, bool, bool) {
         P::DstMask => ("destination_prefix_length", true, false),
         P::SrcPort => ("source_port", false, true),
         P::DstPort => ("destination_port", false, false),
+        P::SrcHostCountry => ("source_country", true, true),
+        P::DstHostCountry => ("destination_country", true, false),
+        P::SrcHostPocode => ("source_postal_code", true, true),
+        P::DstHostPocode => ("destination_postal_code", true, false),
+        P::SrcHostLatitude => ("source_latitude", true, true),
+        P::SrcHostLongitude => ("source_longitude", true, true),
+        P::DstHostLatitude => ("destination_latitude", true, false),
+        P::DstHostLongitude => ("destination_longitude", true, false),
         P::TcpFlags => ("tcp_control_bits", false, false),
         P::Proto => ("protocol_identifier", false, false),
         P::Tos => ("ip_class_of_service", false, false),

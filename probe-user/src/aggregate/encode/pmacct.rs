@@ -103,7 +103,9 @@ fn members(
     for Member { key, primitive, position } in members {
         out.extend_from_slice(key);
         match row.value(*position) {
-            value @ (Value::Number(_) | Value::Path(_)) => values.write(out, *primitive, value),
+            value @ (Value::Number(_) | Value::Path(_) | Value::Degrees(_)) => {
+                values.write(out, *primitive, value);
+            }
             Value::Text(text) => text::json_string(out, text),
             Value::TcpFlags(flags) if tcp_flags == TcpFlagsStyle::Number => text::number(out, flags),
             Value::TcpFlags(flags) if tcp_flags == TcpFlagsStyle::Array => flag_names(out, flags),

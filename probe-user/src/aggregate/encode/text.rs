@@ -1,5 +1,6 @@
 //! Values as text, appended without a detour.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A number in decimal.
@@ -85,6 +86,56 @@ fn longest_zeros(segments: [u16; 8]) -> (usize, usize) {
     (start, length)
 }
 
+/// Digits by which every number of 64 bits can be told (C's `DBL_DECIMAL_DIG`).
+const DIGITS: i32 = 17;
+
+/// A real number as jansson writes it: 17 significant digits (C's `%.17g`), with a point or an exponent in it.
+pub(super) fn json_real(out: &mut Vec<u8>, value: f64) {
+    let start = out.len();
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{value:.*e}", DIGITS as usize - 1);
+    let exponent = out.get(start..).and_then(|written| {
+        let at = written.iter().position(|octet| *octet == b'e')?;
+        Some((start + at, str::from_utf8(written.get(at + 1..)?).ok()?.parse::<i32>().ok()?))
+    });
+    let Some((at, exponent)) = exponent else { return };
+    if (-4..DIGITS).contains(&exponent) {
+        out.truncate(start);
+        let _ = write!(out, "{value:.*}", (DIGITS - 1 - exponent) as usize);
+        trim_zeros(out, start);
+        if !out.iter().skip(start).any(|octet| *octet == b'.') {
+            out.extend_from_slice(b".0");
+        }
+    } else {
+        out.truncate(at);
+        trim_zeros(out, start);
+        let _ = write!(out, "e{exponent}");
+    }
+}
+
+/// Takes zeros behind a point away, and a point with nothing behind it.
+fn trim_zeros(out: &mut Vec<u8>, start: usize) {
+    if !out.iter().skip(start).any(|octet| *octet == b'.') {
+        return;
+    }
+    while out.last() == Some(&b'0') {
+        out.pop();
+    }
+    if out.last() == Some(&b'.') {
+        out.pop();
+    }
+}
+
+/// A real number with six digits behind the point (C's `%f`).
+pub(super) fn fixed_real(out: &mut Vec<u8>, value: f64) {
+    let _ = write!(out, "{value:.6}");
+}
+
+/// A real number in the fewest digits by which it can be told.
+pub(super) fn shortest_real(out: &mut Vec<u8>, value: f64) {
+    let _ = write!(out, "{value:?}");
+}
+
 /// A JSON string as jansson writes it: UTF-8 as it is, and of what must be escaped the short form where there is one.
 #[inline]
 pub(super) fn json_string(out: &mut Vec<u8>, text: &str) {
@@ -154,6 +205,31 @@ mod tests {
         }
     }
 
+    /// By jansson 2.14's `json_dumps` and C's `printf`.
+    #[test]
+    fn real_numbers_are_written_as_jansson_and_printf_do() {
+        for (value, json, fixed) in [
+            (0.0, "0.0", "0.000000"),
+            (10.0, "10.0", "10.000000"),
+            (47.37, "47.369999999999997", "47.370000"),
+            (8.54, "8.5399999999999991", "8.540000"),
+            (-33.8688, "-33.8688", "-33.868800"),
+            (-151.209_312_345_678_9, "-151.20931234567891", "-151.209312"),
+            (139.691_71, "139.69171", "139.691710"),
+            (0.000_1, "0.0001", "0.000100"),
+            (0.000_012_5, "1.2500000000000001e-5", "0.000013"),
+            (5e-324, "4.9406564584124654e-324", "0.000000"),
+            (1e17, "1e17", "100000000000000000.000000"),
+            (123_456_789_012_345_680.0, "1.2345678901234568e17", "123456789012345680.000000"),
+            (12_345_678_901_234_568.0, "12345678901234568.0", "12345678901234568.000000"),
+        ] {
+            assert_eq!(text(|out| json_real(out, value)), json);
+            assert_eq!(text(|out| fixed_real(out, value)), fixed);
+        }
+        assert_eq!(text(|out| shortest_real(out, 47.37)), "47.37");
+        assert_eq!(text(|out| shortest_real(out, 35.0)), "35.0");
+    }
+
     /// By jansson 2.14's `json_dumps`.
     #[test]
     fn strings_are_escaped_as_jansson_does() {
@@ -172,6 +248,18 @@ mod tests {
             }
             let any = IpAddr::from(segments);
             prop_assert_eq!(text(|out| address(out, any)), any.to_string());
+        }
+
+        #[test]
+        fn any_real_number_can_be_read_back(bits: u64) {
+            let value = f64::from_bits(bits);
+            prop_assume!(value.is_finite());
+            for written in [text(|out| json_real(out, value)), text(|out| shortest_real(out, value))] {
+                // Of JSON, as the other reader of floating point numbers would take what JSON does not allow.
+                let number = serde_json::from_str::<serde_json::Number>(&written).unwrap();
+                prop_assert!(!number.is_u64() && !number.is_i64());
+                prop_assert_eq!(written.parse::<f64>().unwrap().to_bits(), bits);
+            }
         }
 
         #[test]

@@ -14,6 +14,7 @@ pub struct ValueWriter {
     pub(super) route: RouteText,
     protocol_numbers: bool,
     tos_as_dscp: bool,
+    is_json: bool,
 }
 
 impl ValueWriter {
@@ -29,6 +30,7 @@ impl ValueWriter {
             },
             protocol_numbers: options.protocol_numbers,
             tos_as_dscp: options.tos_as_dscp,
+            is_json,
         }
     }
 
@@ -41,6 +43,8 @@ impl ValueWriter {
                 text::number(out, tos >> 2);
             }
             Value::Number(number) => text::number(out, number),
+            Value::Degrees(degrees) if self.is_json => text::json_real(out, degrees.unwrap_or(0.0)),
+            Value::Degrees(degrees) => text::fixed_real(out, degrees.unwrap_or(0.0)),
             Value::Text(text) => out.extend_from_slice(text.as_bytes()),
             Value::Address(Some(address)) => text::address(out, address),
             Value::Address(None) => {}

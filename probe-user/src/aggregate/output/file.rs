@@ -5,17 +5,20 @@
 
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use pathflow_exporter::Tally;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use tracing::warn;
 
 use super::RowOutput;
 use super::failures::Books;
 use super::groups::{FileChooser, Group};
-use super::settings::FileSettings;
+use super::program::Program;
+use super::settings::{FileSettings, Owner};
 use super::writer::{Piece, RowWriter, Written};
 use crate::aggregate::encode::EncodeError;
 use crate::aggregate::{Primitive, Purge};
@@ -36,6 +39,9 @@ pub struct FileOutput {
     chooser: FileChooser,
     writer: RowWriter,
     books: Books,
+    program: Option<Program>,
+    /// Whether it was said that files cannot be given to their owner.
+    has_said_owner: bool,
 }
 
 /// Where the rows of one file go.
@@ -60,7 +66,8 @@ impl FileOutput {
         let chooser = FileChooser::new(path.clone(), latest.clone(), zone.clone(), refresh, history);
         let writer =
             RowWriter::new(format!("aggregate {name}"), name, encode, *format, *markers, primitives)?;
-        Ok(Self { chooser, writer, settings, books: Books::default() })
+        let program = Program::new(name, &settings.exec);
+        Ok(Self { chooser, writer, settings, books: Books::default(), program, has_said_owner: false })
     }
 
     /// Writes one file; what was counted as lost is in the books.
@@ -109,38 +116,81 @@ impl FileOutput {
         }
     }
 
-    fn open(&self, path: &Path) -> io::Result<Target> {
-        let kind = fs::metadata(path).map(|metadata| metadata.file_type()).ok();
+    fn open(&mut self, path: &Path) -> io::Result<Target> {
+        // Whoever owns the directory could lead us elsewhere.
+        let follows = self.settings.owner.user.is_none();
+        let metadata = if follows { fs::metadata(path) } else { fs::symlink_metadata(path) };
+        let kind = metadata.map(|metadata| metadata.file_type()).ok();
         let mut options = OpenOptions::new();
         options.write(true).mode(0o666 & !self.settings.umask);
-        if let Some(kind) = kind.filter(|kind| !kind.is_file()) {
+        if let Some(kind) = kind.filter(|kind| !kind.is_file() && !kind.is_symlink()) {
             return open_stream(path, &mut options, kind);
         }
         if let Some(directory) = path.parent() {
-            let mut builder = DirBuilder::new();
-            builder.recursive(true).mode(0o777 & !self.settings.umask).create(directory)?;
+            self.make_directories(directory)?;
         }
+        let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
         if self.settings.append {
+            if !follows {
+                options.custom_flags(no_follow);
+            }
             let file = options.append(true).create(true).open(path)?;
             let length = file.metadata()?.len();
+            if length == 0 {
+                self.give_away(path, |user, group| fchown(&file, user, group));
+            }
             return Ok(Target::Grown { file, length });
         }
         let part = with_suffix(path, ".part");
-        let file = options.create(true).truncate(true).open(&part)?;
+        let file = options.custom_flags(no_follow).create(true).truncate(true).open(&part)?;
+        self.give_away(path, |user, group| fchown(&file, user, group));
         Ok(Target::New { file, part })
     }
 
+    /// Makes a directory and those above it that are not there yet.
+    fn make_directories(&mut self, directory: &Path) -> io::Result<()> {
+        if self.settings.owner == Owner::default() {
+            let mut builder = DirBuilder::new();
+            return builder.recursive(true).mode(0o777 & !self.settings.umask).create(directory);
+        }
+        let missing: Vec<&Path> = directory
+            .ancestors()
+            .take_while(|directory| !directory.as_os_str().is_empty() && !directory.exists())
+            .collect();
+        for directory in missing.into_iter().rev() {
+            DirBuilder::new().mode(0o777 & !self.settings.umask).create(directory)?;
+            self.give_away(directory, |user, group| chown(directory, user, group));
+        }
+        Ok(())
+    }
+
+    /// Rows in a file of somebody else's are better than none.
+    fn give_away(&mut self, path: &Path, chown: impl FnOnce(Option<u32>, Option<u32>) -> io::Result<()>) {
+        let owner = self.settings.owner;
+        if owner == Owner::default() {
+            return;
+        }
+        match chown(owner.user, owner.group) {
+            Ok(()) => self.has_said_owner = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_said_owner, true) {
+                    let name = self.writer.name();
+                    warn!("{name}: {}: it cannot be given to its owner or group: {error}", path.display());
+                }
+            }
+        }
+    }
+
     /// The link goes to the file whose name is the last of all, which is the latest one if names say the time.
-    fn link(&self, path: &Path, link: Option<&Path>) {
+    fn link(&mut self, path: &Path, link: Option<&Path>) {
         let Some(link) = link else { return };
-        let is_latest = || -> io::Result<bool> {
+        let mut is_latest = || -> io::Result<bool> {
             let target = fs::canonicalize(path)?;
             match fs::read_link(link) {
                 Ok(before) => Ok(before < target),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     if let Some(directory) = link.parent() {
-                        let mut builder = DirBuilder::new();
-                        builder.recursive(true).mode(0o777 & !self.settings.umask).create(directory)?;
+                        self.make_directories(directory)?;
                     }
                     Ok(true)
                 }
@@ -169,16 +219,33 @@ impl RowOutput for FileOutput {
             return;
         }
         let mut works = true;
+        let mut written = Vec::new();
         for group in self.chooser.groups(purge) {
-            works &= self.write_group(purge, group);
+            let path = group.path.clone();
+            if self.write_group(purge, group) {
+                written.push(path);
+            } else {
+                works = false;
+            }
         }
         if works {
             self.books.works(self.writer.name());
         }
+        if let Some(program) = self.program.as_mut().filter(|_| !written.is_empty()) {
+            program.run(&written);
+        }
+    }
+
+    fn poll(&mut self) {
+        self.program.iter_mut().for_each(Program::reap);
     }
 
     fn account(&self) -> OutputAccount {
-        self.books.account()
+        OutputAccount { programs: self.program.as_ref().map(Program::counts), ..self.books.account() }
+    }
+
+    fn close(&mut self, deadline: Instant) {
+        self.program.iter_mut().for_each(|program| program.close(deadline));
     }
 }
 
@@ -186,7 +253,7 @@ fn open_stream(path: &Path, options: &mut OpenOptions, kind: FileType) -> io::Re
     let is_fifo = kind.is_fifo();
     if is_fifo {
         // Without a reader this fails with ENXIO, where it would wait otherwise (fifo(7)).
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
     }
     Ok(Target::Stream { file: options.open(path)?, is_fifo })
 }

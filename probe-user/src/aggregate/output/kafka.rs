@@ -3,6 +3,7 @@
 mod settings;
 mod template;
 
+use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ pub struct KafkaOutput {
     pending: Tally,
     topic: String,
     key: Vec<u8>,
+    /// Number of the topic for the next rows.
+    turn: u32,
 }
 
 impl KafkaOutput {
@@ -71,6 +74,7 @@ impl KafkaOutput {
             pending: Tally::ZERO,
             topic: String::new(),
             key: Vec::new(),
+            turn: 0,
         })
     }
 
@@ -79,6 +83,8 @@ impl KafkaOutput {
         if self.payload.is_empty() {
             return;
         }
+        let name = self.topic.len();
+        self.take_turn();
         let message = Message {
             topic: &self.topic,
             partition: self.settings.partition,
@@ -106,8 +112,19 @@ impl KafkaOutput {
             };
             self.refused.lose(reason, self.pending);
         }
+        self.topic.truncate(name);
         self.pending = Tally::ZERO;
         self.payload.clear();
+    }
+
+    /// Puts the number of the topic behind its name, if rows take turns; markers do not.
+    fn take_turn(&mut self) {
+        let topics = self.settings.topics;
+        if topics > 0 && self.pending.records > 0 {
+            // Writing to a string cannot fail.
+            let _ = write!(self.topic, "_{}", self.turn);
+            self.turn = (self.turn + 1) % topics;
+        }
     }
 
     fn marker(&mut self, give_up: &mut Instant, append: impl FnOnce(&RowEncoder, &mut Vec<u8>)) {
@@ -153,7 +170,9 @@ impl RowOutput for KafkaOutput {
     }
 
     fn destination(&self) -> String {
-        format!("{}/{}", self.settings.client.brokers, self.settings.topic.text())
+        let KafkaOutputSettings { client, topic, topics, .. } = &self.settings;
+        let turns = if *topics > 0 { format!("_0..{}", topics - 1) } else { String::new() };
+        format!("{}/{}{turns}", client.brokers, topic.text())
     }
 
     fn write(&mut self, purge: &Purge) {

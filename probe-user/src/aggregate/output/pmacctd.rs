@@ -14,10 +14,12 @@ use pathflow_exporter::FlowRecord;
 use super::{FileOutput, FileSettings, FileTable, RowOutput as _};
 use crate::aggregate::encode::{EncodeSettings, Format, FormatTable};
 use crate::aggregate::{AggregateSettings, Aggregation, Key, Observed, Spread};
+use crate::enrich::{EnrichSettings, Geography};
 
 /// Primitives that pmacctd 1.7.7 has without BGP, but for those that make it crash (`vxlan`, `peer_src_as`).
 const KEY: &str = "tag,tag2,src_mac,dst_mac,vlan,etype,src_as,dst_as,local_pref,med,peer_dst_as,peer_dst_ip,\
                    src_host,src_net,dst_host,dst_net,src_mask,dst_mask,src_port,dst_port,tcpflags,proto,tos,\
+                   src_host_country,dst_host_country,src_host_pocode,dst_host_pocode,src_host_coords,dst_host_coords,\
                    mpls_label_top,timestamp_arrival";
 /// The same, and texts without an end.
 const LONG: &str = "label,as_path,std_comm,ext_comm,lrg_comm";
@@ -131,6 +133,7 @@ fn pmacctd(directory: &Path, format: &str, key: &str) -> Vec<String> {
         // In the end only.
         "print_refresh_time: 86400".to_owned(),
         format!("networks_file: {}", path("networks")),
+        format!("geoipv2_file: {}", path("places")),
         "pmacctd_as: file".to_owned(),
         "pmacctd_net: file".to_owned(),
     ];
@@ -160,6 +163,9 @@ fn pathflow(directory: &Path, format: Format, key: &str, packets: &[Packet]) -> 
     let key = Key::parse(&names).unwrap();
     let primitives = key.primitives.clone();
     let mut aggregation = Aggregation::new(AggregateSettings::new("test", key, Duration::from_mins(1)));
+    let geography = Geography::read(&directory.join("places")).unwrap();
+    aggregation
+        .set_enrichment(&EnrichSettings { geography: Some(geography.into()), ..EnrichSettings::default() });
     for Packet { record, microseconds, .. } in packets {
         let (record, start, end) = (record.clone(), *microseconds, *microseconds);
         let observed = Observed { record, begins: true, start, time: start, end };
@@ -189,6 +195,9 @@ fn compare(name: &str, format: Format, pmacct_format: &str, key: &str) {
     fs::create_dir(&directory).unwrap();
     let packets = packets();
     write_capture(&directory.join("capture.pcap"), &packets);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/places/write.pl");
+    let status = Command::new("perl").arg(script).arg(directory.join("places")).arg("city").status().unwrap();
+    assert!(status.success(), "this test needs Debian's package libmaxmind-db-writer-perl");
     let theirs = pmacctd(&directory, pmacct_format, key);
     let ours = pathflow(&directory, format, key, &packets);
     fs::remove_dir_all(&directory).unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use nix::unistd::{Group, User};
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Primitive;
@@ -40,6 +41,12 @@ pub struct FileTable {
     pub write_empty: bool,
     /// Permissions that files and directories do not get, in octal digits.
     pub umask: String,
+    /// User that files and directories belong to, by name or number; empty = the one that pathflow runs as.
+    pub owner: String,
+    /// Group that they belong to, by name or number; empty = that of the one that pathflow runs as.
+    pub group: String,
+    /// Program with its arguments that is run when files of a purge were written; empty = none.
+    pub exec: Vec<String>,
 }
 
 impl Default for FileTable {
@@ -53,6 +60,9 @@ impl Default for FileTable {
             markers: false,
             write_empty: false,
             umask: "0077".to_owned(),
+            owner: String::new(),
+            group: String::new(),
+            exec: Vec::new(),
         }
     }
 }
@@ -117,12 +127,25 @@ pub struct FileSettings {
     pub write_empty: bool,
     /// Permissions that files and directories do not get.
     pub umask: u32,
+    /// Whom files and directories belong to.
+    pub owner: Owner,
+    /// Program with its arguments that is run when files of a purge were written; empty = none.
+    pub exec: Vec<String>,
     /// Zone of times in names.
     pub zone: TimeZone,
     /// Time between purges.
     pub refresh: Duration,
     /// Length of time bins; zero = none.
     pub history: Duration,
+}
+
+/// Whom files belong to; `None` = whom pathflow runs as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Number of the user.
+    pub user: Option<u32>,
+    /// Number of the group.
+    pub group: Option<u32>,
 }
 
 /// How rows are written to standard output.
@@ -190,6 +213,21 @@ impl FileSettings {
                     "it is not from 0002 to 0777 and such that others may not write".to_owned(),
                 )
             })?;
+        let owner = Owner {
+            user: number(&table.owner, "user", |name| {
+                Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+            })
+            .map_err(|reason| wrong("owner", &table.owner, reason))?,
+            group: number(&table.group, "group", |name| {
+                Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+            })
+            .map_err(|reason| wrong("group", &table.group, reason))?,
+        };
+        if let Some(program) = table.exec.first()
+            && !program.starts_with('/')
+        {
+            return Err(wrong("exec", program, "it is not the full path of a program".to_owned()));
+        }
         let encode = EncodeSettings { separator: table.separator.clone(), ..encode.clone() };
         check_format(&encode, table.format, primitives)?;
         Ok(Self {
@@ -202,9 +240,32 @@ impl FileSettings {
             markers: table.markers,
             write_empty: table.write_empty,
             umask,
+            owner,
+            exec: table.exec.clone(),
             refresh,
             history,
         })
+    }
+}
+
+/// The number of a user or group that is given by name or number.
+fn number(
+    text: &str,
+    kind: &str,
+    look_up: impl Fn(&str) -> nix::Result<Option<u32>>,
+) -> Result<Option<u32>, String> {
+    match text {
+        "" => Ok(None),
+        text if text.bytes().all(|octet| octet.is_ascii_digit()) => {
+            // The largest number stands for no change (chown(2)).
+            let number = text.parse().ok().filter(|number| *number != u32::MAX);
+            number.map(Some).ok_or_else(|| "it is too large a number".to_owned())
+        }
+        name => match look_up(name) {
+            Ok(Some(number)) => Ok(Some(number)),
+            Ok(None) => Err(format!("there is no such {kind}")),
+            Err(error) => Err(format!("the {kind} cannot be looked up: {error}")),
+        },
     }
 }
 

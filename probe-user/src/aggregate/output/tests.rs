@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use pathflow_exporter::{FlowRecord, Tally};
 use super::*;
 use crate::aggregate::encode::{EncodeSettings, Format, FormatTable};
 use crate::aggregate::{AggregateSettings, Aggregation, Bins, Key, Observed, Spread};
+use crate::ledger::ProgramCounts;
 
 /// 2026-11-21T05:45:00Z
 const BIN: u64 = 1_795_239_900;
@@ -355,4 +356,117 @@ fn the_example_shows_every_key_with_its_default() {
     assert_eq!(table("file"), toml::Table::try_from(file).unwrap());
     assert_eq!(table("stdout"), toml::Table::try_from(StdoutTable::default()).unwrap());
     assert_eq!(table("format"), toml::Table::try_from(FormatTable::default()).unwrap());
+}
+
+/// As with pmacctd's `files_uid` and `files_gid`, directories that had to be made are given away, too.
+#[test]
+fn files_and_new_directories_belong_to_whom_the_settings_say() {
+    let scratch = Scratch::new("owner");
+    let key = ["src_port"];
+    let nobody = |uid: &str, gid: &str| FileTable { owner: uid.to_owned(), group: gid.to_owned(), ..csv() };
+    let owner_of = |name: &str| {
+        let metadata = fs::symlink_metadata(scratch.path(name)).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    let rows = purge(&key, "", &[(1, 0, 0)]);
+    output(&scratch.path("a/b/by-name"), nobody("nobody", "nogroup"), &key).write(&rows);
+    let told = owner_of("a/b/by-name");
+    assert_eq!(told, (65534, 65534), "this test needs root, and Debian's nobody and nogroup");
+    assert_eq!([owner_of("a"), owner_of("a/b")], [(65534, 65534); 2]);
+    assert_ne!(owner_of("."), (65534, 65534), "it was there before");
+
+    let table = FileTable { append: true, ..nobody("", "7") };
+    output(&scratch.path("by-number"), table, &key).write(&rows);
+    assert_eq!(owner_of("by-number"), (owner_of(".").0, 7));
+
+    // The new owner cannot have rows written somewhere else.
+    fs::write(scratch.path("elsewhere"), "stays\n").unwrap();
+    for (name, append) in [("link", false), ("link.part", false), ("grown", true)] {
+        symlink(scratch.path("elsewhere"), scratch.path(name)).unwrap();
+        let table = FileTable { append, ..nobody("nobody", "") };
+        let name = name.trim_end_matches(".part");
+        output(&scratch.path(name), table, &key).write(&rows);
+        assert_eq!(scratch.read("elsewhere"), "stays\n", "{name}");
+    }
+
+    for (table, expected) in [
+        (nobody("no-such-user", ""), "owner: there is no such user"),
+        (nobody("", "no-such-group"), "group: there is no such group"),
+        (nobody("4294967295", ""), "owner: it is too large a number"),
+    ] {
+        assert_eq!(settings(Path::new("/tmp/x"), table, &key).unwrap_err().to_string(), expected);
+    }
+}
+
+/// Until the counts are these.
+fn wait_for_programs(output: &mut FileOutput, expected: ProgramCounts) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while output.account().programs != Some(expected) {
+        assert!(Instant::now() < deadline, "{:?}", output.account().programs);
+        std::thread::sleep(Duration::from_millis(10));
+        output.poll();
+    }
+}
+
+#[test]
+fn a_program_is_run_for_what_was_written_and_gets_the_names() {
+    let scratch = Scratch::new("exec");
+    let key = ["tag"];
+    let exec =
+        |command: &[&str]| FileTable { exec: command.iter().map(|&part| part.to_owned()).collect(), ..csv() };
+    let script =
+        format!("echo $PATHFLOW_AGGREGATE $# \"$1\" >> {0}; cat >> {0}", scratch.path("told").display());
+    let path = scratch.path("rows-$tag");
+    let mut told = output(&path, exec(&["/bin/sh", "-c", &script, "name", "a; b"]), &key);
+    // Of no rows there is no file.
+    told.write(&purge(&key, "", &[]));
+    told.write(&purge(&key, "", &[(1, 7, 0), (1, 8, 0)]));
+    wait_for_programs(&mut told, ProgramCounts { succeeded: 1, ..ProgramCounts::default() });
+    let name = |tag: u64| scratch.path(&format!("rows-{tag}")).display().to_string();
+    assert_eq!(scratch.read("told"), format!("test 1 a; b\n{}\n{}\n", name(7), name(8)));
+    assert_eq!(told.account().delivered, tally(2));
+
+    for command in [&["/bin/false"][..], &["/nowhere/program"], &["/bin/sh", "-c", "kill -9 $$"]] {
+        let mut failing = output(&path, exec(command), &key);
+        failing.write(&purge(&key, "", &[(1, 7, 0)]));
+        wait_for_programs(&mut failing, ProgramCounts { failed: 1, ..ProgramCounts::default() });
+        assert_eq!(failing.account().delivered, tally(1));
+    }
+    let error = settings(&path, exec(&["program"]), &key).unwrap_err().to_string();
+    assert_eq!(error, "exec: it is not the full path of a program");
+}
+
+#[test]
+fn programs_are_few_and_none_outlives_the_output() {
+    let scratch = Scratch::new("few");
+    let key = ["tag"];
+    let script = format!("sleep 1000 & echo $! >> {}; wait", scratch.path("sleeping").display());
+    let command = ["/bin/sh", "-c", &script].map(str::to_owned);
+    let mut output = output(&scratch.path("rows"), FileTable { exec: command.into(), ..csv() }, &key);
+    for _ in 0..6 {
+        output.write(&purge(&key, "", &[(1, 7, 0)]));
+    }
+    assert_eq!(output.account().programs, Some(ProgramCounts { left_out: 2, ..ProgramCounts::default() }));
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let sleeping = || fs::read_to_string(scratch.path("sleeping")).unwrap_or_default();
+    while sleeping().lines().count() < 4 {
+        assert!(Instant::now() < deadline, "the programs have not begun");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    output.close(Instant::now());
+    assert_eq!(
+        output.account().programs,
+        Some(ProgramCounts { failed: 4, left_out: 2, ..ProgramCounts::default() })
+    );
+    for process in sleeping().lines() {
+        // What has ended is there until somebody has asked for its status.
+        let lives = || {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+        };
+        while lives() {
+            assert!(Instant::now() < deadline, "{process} goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }

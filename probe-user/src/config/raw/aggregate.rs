@@ -22,6 +22,8 @@ pub struct Aggregate {
     pub key: Vec<String>,
     /// Packets that are for it, in tcpdump's syntax; empty = all.
     pub filter: String,
+    /// File with rules for tags and labels in place of those for all; empty = those.
+    pub tag_map: String,
     /// Tags that are for it, such as `1,10-20,-6`; empty = all.
     pub tags: String,
     /// Second tags that are for it; empty = all.
@@ -75,6 +77,7 @@ impl Default for Aggregate {
             name: String::new(),
             key: Vec::new(),
             filter: String::new(),
+            tag_map: String::new(),
             tags: String::new(),
             tags2: String::new(),
             labels: String::new(),

@@ -20,6 +20,8 @@ pub struct Enrich {
     pub networks_file: String,
     /// Whether the file counts however short its prefix is.
     pub networks_file_no_lpm: bool,
+    /// File that says where addresses are, in the `MaxMind` DB format; empty = none.
+    pub geoip_file: String,
     /// AS of routes with an empty path; 0 = none.
     pub local_as: u32,
     /// Whether sub-ASes of the own confederation are passed over in search of the peer AS.
@@ -78,6 +80,7 @@ impl Default for Enrich {
             net_method: Method::Longest,
             networks_file: String::new(),
             networks_file_no_lpm: false,
+            geoip_file: String::new(),
             local_as: 0,
             skip_confederation: true,
             aspath_radius: 0,

@@ -8,6 +8,7 @@ mod address;
 mod condition;
 mod error;
 mod file;
+mod own;
 mod row;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use pathflow_exporter::FlowRecord;
 use crate::capture::{FilterError, FilterSet};
 use condition::Surroundings;
 pub use error::TagMapError;
+pub use own::OwnTags;
 use row::{Jump, Set};
 pub use row::{Row, RowError};
 
@@ -98,31 +100,27 @@ impl TagMap {
         Ok(())
     }
 
-    /// Gives every filter of the rules a bit of `filters`. Those that only name addresses come last: if there is no bit
-    /// left for one, it is compared with the addresses of the record.
+    /// Gives filters of the rules a bit of `filters` each: those that only name addresses (`by_address`), or the others. Of
+    /// all maps the others come first: if there is no bit left for one that names addresses, it is compared with those of
+    /// the record.
     ///
     /// # Errors
     /// [`TagMapError::Row`] if an expression cannot be used, or no bit is left for one that needs it.
-    pub fn bind(&mut self, filters: &mut FilterSet) -> Result<(), TagMapError> {
-        let mut bind = |by_address: bool| {
-            for row in &mut self.rows {
-                let Some(filter) = row.filter.as_mut().filter(|one| one.address.is_some() == by_address)
-                else {
-                    continue;
-                };
-                filter.bit = match filters.add(&filter.expression) {
-                    Ok(bit) => Some(bit),
-                    Err(FilterError::TooMany { .. } | FilterError::TooLong { .. }) if by_address => None,
-                    Err(error) => {
-                        let reason = format!("filter={:?} cannot be used: {error}", filter.expression);
-                        return Err(TagMapError::Row { place: row.place.clone(), reason });
-                    }
-                };
-            }
-            Ok(())
-        };
-        bind(false)?;
-        bind(true)
+    pub fn bind(&mut self, filters: &mut FilterSet, by_address: bool) -> Result<(), TagMapError> {
+        for row in &mut self.rows {
+            let Some(filter) = row.filter.as_mut().filter(|one| one.address.is_some() == by_address) else {
+                continue;
+            };
+            filter.bit = match filters.add(&filter.expression) {
+                Ok(bit) => Some(bit),
+                Err(FilterError::TooMany { .. } | FilterError::TooLong { .. }) if by_address => None,
+                Err(error) => {
+                    let reason = format!("filter={:?} cannot be used: {error}", filter.expression);
+                    return Err(TagMapError::Row { place: row.place.clone(), reason });
+                }
+            };
+        }
+        Ok(())
     }
 
     /// Gives every filter of the rules the bit that it has in `filters`, of which records have those in `mask`.
@@ -157,8 +155,9 @@ impl TagMap {
         filters.filter(|filter| filter.bit.is_none()).map(|filter| filter.expression.as_str())
     }
 
-    /// Sets tags and label of a record that has everything else.
-    pub fn apply(&self, record: &mut FlowRecord, labels: &mut JoinedLabels) {
+    /// Tags and label for a record that has everything else.
+    pub fn tags(&self, record: &FlowRecord, labels: &mut JoinedLabels) -> Tags {
+        let mut tags = Tags::default();
         let mut number = 0;
         let mut chain = 0;
         while let Some(row) = self.rows.get(number) {
@@ -167,19 +166,60 @@ impl TagMap {
                 continue;
             }
             match &row.set {
-                Set::Tag(tag) => record.tag = row.stacked(record.tag, tag.value()),
-                Set::Tag2(tag) => record.tag2 = row.stacked(record.tag2, tag.value()),
+                Set::Tag(tag) => tags.tag = row.stacked(tags.tag, tag.value()),
+                Set::Tag2(tag) => tags.tag2 = row.stacked(tags.tag2, tag.value()),
                 Set::Label(label) => {
-                    let joined = labels.join(chain, record.label.as_ref(), number, label);
+                    let joined = labels.join(chain, tags.label.as_ref(), number, label);
                     chain = joined.0;
-                    record.label = Some(joined.1);
+                    tags.label = Some(joined.1);
                 }
             }
             match &row.jump {
                 Some(jump) => number = jump.target,
-                None => return,
+                None => break,
             }
         }
+        tags
+    }
+
+    /// Sets tags and label of a record that has everything else.
+    pub fn apply(&self, record: &mut FlowRecord, labels: &mut JoinedLabels) {
+        let Tags { tag, tag2, label } = self.tags(record, labels);
+        (record.tag, record.tag2, record.label) = (tag, tag2, label);
+    }
+}
+
+/// What rules give to a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// The number; 0 = none.
+    pub tag: u64,
+    /// The second number; 0 = none.
+    pub tag2: u64,
+    /// The text.
+    pub label: Option<Arc<str>>,
+}
+
+/// The tags of a record, whoever keeps them.
+#[derive(Clone, Copy, Debug)]
+pub struct TagsOf<'a> {
+    /// The number; 0 = none.
+    pub tag: u64,
+    /// The second number; 0 = none.
+    pub tag2: u64,
+    /// The text.
+    pub label: Option<&'a Arc<str>>,
+}
+
+impl<'a> From<&'a Tags> for TagsOf<'a> {
+    fn from(tags: &'a Tags) -> Self {
+        Self { tag: tags.tag, tag2: tags.tag2, label: tags.label.as_ref() }
+    }
+}
+
+impl<'a> From<&'a FlowRecord> for TagsOf<'a> {
+    fn from(record: &'a FlowRecord) -> Self {
+        Self { tag: record.tag, tag2: record.tag2, label: record.label.as_ref() }
     }
 }
 

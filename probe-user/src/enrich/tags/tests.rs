@@ -10,7 +10,10 @@ fn map(text: &str) -> Result<TagMap, String> {
     let mut map = TagMap::new(vec!["192.0.2.254".parse().unwrap()]);
     file::parse(Path::new("tags.map"), text, |row| map.push(row)).map_err(|error| error.to_string())?;
     map.resolve().map_err(|error| error.to_string())?;
-    map.bind(&mut FilterSet::default()).map_err(|error| error.to_string())?;
+    let mut filters = FilterSet::default();
+    for by_address in [false, true] {
+        map.bind(&mut filters, by_address).map_err(|error| error.to_string())?;
+    }
     Ok(map)
 }
 

@@ -1,6 +1,7 @@
 //! What plugins that write rows have in common: `[[aggregate]]`.
 
 use crate::aggregate::Key;
+use crate::pmacct::ImportError;
 use crate::pmacct::configuration::Plugin;
 use crate::pmacct::document::TableId;
 use crate::pmacct::remark::Verdict;
@@ -11,16 +12,20 @@ use super::{Setting, Translation};
 const DEFAULT_KEY: &str = "src_host";
 
 /// Begins the aggregate of a plugin; `prefix` is that of its keys, such as `print`.
-pub(super) fn begin(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) -> TableId {
+pub(super) fn begin(
+    work: &mut Translation<'_>,
+    plugin: &Plugin,
+    prefix: &str,
+) -> Result<TableId, ImportError> {
     let origin = work.configuration.global("plugins").map(Into::into);
     let table = work.document.array_table("aggregate", origin.as_ref());
     work.document.set(table, "name", plugin.name.as_str(), None);
     key(work, plugin, table);
-    selection(work, plugin, table);
+    selection(work, plugin, table)?;
     time(work, plugin, prefix, table);
     limits(work, plugin, prefix);
     preprocess(work, plugin, prefix, table);
-    table
+    Ok(table)
 }
 
 fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
@@ -54,9 +59,6 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
 fn why_not(name: &str) -> &'static str {
     match name {
         "class" => "pathflow does not look into payload",
-        _ if name.contains("country") || name.contains("pocode") || name.contains("coords") => {
-            "there is no GeoIP; consumers can look addresses up"
-        }
         _ if name.contains("nat_") || name == "fw_event" => "events of NAT are not seen",
         _ if name.starts_with("mpls_vpn") || name == "mpls_pw_id" => "it is not known to a probe",
         _ if name.starts_with("tunnel_") => "capture.tunnels = \"inner\" takes the packet inside of a tunnel",
@@ -77,9 +79,12 @@ fn agent(work: &mut Translation<'_>, setting: &Setting, table: TableId) {
     }
 }
 
-fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
+fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) -> Result<(), ImportError> {
     if let Some((origin, filter)) = filter(work, plugin) {
         work.document.set(table, "filter", filter, Some(&origin));
+    }
+    if let Some(setting) = super::enrich::own_tag_map(work, plugin)? {
+        work.document.set(table, "tag_map", setting.value.as_str(), Some(&setting.origin));
     }
     let filters =
         [("pre_tag_filter", "tags"), ("pre_tag2_filter", "tags2"), ("pre_tag_label_filter", "labels")];
@@ -104,6 +109,7 @@ fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
         "aggregate_primitives",
         "primitives of your own are not possible; those in it are left out",
     );
+    Ok(())
 }
 
 /// The plugin's `aggregate_filter`: of several, one has to be true.
@@ -200,8 +206,10 @@ fn limits(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) {
             );
         }
     }
-    for name in ["trigger_exec", "preprocess_type"] {
-        work.refuse_of(plugin, &format!("{prefix}_{name}"), "it is left out");
+    work.refuse_of(plugin, &format!("{prefix}_preprocess_type"), "it is left out");
+    if prefix != "print" {
+        let text = "it is left out: programs are run for files, as with print_trigger_exec";
+        work.refuse_of(plugin, &format!("{prefix}_trigger_exec"), text);
     }
 }
 

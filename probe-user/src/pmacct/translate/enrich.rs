@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::interfaces::InterfacesMap;
 use crate::pmacct::ImportError;
-use crate::pmacct::configuration::{Daemon, Plugin};
+use crate::pmacct::configuration::{Daemon, Line, Plugin};
 use crate::pmacct::maps::{self, Row};
 use crate::pmacct::remark::Verdict;
 
@@ -28,6 +28,9 @@ pub(super) fn translate(work: &mut Translation<'_>, plugins: &[Plugin]) -> Resul
     }
     if let Some((setting, true)) = work.flag("networks_file_no_lpm") {
         work.document.set(enrich, "networks_file_no_lpm", true, Some(&setting.origin));
+    }
+    if let Some(setting) = work.global("geoipv2_file") {
+        work.document.set(enrich, "geoip_file", setting.value.as_str(), Some(&setting.origin));
     }
     for key in ["networks_mask", "networks_no_mask_if_zero", "networks_file_filter"] {
         work.refuse(key, "src_net and dst_net are those of the route or of the line in networks_file");
@@ -102,11 +105,7 @@ fn tags(work: &mut Translation<'_>) -> Result<(), ImportError> {
     let Some(setting) = work.global("pre_tag_map") else { return Ok(()) };
     let file = PathBuf::from(&setting.value);
     let rows = maps::rows(&file).map_err(|error| work.map_fault(&setting, &error))?;
-    if rows.iter().any(|row| exporter(row).is_some()) {
-        let text = "rows with ip are for the router with this address, which has to be source_address of an export or \
-                    agent_address of [sflow]";
-        work.remark(&setting, Verdict::Differs, text);
-    }
+    remark_routers(work, &setting, &rows);
     if !rows.iter().any(|row| row.get(SAMPLE_TYPE).is_some()) {
         let enrich = work.document.table("enrich");
         work.document.set(enrich, "tag_map", setting.value.as_str(), Some(&setting.origin));
@@ -127,6 +126,43 @@ fn tags(work: &mut Translation<'_>) -> Result<(), ImportError> {
         }
     }
     Ok(())
+}
+
+fn remark_routers(work: &mut Translation<'_>, setting: &Setting, rows: &[Row]) {
+    if rows.iter().any(|row| exporter(row).is_some()) {
+        let text = "rows with ip are for the router with this address, which has to be source_address of an export or \
+                    agent_address of [sflow]";
+        work.remark(setting, Verdict::Differs, text);
+    }
+}
+
+/// Flow records have the tags of the map for all.
+pub(super) fn refuse_own_tag_map(work: &mut Translation<'_>, plugin: &Plugin) {
+    if work.configuration.of_plugin(plugin, "pre_tag_map").is_some_and(|line| !line.is_global()) {
+        let text = "only print and kafka plugins can have a map of their own; what this one sends has tags by the map for all";
+        work.refuse_of(plugin, "pre_tag_map", text);
+    }
+}
+
+/// The tag map that a plugin has in place of that for all, if it has one that can be read here.
+pub(super) fn own_tag_map(
+    work: &mut Translation<'_>,
+    plugin: &Plugin,
+) -> Result<Option<Setting>, ImportError> {
+    let counts = work.configuration.of_plugin(plugin, "pre_tag_map");
+    if counts.is_none_or(Line::is_global) {
+        return Ok(None);
+    }
+    let Some(setting) = work.of_plugin(plugin, "pre_tag_map") else { return Ok(None) };
+    let rows = maps::rows(Path::new(&setting.value)).map_err(|error| work.map_fault(&setting, &error))?;
+    remark_routers(work, &setting, &rows);
+    if rows.iter().any(|row| row.get(SAMPLE_TYPE).is_some()) {
+        let text =
+            "it is left out: its rows have sample_type, which only collectors know; take it out of them";
+        work.remark(&setting, Verdict::NotHonoured, text);
+        return Ok(None);
+    }
+    Ok(Some(setting))
 }
 
 /// Attributes of routes: which part of them is kept, and what they stand for.

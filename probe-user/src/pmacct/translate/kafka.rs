@@ -32,7 +32,7 @@ const RESERVED: &[&str] = &[
 ];
 
 pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(), ImportError> {
-    let table = aggregate::begin(work, plugin, "kafka");
+    let table = aggregate::begin(work, plugin, "kafka")?;
     aggregate::format(work, plugin, table, "kafka");
     if let Some(setting) = work.of_plugin(plugin, "kafka_output")
         && setting.value != "json"
@@ -65,7 +65,9 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
     ] {
         work.refuse_of(plugin, key, "messages are JSON; there is no Avro");
     }
-    work.refuse_of(plugin, "kafka_topic_rr", "there is one topic; give it more partitions");
+    if let Some((setting, topics)) = work.plugin_number(plugin, "kafka_topic_rr") {
+        work.document.set(kafka, "topics", topics, Some(&setting.origin));
+    }
     let setting = work.of_plugin(plugin, "kafka_config_file");
     properties(work, kafka, setting)
 }

@@ -58,7 +58,7 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
     ("bmp_*", "it is left out"),
     ("redis_*", "there is no Redis"),
     ("cluster_*", "there are no clusters"),
-    ("geoip*", "there is no GeoIP; consumers can look addresses up"),
+    ("geoip_*", "the old format is not read; geoipv2_file is for a file in the MaxMind DB format"),
     ("classifier*", "pathflow does not look into payload"),
     ("sql_*", "databases are not written to; use print with print_output: csv, or kafka, and load that"),
     ("amqp_*", "RabbitMQ is not written to; use kafka"),
@@ -69,7 +69,10 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
     ("ports_file", "all ports are kept"),
     ("num_hosts", "addresses are written as text"),
     ("pcap_arista_*", "the trailer is not read"),
-    ("files_*", "files belong to the user that pathflow runs as, by its umask"),
+    (
+        "files_*",
+        "it is for files of print_output_file; others belong to the user that pathflow runs as, by its umask",
+    ),
 ];
 
 /// Keys that only their plugins know.

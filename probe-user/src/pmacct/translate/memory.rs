@@ -4,6 +4,7 @@ use crate::pmacct::configuration::Plugin;
 use crate::pmacct::remark::Verdict;
 
 use super::{Translation, aggregate};
+use crate::pmacct::ImportError;
 
 /// Packets are in pmacct's table at once; here they are after a purge, as often as the kernel's tables are drained.
 const REFRESH: &str = "1s";
@@ -11,8 +12,8 @@ const REFRESH: &str = "1s";
 /// Rows at most. pmacct's default has room for some thousands.
 const MAX_ENTRIES: i64 = 1 << 20;
 
-pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
-    let table = aggregate::begin(work, plugin, "imt");
+pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(), ImportError> {
+    let table = aggregate::begin(work, plugin, "imt")?;
     work.document.set(table, "refresh", REFRESH, None);
     aggregate::format(work, plugin, table, "imt");
     let memory = work.document.subtable(table, "memory", None);
@@ -27,4 +28,5 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
             work.remark(&setting, Verdict::NotNeeded, text);
         }
     }
+    Ok(())
 }

@@ -90,20 +90,14 @@ impl Translation<'_> {
 
     fn plugin(&mut self, plugin: &Plugin) -> Result<(), ImportError> {
         let text = match plugin.kind.as_str() {
-            "print" => {
-                print::translate(self, plugin);
-                return Ok(());
-            }
+            "print" => return print::translate(self, plugin),
             "kafka" => return kafka::translate(self, plugin),
             "nfprobe" => return nfprobe::translate(self, plugin),
             "sfprobe" => {
                 sfprobe::translate(self, plugin);
                 return Ok(());
             }
-            "memory" | "imt" => {
-                memory::translate(self, plugin);
-                return Ok(());
-            }
+            "memory" | "imt" => return memory::translate(self, plugin),
             "mysql" | "pgsql" | "sqlite3" => {
                 "databases are not written to; use print with print_output: csv, or kafka, and load that"
             }

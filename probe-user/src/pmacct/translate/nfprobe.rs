@@ -129,6 +129,7 @@ fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
     if let Some((origin, filter)) = aggregate::filter(work, plugin) {
         work.document.set(table, "filter", filter, Some(&origin));
     }
+    super::enrich::refuse_own_tag_map(work, plugin);
     for key in ["pre_tag_filter", "pre_tag2_filter", "pre_tag_label_filter"] {
         work.refuse_of(
             plugin,

@@ -1,12 +1,14 @@
 //! `print`: an aggregate to files or standard output.
 
+use crate::pmacct::ImportError;
 use crate::pmacct::configuration::Plugin;
+use crate::pmacct::document::TableId;
 use crate::pmacct::remark::Verdict;
 
 use super::{Translation, aggregate};
 
-pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
-    let table = aggregate::begin(work, plugin, "print");
+pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(), ImportError> {
+    let table = aggregate::begin(work, plugin, "print")?;
     aggregate::format(work, plugin, table, "print");
     let file = work.of_plugin(plugin, "print_output_file");
     let name = if file.is_some() { "file" } else { "stdout" };
@@ -35,12 +37,34 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
     if let (Some(setting), Some(_)) = (work.of_plugin(plugin, "print_latest_file"), &file) {
         work.document.set(output, "latest", setting.value.as_str(), Some(&setting.origin));
     }
+    if file.is_some() {
+        owner(work, plugin, output);
+    }
+    if let Some(setting) = work.of_plugin(plugin, "print_trigger_exec") {
+        if file.is_some() {
+            // pmacct gives it no arguments.
+            work.document.set(output, "exec", vec![setting.value.clone()], Some(&setting.origin));
+        } else {
+            let text = "it is left out: a program is run for files, and there is no print_output_file";
+            work.remark(&setting, Verdict::NotHonoured, text);
+        }
+    }
     for key in ["print_output_lock_file", "print_output_custom_lib", "print_output_custom_cfg_file"] {
         work.refuse_of(plugin, key, "it is left out");
     }
+    Ok(())
 }
 
-fn format(work: &mut Translation<'_>, plugin: &Plugin, output: crate::pmacct::document::TableId) {
+/// Whom files belong to, and who may read them.
+fn owner(work: &mut Translation<'_>, plugin: &Plugin, output: TableId) {
+    for (key, name) in [("files_uid", "owner"), ("files_gid", "group"), ("files_umask", "umask")] {
+        if let Some(setting) = work.of_plugin(plugin, key) {
+            work.document.set(output, name, setting.value.as_str(), Some(&setting.origin));
+        }
+    }
+}
+
+fn format(work: &mut Translation<'_>, plugin: &Plugin, output: TableId) {
     let Some(setting) = work.of_plugin(plugin, "print_output") else {
         // pmacct's default is not the one here.
         work.document.set(output, "format", "formatted", None);

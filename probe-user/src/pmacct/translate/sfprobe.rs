@@ -37,6 +37,7 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) {
         let text = "samples are of all packets; capture.filter is for everything";
         work.remark_at(&origin, Verdict::NotHonoured, text);
     }
+    super::enrich::refuse_own_tag_map(work, plugin);
     for key in ["pre_tag_filter", "pre_tag2_filter", "pre_tag_label_filter"] {
         work.refuse_of(plugin, key, "samples are of all packets");
     }

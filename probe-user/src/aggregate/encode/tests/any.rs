@@ -29,7 +29,16 @@ fn value(primitive: Primitive, route: &BgpRoute, any: Any) -> Value<'_> {
     let (number, segments, mac, has, text, octet) = any;
     let state = [OriginValidation::Valid, OriginValidation::InvalidCoveredByNotFound][usize::from(octet) % 2];
     match primitive {
-        P::Label | P::InIfaceName | P::OutIfaceName => Value::Text(text),
+        P::Label
+        | P::SrcHostCountry
+        | P::DstHostCountry
+        | P::SrcHostPocode
+        | P::DstHostPocode
+        | P::InIfaceName
+        | P::OutIfaceName => Value::Text(text),
+        P::SrcHostLatitude | P::SrcHostLongitude | P::DstHostLatitude | P::DstHostLongitude => {
+            Value::Degrees(has.then_some(f64::from(octet) / 7.0))
+        }
         P::SrcMac | P::DstMac => Value::Mac(mac),
         P::Etype => Value::EtherType(segments[0]),
         primitive if route::is_of_route(primitive) => Value::Path(has.then_some(route)),
@@ -76,6 +85,10 @@ fn is_number(primitive: Primitive) -> bool {
             | P::TimestampStart
             | P::TimestampEnd
             | P::TimestampArrival
+            | P::SrcHostCountry
+            | P::DstHostCountry
+            | P::SrcHostPocode
+            | P::DstHostPocode
             | P::InIfaceName
             | P::OutIfaceName
     )

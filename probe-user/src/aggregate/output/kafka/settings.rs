@@ -13,6 +13,9 @@ use crate::aggregate::output::OutputSettingsError;
 use crate::config::duration;
 use crate::kafka::{Client, ClientSettings, DurabilityName, SettingsError, checked_topic};
 
+/// Topics that messages go to in turn at most.
+const MOST_TOPICS: u32 = 1000;
+
 /// `[aggregate.kafka]` as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,6 +24,8 @@ pub struct KafkaTable {
     pub brokers: Vec<String>,
     /// Topic, with variables.
     pub topic: String,
+    /// Topics that messages go to in turn, with `_0`, `_1` and so on behind the name; 0 = one, without a number.
+    pub topics: u32,
     /// Partition; -1 = by the key, or as librdkafka chooses.
     pub partition: i32,
     /// Key of messages, with variables; empty = none.
@@ -53,6 +58,7 @@ impl Default for KafkaTable {
         Self {
             brokers: Vec::new(),
             topic: "pmacct.acct".to_owned(),
+            topics: 0,
             partition: -1,
             key: String::new(),
             message_octets: 0,
@@ -95,6 +101,7 @@ impl From<SettingsError> for OutputSettingsError {
 pub struct KafkaOutputSettings {
     pub(super) client: KafkaSettings,
     pub(super) topic: Template,
+    pub(super) topics: u32,
     pub(super) partition: Option<i32>,
     pub(super) key: Template,
     pub(super) message_octets: usize,
@@ -119,6 +126,10 @@ impl KafkaOutputSettings {
         let topic = Template::new(&table.topic, primitives, true)
             .map_err(|reason| wrong("topic", table.topic.clone(), reason))?;
         checked_topic(&table.topic, &topic.fixed())?;
+        if table.topics > MOST_TOPICS {
+            let reason = format!("it must be at most {MOST_TOPICS}");
+            return Err(wrong("topics", table.topics.to_string(), reason));
+        }
         let key = Template::new(&table.key, primitives, false)
             .map_err(|reason| wrong("key", table.key.clone(), reason))?;
         if table.message_octets > 0 && (topic.is_variable() || key.is_variable()) {
@@ -129,6 +140,7 @@ impl KafkaOutputSettings {
         Ok(Self {
             client,
             topic,
+            topics: table.topics,
             partition,
             key,
             message_octets: table.message_octets as usize,
