@@ -227,7 +227,10 @@ impl Aggregator {
 
     fn take(&mut self, updated: u64, before: Option<u64>, is_early: bool) -> Purge {
         let memory = self.written.try_recv().ok();
-        let purge = self.aggregation.purge(updated, before, memory);
+        let mut purge = self.aggregation.purge(updated, before, memory);
+        if is_early {
+            purge.set_early();
+        }
         self.parts.ledger.purging(self.parts.number, purge.tally(), self.aggregation.tally(), is_early);
         purge
     }

@@ -31,17 +31,22 @@ use super::purge::Purge;
 use super::settings::{AggregateSettings, OutputSettings};
 use crate::error::RunError;
 use crate::ledger::OutputAccount;
+use crate::metering::shard::Pace;
 
 /// Opens the outputs of an aggregate. Files are opened when there is something to write.
 ///
 /// # Errors
 /// [`RunError`] if a format cannot carry what is in the key, which the settings' check says before, or if librdkafka does
 /// not take the settings.
-pub fn open(settings: &AggregateSettings) -> Result<Vec<Box<dyn RowOutput>>, RunError> {
+pub fn open(settings: &AggregateSettings, pace: Pace) -> Result<Vec<Box<dyn RowOutput>>, RunError> {
     let AggregateSettings { name, key, outputs, .. } = settings;
+    // The same capture, once more.
+    let begins_anew = pace == Pace::WaitForSinks;
     let open = |output: &OutputSettings| -> Result<Box<dyn RowOutput>, RunError> {
         Ok(match output {
-            OutputSettings::File(file) => Box::new(FileOutput::new(name, file.clone(), &key.primitives)?),
+            OutputSettings::File(file) => {
+                Box::new(FileOutput::new(name, file.clone(), &key.primitives, begins_anew)?)
+            }
             OutputSettings::Stdout(stdout) => Box::new(StdoutOutput::new(name, stdout, &key.primitives)?),
             OutputSettings::Memory(memory) => Box::new(MemoryOutput::new(settings, memory)),
             #[cfg(feature = "kafka")]

@@ -50,6 +50,7 @@ pub struct Purge {
     table: Table,
     updated: u64,
     has_bins: bool,
+    is_early: bool,
     /// Numbers of the rows that are written; `None` = all.
     chosen: Option<Vec<u32>>,
 }
@@ -64,7 +65,18 @@ pub struct Row<'p> {
 
 impl Purge {
     pub(super) const fn new(table: Table, updated: u64, has_bins: bool) -> Self {
-        Self { table, updated, has_bins, chosen: None }
+        Self { table, updated, has_bins, is_early: false, chosen: None }
+    }
+
+    /// Notes that it was not due yet.
+    pub(super) const fn set_early(&mut self) {
+        self.is_early = true;
+    }
+
+    /// Whether it was not due yet: the next one is of the same period.
+    #[must_use]
+    pub const fn is_early(&self) -> bool {
+        self.is_early
     }
 
     /// Room for rows of other purges of the same aggregate.

@@ -45,7 +45,8 @@ impl Aggregates {
         ledger: &Arc<Ledger>,
         (context, enrichment): (&SharedContext, &CurrentSettings),
     ) -> Result<Self, RunError> {
-        let outputs = settings.iter().map(output::open).collect::<Result<Vec<_>, _>>()?;
+        let outputs =
+            settings.iter().map(|settings| output::open(settings, pace)).collect::<Result<Vec<_>, _>>()?;
         let accounts = settings.iter().zip(&outputs).map(|(settings, outputs)| {
             let outputs = outputs.iter().map(|output| (output.kind(), output.destination()));
             AggregateAccounts::new(settings.name.clone(), outputs)

@@ -253,6 +253,8 @@ impl Dumper {
             fs::create_dir_all(directory)?;
         }
         let part = with_suffix(path, ".part");
+        // One of a run that was killed, or of somebody who has put it there.
+        let _ = fs::remove_file(&part);
         let result = self.write_part(&part, at, peer).and_then(|routes| {
             if routes.is_some() {
                 fs::rename(&part, path)?;
@@ -267,7 +269,7 @@ impl Dumper {
     }
 
     fn write_part(&self, part: &Path, at: &Zoned, peer: &PeerStatus) -> io::Result<Option<u64>> {
-        let mut file = BufWriter::with_capacity(CHUNK, File::create(part)?);
+        let mut file = BufWriter::with_capacity(CHUNK, File::create_new(part)?);
         let routes = self.lines(at, peer, Lines::new(self.settings.as_arrays), |lines| {
             // The writer collects them.
             file.write_all(lines.as_bytes())?;

@@ -147,7 +147,6 @@ fn outputs(
     let encode = EncodeSettings::new(&aggregate.format, aggregate.utc);
     let mut outputs = Vec::new();
     if let Some(table) = &aggregate.file {
-        let history = Duration::from_secs(history.map_or(0, Bins::length));
         let file = FileSettings::new(table, &encode, &fields.primitives, aggregate.refresh, history);
         outputs.push(OutputSettings::File(file.map_err(|error| wrong("file", error))?));
     }

@@ -1,8 +1,11 @@
 //! Rows in files: one for each time bin, tag and so on, by the pattern of their name. A name may also be that of a FIFO
 //! or a device.
 //!
-//! Without `append`, a file has its name when it is complete. A FIFO is not waited for: without a reader, rows are lost.
+//! A new file has its name when it is complete. What comes later for a name that says a time is added to it: a bin may come
+//! in several purges, of which each has only what was counted since the one before. A FIFO is not waited for: without a
+//! reader, rows are lost.
 
+use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, chown, fchown};
@@ -31,6 +34,8 @@ const CHUNK: usize = 1 << 16;
 const FIFO_CHUNK: usize = 4096;
 /// How long a FIFO may be full.
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// Files that are known to be of this run: more than there are bins open at a time.
+const MOST_OWN: usize = 4096;
 
 /// Writes rows to files.
 #[derive(Debug)]
@@ -40,6 +45,12 @@ pub struct FileOutput {
     writer: RowWriter,
     books: Books,
     program: Option<Program>,
+    /// Whether files of an earlier run are begun anew.
+    begins_anew: bool,
+    /// Files of this run, the latest behind.
+    own: VecDeque<PathBuf>,
+    /// Whether the last purge was early, so that the next one is of the same period.
+    is_continued: bool,
     /// Whether it was said that files cannot be given to their owner.
     has_said_owner: bool,
 }
@@ -51,23 +62,38 @@ enum Target {
     New { file: File, part: PathBuf },
     /// A file that has so many octets already.
     Grown { file: File, length: u64 },
-    /// Something that is not a file: a FIFO or a device.
-    Stream { file: File, is_fifo: bool },
+    /// Something that is not a file: a FIFO, which has until the deadline to take it all, or a device.
+    Stream { file: File, is_fifo: bool, deadline: Instant },
 }
 
 impl FileOutput {
-    /// For rows of these primitives of the aggregate `name`.
+    /// For rows of these primitives of the aggregate `name`. `begins_anew`: files of an earlier run are replaced, also those
+    /// whose names say a time, as a replay wants it.
     ///
     /// # Errors
     /// [`EncodeError`] if the format cannot carry one of them.
-    pub fn new(name: &str, settings: FileSettings, primitives: &[Primitive]) -> Result<Self, EncodeError> {
-        let FileSettings { path, latest, encode, format, markers, zone, .. } = &settings;
-        let (refresh, history) = (settings.refresh.as_secs(), settings.history.as_secs());
-        let chooser = FileChooser::new(path.clone(), latest.clone(), zone.clone(), refresh, history);
+    pub fn new(
+        name: &str,
+        settings: FileSettings,
+        primitives: &[Primitive],
+        begins_anew: bool,
+    ) -> Result<Self, EncodeError> {
+        let FileSettings { encode, format, markers, .. } = &settings;
+        let chooser = FileChooser::new(&settings);
         let writer =
             RowWriter::new(format!("aggregate {name}"), name, encode, *format, *markers, primitives)?;
         let program = Program::new(name, &settings.exec);
-        Ok(Self { chooser, writer, settings, books: Books::default(), program, has_said_owner: false })
+        Ok(Self {
+            chooser,
+            writer,
+            settings,
+            books: Books::default(),
+            program,
+            begins_anew,
+            own: VecDeque::new(),
+            is_continued: false,
+            has_said_owner: false,
+        })
     }
 
     /// Writes one file; what was counted as lost is in the books.
@@ -77,6 +103,9 @@ impl FileOutput {
             None => purge.tally(),
             Some(rows) => rows.iter().fold(Tally::ZERO, |sum, row| sum + row.tally()),
         };
+        if purge.is_empty() && path.exists() {
+            return false;
+        }
         let mut target = match self.open(&path) {
             Ok(target) => target,
             Err(error) => {
@@ -105,6 +134,7 @@ impl FileOutput {
         match failure {
             None => {
                 self.books.deliver(tally);
+                self.remember(&path);
                 self.link(&path, latest.as_deref());
                 true
             }
@@ -124,13 +154,13 @@ impl FileOutput {
         let mut options = OpenOptions::new();
         options.write(true).mode(0o666 & !self.settings.umask);
         if let Some(kind) = kind.filter(|kind| !kind.is_file() && !kind.is_symlink()) {
-            return open_stream(path, &mut options, kind);
+            return open_stream(path, &mut options, kind, Instant::now() + self.settings.refresh);
         }
         if let Some(directory) = path.parent() {
             self.make_directories(directory)?;
         }
         let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
-        if self.settings.append {
+        if self.settings.append || (kind.is_some() && self.is_to_go_on(path)) {
             if !follows {
                 options.custom_flags(no_follow);
             }
@@ -142,9 +172,32 @@ impl FileOutput {
             return Ok(Target::Grown { file, length });
         }
         let part = with_suffix(path, ".part");
-        let file = options.custom_flags(no_follow).create(true).truncate(true).open(&part)?;
+        // One of a run that was killed, or of somebody who has put it there.
+        let _ = fs::remove_file(&part);
+        let file = options.custom_flags(no_follow).create_new(true).open(&part)?;
         self.give_away(path, |user, group| fchown(&file, user, group));
         Ok(Target::New { file, part })
+    }
+
+    /// Whether what is in a file is still valid when more comes for it.
+    fn is_to_go_on(&self, path: &Path) -> bool {
+        let is_own = || self.own.iter().rev().any(|own| own == path);
+        match self.settings.path.has_time() {
+            true => !self.begins_anew || is_own(),
+            // Rows of a whole period replace those of the period before.
+            false => self.is_continued && is_own(),
+        }
+    }
+
+    fn remember(&mut self, path: &Path) {
+        if self.own.back().is_some_and(|own| own == path) {
+            return;
+        }
+        self.own.retain(|own| own != path);
+        if self.own.len() >= MOST_OWN {
+            self.own.pop_front();
+        }
+        self.own.push_back(path.to_owned());
     }
 
     /// Makes a directory and those above it that are not there yet.
@@ -228,6 +281,7 @@ impl RowOutput for FileOutput {
                 works = false;
             }
         }
+        self.is_continued = purge.is_early();
         if works {
             self.books.works(self.writer.name());
         }
@@ -249,13 +303,18 @@ impl RowOutput for FileOutput {
     }
 }
 
-fn open_stream(path: &Path, options: &mut OpenOptions, kind: FileType) -> io::Result<Target> {
+fn open_stream(
+    path: &Path,
+    options: &mut OpenOptions,
+    kind: FileType,
+    deadline: Instant,
+) -> io::Result<Target> {
     let is_fifo = kind.is_fifo();
     if is_fifo {
         // Without a reader this fails with ENXIO, where it would wait otherwise (fifo(7)).
         options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
     }
-    Ok(Target::Stream { file: options.open(path)?, is_fifo })
+    Ok(Target::Stream { file: options.open(path)?, is_fifo, deadline })
 }
 
 impl Target {
@@ -273,8 +332,8 @@ impl Target {
 
     fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         match self {
-            Self::New { file, .. } | Self::Stream { file, is_fifo: false } => file.write_all(octets),
-            Self::Stream { file, is_fifo: true } => write_fifo(file, octets),
+            Self::New { file, .. } | Self::Stream { file, is_fifo: false, .. } => file.write_all(octets),
+            Self::Stream { file, is_fifo: true, deadline } => write_fifo(file, octets, *deadline),
             Self::Grown { file, length } => {
                 let written = file.write_all(octets);
                 match &written {
@@ -306,7 +365,7 @@ impl Target {
     }
 }
 
-fn write_fifo(file: &mut File, mut octets: &[u8]) -> io::Result<()> {
+fn write_fifo(file: &mut File, mut octets: &[u8], deadline: Instant) -> io::Result<()> {
     while !octets.is_empty() {
         match file.write(octets) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -314,7 +373,7 @@ fn write_fifo(file: &mut File, mut octets: &[u8]) -> io::Result<()> {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let mut events = [PollFd::new(&*file, PollFlags::OUT)];
-                if poll(&mut events, Some(&PATIENCE))? == 0 {
+                if Instant::now() > deadline || poll(&mut events, Some(&PATIENCE))? == 0 {
                     return Err(ErrorKind::TimedOut.into());
                 }
             }

@@ -7,8 +7,8 @@ use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use super::settings::{HISTORY, PEER, REFRESH, TAG, TAG2};
-use crate::aggregate::{Primitive, Purge, Row, Value};
+use super::settings::{FileSettings, HISTORY, PEER, REFRESH, TAG, TAG2};
+use crate::aggregate::{Bins, Primitive, Purge, Row, Value};
 use crate::file_name::FileNamePattern;
 
 /// Finds the file of a row.
@@ -17,6 +17,7 @@ pub(super) struct FileChooser {
     path: FileNamePattern,
     latest: Option<FileNamePattern>,
     zone: TimeZone,
+    bins: Option<Bins>,
     /// Texts of `$ref` and `$hst`.
     refresh: String,
     history: String,
@@ -52,17 +53,19 @@ pub(super) struct Group<'p> {
 }
 
 impl FileChooser {
-    /// `refresh` and `history` are in seconds, and 0 if there is none.
-    pub(super) fn new(
-        path: FileNamePattern,
-        latest: Option<FileNamePattern>,
-        zone: TimeZone,
-        refresh: u64,
-        history: u64,
-    ) -> Self {
+    pub(super) fn new(settings: &FileSettings) -> Self {
+        let FileSettings { path, latest, zone, refresh, history, .. } = settings;
         let has = |variable| path.has(variable) || latest.as_ref().is_some_and(|latest| latest.has(variable));
         let uses = Uses { time: path.has_time(), peer: has(PEER), tag: has(TAG), tag2: has(TAG2) };
-        Self { path, latest, zone, refresh: refresh.to_string(), history: history.to_string(), uses }
+        Self {
+            path: path.clone(),
+            latest: latest.clone(),
+            zone: zone.clone(),
+            bins: history.clone(),
+            refresh: refresh.as_secs().to_string(),
+            history: history.as_ref().map_or(0, Bins::length).to_string(),
+            uses,
+        }
     }
 
     /// The files of a purge, in the order of their names.
@@ -70,7 +73,12 @@ impl FileChooser {
         let position = |wanted| purge.primitives().iter().position(|primitive| *primitive == wanted);
         let positions = [Primitive::PeerSrcIp, Primitive::Tag, Primitive::Tag2].map(position);
         let keys = || purge.rows().map(|row| self.key(purge, &row, positions));
-        let first = keys().next().unwrap_or(NameKey { seconds: purge.updated(), ..NameKey::default() });
+        // Of an empty purge: the bin that has ended.
+        let ended = || match &self.bins {
+            Some(bins) => bins.bin_of(purge.updated().saturating_sub(1)).start,
+            None => purge.updated(),
+        };
+        let first = keys().next().unwrap_or_else(|| NameKey { seconds: ended(), ..NameKey::default() });
         if keys().all(|key| key == first) {
             return vec![self.group(first, None)];
         }

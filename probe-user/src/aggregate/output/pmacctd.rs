@@ -174,9 +174,8 @@ fn pathflow(directory: &Path, format: Format, key: &str, packets: &[Packet]) -> 
     let path = directory.join("pathflow").display().to_string();
     let table = FileTable { path: path.clone(), format, ..FileTable::default() };
     let encode = EncodeSettings::new(&FormatTable::default(), true);
-    let settings =
-        FileSettings::new(&table, &encode, &primitives, Duration::from_mins(1), Duration::ZERO).unwrap();
-    let mut output = FileOutput::new("test", settings, &primitives).unwrap();
+    let settings = FileSettings::new(&table, &encode, &primitives, Duration::from_mins(1), None).unwrap();
+    let mut output = FileOutput::new("test", settings, &primitives, true).unwrap();
     output.write(&aggregation.purge(START + 60, None, None));
     sorted(&fs::read_to_string(path).unwrap())
 }

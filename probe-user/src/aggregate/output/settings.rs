@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 use nix::unistd::{Group, User};
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::Primitive;
 use crate::aggregate::encode::{EncodeError, EncodeSettings, Format, RowEncoder};
+use crate::aggregate::{Bins, Primitive};
 use crate::file_name::{FileNameError, FileNamePattern};
 
 /// Address of this router, as a row says it.
@@ -135,8 +135,8 @@ pub struct FileSettings {
     pub zone: TimeZone,
     /// Time between purges.
     pub refresh: Duration,
-    /// Length of time bins; zero = none.
-    pub history: Duration,
+    /// Time bins, if there are any.
+    pub history: Option<Bins>,
 }
 
 /// Whom files belong to; `None` = whom pathflow runs as.
@@ -181,7 +181,7 @@ impl FileSettings {
         encode: &EncodeSettings,
         primitives: &[Primitive],
         refresh: Duration,
-        history: Duration,
+        history: Option<&Bins>,
     ) -> Result<Self, OutputSettingsError> {
         let wrong =
             |key, value: &str, reason: String| OutputSettingsError { key, value: value.to_owned(), reason };
@@ -243,7 +243,7 @@ impl FileSettings {
             owner,
             exec: table.exec.clone(),
             refresh,
-            history,
+            history: history.cloned(),
         })
     }
 }

@@ -81,12 +81,13 @@ fn settings(path: &Path, table: FileTable, key: &[&str]) -> Result<FileSettings,
     let table = FileTable { path: path.display().to_string(), ..table };
     let encode = EncodeSettings::new(&FormatTable::default(), true);
     let minute = Duration::from_mins(1);
-    FileSettings::new(&table, &encode, &Key::parse(key).unwrap().primitives, minute, 5 * minute)
+    let bins = Bins::parse("5m", "m", Duration::ZERO, TimeZone::UTC).unwrap();
+    FileSettings::new(&table, &encode, &Key::parse(key).unwrap().primitives, minute, Some(&bins))
 }
 
 fn output(path: &Path, table: FileTable, key: &[&str]) -> FileOutput {
     let primitives = Key::parse(key).unwrap().primitives;
-    FileOutput::new("test", settings(path, table, key).unwrap(), &primitives).unwrap()
+    FileOutput::new("test", settings(path, table, key).unwrap(), &primitives, false).unwrap()
 }
 
 fn csv() -> FileTable {
@@ -123,6 +124,66 @@ fn a_purge_fills_a_file_for_each_bin_and_tag() {
     assert_eq!((mode("2026"), mode("2026/0550-7-0-60-300Z.csv")), (0o700, 0o600));
 }
 
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().skip(1).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn a_bin_that_comes_in_several_purges_is_whole() {
+    let scratch = Scratch::new("purges");
+    let key = ["src_port"];
+    let path = scratch.path("%H%M");
+    let mut first = output(&path, csv(), &key);
+    first.write(&purge(&key, "5m", &[(1, 0, 0)]));
+    first.write(&purge(&key, "5m", &[(2, 0, 200), (1, 0, 300)]));
+    // One that comes late.
+    first.write(&purge(&key, "5m", &[(3, 0, 299)]));
+    assert_eq!(sorted(&scratch.read("0545")), ["1,1,100", "2,1,100", "3,1,100"]);
+    // After a restart.
+    output(&path, csv(), &key).write(&purge(&key, "5m", &[(4, 0, 1)]));
+    assert_eq!(sorted(&scratch.read("0545")), ["1,1,100", "2,1,100", "3,1,100", "4,1,100"]);
+    assert_eq!(sorted(&scratch.read("0550")), ["1,1,100"]);
+    // A replay makes its files anew, and they are whole, too.
+    let primitives = Key::parse(&key).unwrap().primitives;
+    let mut replay =
+        FileOutput::new("test", settings(&path, csv(), &key).unwrap(), &primitives, true).unwrap();
+    replay.write(&purge(&key, "5m", &[(5, 0, 0)]));
+    replay.write(&purge(&key, "5m", &[(6, 0, 300)]));
+    replay.write(&purge(&key, "5m", &[(7, 0, 0)]));
+    assert_eq!(sorted(&scratch.read("0545")), ["5,1,100", "7,1,100"]);
+    assert_eq!(sorted(&scratch.read("0550")), ["6,1,100"]);
+}
+
+#[test]
+fn a_period_with_an_early_purge_is_whole() {
+    let scratch = Scratch::new("early");
+    let key = ["src_port"];
+    let mut output = output(&scratch.path("rows"), csv(), &key);
+    output.write(&purge(&key, "", &[(1, 0, 0)]));
+    let mut early = purge(&key, "", &[(2, 0, 0)]);
+    early.set_early();
+    output.write(&early);
+    output.write(&purge(&key, "", &[(3, 0, 0)]));
+    assert_eq!(sorted(&scratch.read("rows")), ["2,1,100", "3,1,100"]);
+    output.write(&purge(&key, "", &[(4, 0, 0)]));
+    assert_eq!(sorted(&scratch.read("rows")), ["4,1,100"]);
+}
+
+#[test]
+fn a_part_that_was_left_is_not_followed() {
+    let scratch = Scratch::new("part");
+    fs::write(scratch.path("other"), "precious").unwrap();
+    symlink(scratch.path("other"), scratch.path("rows.part")).unwrap();
+    let key = ["src_port"];
+    output(&scratch.path("rows"), csv(), &key).write(&purge(&key, "", &[(1, 0, 0)]));
+    assert_eq!(
+        (scratch.read("other"), scratch.names()),
+        ("precious".to_owned(), vec!["other".to_owned(), "rows".to_owned()])
+    );
+}
+
 #[test]
 fn files_are_replaced_or_appended_to_without_a_second_header() {
     let scratch = Scratch::new("append");
@@ -152,8 +213,13 @@ fn without_rows_there_is_a_file_only_if_wanted() {
     output(&scratch.path("none"), csv(), &key).write(&purge(&key, "", &[]));
     assert!(scratch.names().is_empty());
     let wanted = FileTable { write_empty: true, markers: true, ..csv() };
-    output(&scratch.path("%H%M"), wanted, &key).write(&purge(&key, "", &[]));
-    assert_eq!((scratch.names(), scratch.read("0555")), (vec!["0555".to_owned()], String::new()));
+    let mut wanted = output(&scratch.path("%H%M"), wanted, &key);
+    // It is of the bin that has ended, and takes nobody's place.
+    wanted.write(&purge(&key, "5m", &[]));
+    assert_eq!((scratch.names(), scratch.read("0550")), (vec!["0550".to_owned()], String::new()));
+    fs::write(scratch.path("0550"), "rows").unwrap();
+    wanted.write(&purge(&key, "5m", &[]));
+    assert_eq!(scratch.read("0550"), "rows");
 }
 
 #[test]
