@@ -50,6 +50,8 @@ primitives! {
     Vlan, "vlan", "vlan", "VLAN";
     /// Inner VLAN identifier; 0 = none.
     InCvlan, "in_cvlan", "cvlan_in", "IN_CVLAN";
+    /// Priority of the outer VLAN tag; 0 = none.
+    Cos, "cos", "cos", "COS";
     /// Ethertype of the IP packet.
     Etype, "etype", "etype", "ETYPE";
     /// AS of the source; 0 = unknown.
@@ -143,7 +145,6 @@ primitives! {
 /// Primitives of pmacct that cannot be had here, and why.
 const UNAVAILABLE: &[(&str, &str)] = &[
     ("class", "packets are counted without their payload, so applications are not told apart"),
-    ("cos", "priority bits are not a part of a flow here; use vlan"),
     ("in_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
     ("out_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
     ("out_cvlan", "a flow has the VLAN of the interface where it was seen; use in_cvlan"),

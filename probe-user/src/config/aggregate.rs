@@ -227,6 +227,9 @@ mod tests {
         assert_eq!((a.limits.top, a.history.as_ref().map(Bins::length)), (7, Some(300)));
         assert_eq!((b.key.clone(), b.history.clone(), b.refresh.length()), (Key::default(), None, 60));
         let other = resolve("[[aggregate]]\nname = \"a\"\n[aggregate.stdout]\n").unwrap();
+        assert!(!config.keys.vlan_priority && !other.keys.vlan_priority);
+        let asks = "[[aggregate]]\nname = \"a\"\nkey = [\"cos\"]\n[aggregate.stdout]\n";
+        assert!(resolve(asks).unwrap().keys.vlan_priority, "keys have it where an aggregate asks for it");
         assert!(config.needs_restart(&other), "aggregates need a restart");
     }
 

@@ -18,7 +18,7 @@ pub const NOT_IN_COLUMNS: [Primitive; 9] = [
 ];
 
 /// Columns in their order, which is not that of JSON. Flows come between packets and octets.
-const ORDER: [Primitive; 51] = [
+const ORDER: [Primitive; 52] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
@@ -26,6 +26,7 @@ const ORDER: [Primitive; 51] = [
     Primitive::DstMac,
     Primitive::Vlan,
     Primitive::InCvlan,
+    Primitive::Cos,
     Primitive::Etype,
     Primitive::SrcAs,
     Primitive::DstAs,
@@ -229,6 +230,7 @@ const fn width(primitive: Primitive) -> usize {
     use Primitive as P;
     match primitive {
         P::SrcMac | P::DstMac => 19,
+        P::Cos => 4,
         P::Vlan | P::InCvlan | P::Etype | P::Tos => 7,
         P::SrcRoa | P::DstRoa | P::Med | P::SrcMed => 8,
         P::LocalPref | P::SrcLocalPref => 9,

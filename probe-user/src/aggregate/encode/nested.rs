@@ -216,6 +216,7 @@ const fn key(primitive: Primitive) -> (&'static str, bool, bool) {
         P::DstMac => ("destination_mac_address", true, false),
         P::Vlan => ("vlan_id", true, false),
         P::InCvlan => ("dot1q_customer_vlan_id", true, false),
+        P::Cos => ("dot1q_priority", true, false),
         P::Etype => ("ethernet_type", true, false),
         P::SrcAs => ("bgp_source_as_number", true, true),
         P::DstAs => ("bgp_destination_as_number", true, false),
