@@ -181,7 +181,7 @@ const fn width(primitive: Primitive) -> usize {
         // What kind of address it is, and the address.
         P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => 17,
         // Not in the key: the same in all rows, or added up.
-        P::PeerSrcIp | P::TcpFlags | P::Flows => 0,
+        P::PeerSrcIp | P::TcpFlags | P::Flows | P::TimestampMin | P::TimestampMax => 0,
         P::Label
         | P::SrcAs
         | P::DstAs
@@ -308,7 +308,7 @@ fn write(
         P::SamplingDirection => put(octets, offset, &[record.flow_direction as u8]),
         P::MplsLabelTop => number(record.mpls_top_label.unwrap_or(0)),
         P::Vxlan => number(record.layer2_segment_id),
-        P::PeerSrcIp | P::TcpFlags | P::Flows => {}
+        P::PeerSrcIp | P::TcpFlags | P::Flows | P::TimestampMin | P::TimestampMax => {}
     }
 }
 
@@ -340,6 +340,7 @@ fn read<'a>(primitive: Primitive, field: &[u8], interned: &'a Interned, agent: O
             0 => FlowDirection::Ingress,
             _ => FlowDirection::Egress,
         }),
+        P::TimestampMin | P::TimestampMax => Value::Time(None),
         P::TcpFlags => Value::TcpFlags(0),
         P::Flows => Value::Number(0),
         _ => Value::Number(number().into()),

@@ -134,6 +134,10 @@ primitives! {
     TimestampEnd, "timestamp_end", "timestamp_end", "TIMESTAMP_END";
     /// Time at which packets were seen: that of the first.
     TimestampArrival, "timestamp_arrival", "timestamp_arrival", "TIMESTAMP_ARRIVAL";
+    /// Time of the first packet of the row; not a part of the key.
+    TimestampMin, "timestamp_min", "timestamp_min", "TIMESTAMP_MIN";
+    /// Time of the last packet of the row; not a part of the key.
+    TimestampMax, "timestamp_max", "timestamp_max", "TIMESTAMP_MAX";
     /// Flows that began among these packets; not a part of the key.
     Flows, "flows", "flows", "FLOWS";
     /// Name of the interface where packets came in.
@@ -221,6 +225,15 @@ impl Key {
         of_routes.as_flattened().iter().any(|primitive| self.primitives.contains(primitive))
     }
 
+    /// The same, where every row says when its first and its last packet came (pmacct's `stitching`).
+    #[must_use]
+    pub fn with_stitching(mut self) -> Self {
+        self.primitives.extend([Primitive::TimestampMin, Primitive::TimestampMax]);
+        self.primitives.sort_unstable();
+        self.primitives.dedup();
+        self
+    }
+
     /// Reads a list of names. `none` stands for no primitive.
     ///
     /// # Errors
@@ -284,6 +297,16 @@ mod tests {
         assert_eq!(json, ["label", "ip_src", "ip_dst", "port_src", "port_dst", "ip_proto", "tos"]);
         assert_eq!(Key::parse(&["proto", " proto"]).unwrap().primitives, [Primitive::Proto]);
         assert_eq!(Key::parse(&["none"]).unwrap(), Key::default());
+    }
+
+    #[test]
+    fn stitching_adds_two_times_that_are_not_told_apart_by() {
+        let key = Key::parse(&["src_host", "flows", "timestamp_arrival"]).unwrap().with_stitching();
+        let json: Vec<&str> = key.primitives.iter().map(|primitive| primitive.json_key()).collect();
+        assert_eq!(json, ["ip_src", "timestamp_arrival", "timestamp_min", "timestamp_max", "flows"]);
+        assert_eq!(key.clone().with_stitching(), key);
+        let key = Key::parse(&["sum_host"]).unwrap().with_stitching();
+        assert!(key.both_ends && key.primitives.len() == 3);
     }
 
     #[test]

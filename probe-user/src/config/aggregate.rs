@@ -68,6 +68,7 @@ fn check(
     }
     let fields =
         Key::parse(&aggregate.key).map_err(|(name, error)| invalid(key("key"), &name, error.to_string()))?;
+    let fields = if aggregate.stitching { fields.with_stitching() } else { fields };
     let zone = if aggregate.utc { TimeZone::UTC } else { TimeZone::system() };
 
     let sampling_interval = NonZeroU32::new(aggregate.sampling_interval)

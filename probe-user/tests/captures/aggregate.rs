@@ -141,7 +141,7 @@ pub(crate) fn by_key(rows: &[Value]) -> BTreeMap<String, (Sum, u64)> {
 }
 
 /// Captures of plain traffic, which pmacctd 1.7.7 and pathflow see alike: no tunnels, sessions and cut headers.
-const PLAIN: &[&str] = &[
+pub(crate) const PLAIN: &[&str] = &[
     "OSPFv3_broadcast_adjacency.pcap",
     "RADIUS.pcap",
     "bgp-4byte-asn.pcap",

@@ -18,7 +18,7 @@ pub const NOT_IN_COLUMNS: [Primitive; 9] = [
 ];
 
 /// Columns in their order, which is not that of JSON. Flows come between packets and octets.
-const ORDER: [Primitive; 52] = [
+const ORDER: [Primitive; 54] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
@@ -68,6 +68,8 @@ const ORDER: [Primitive; 52] = [
     Primitive::TimestampStart,
     Primitive::TimestampEnd,
     Primitive::TimestampArrival,
+    Primitive::TimestampMin,
+    Primitive::TimestampMax,
     Primitive::InIfaceName,
     Primitive::OutIfaceName,
     Primitive::Flows,
@@ -242,7 +244,7 @@ const fn width(primitive: Primitive) -> usize {
         P::SamplingDirection => 20,
         P::MplsLabelTop => 16,
         P::InIfaceName | P::OutIfaceName => 17,
-        P::TimestampStart | P::TimestampEnd | P::TimestampArrival => 31,
+        P::TimestampStart | P::TimestampEnd | P::TimestampArrival | P::TimestampMin | P::TimestampMax => 31,
         _ => 12,
     }
 }

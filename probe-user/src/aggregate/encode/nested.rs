@@ -258,6 +258,8 @@ const fn key(primitive: Primitive) -> (&'static str, bool, bool) {
         P::TimestampStart => ("flow_start", true, false),
         P::TimestampEnd => ("flow_end", true, false),
         P::TimestampArrival => ("arrival_time", true, false),
+        P::TimestampMin => ("first_packet_time", true, false),
+        P::TimestampMax => ("last_packet_time", true, false),
         P::Flows => ("flow_count", false, false),
         P::InIfaceName => ("ingress_interface_name", true, true),
         P::OutIfaceName => ("egress_interface_name", true, false),

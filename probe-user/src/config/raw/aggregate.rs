@@ -18,6 +18,8 @@ pub struct Aggregate {
     pub name: String,
     /// Primitives of the key; empty = one total.
     pub key: Vec<String>,
+    /// Whether every row says when its first and its last packet came.
+    pub stitching: bool,
     /// Packets that are for it, in tcpdump's syntax; empty = all.
     pub filter: String,
     /// Tags that are for it, such as `1,10-20,-6`; empty = all.
@@ -70,6 +72,7 @@ impl Default for Aggregate {
         Self {
             name: String::new(),
             key: Vec::new(),
+            stitching: false,
             filter: String::new(),
             tags: String::new(),
             tags2: String::new(),

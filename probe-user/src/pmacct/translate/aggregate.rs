@@ -157,6 +157,10 @@ fn time(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str, table: TableI
     if let Some((setting, true)) = work.plugin_flag(plugin, "timestamps_utc") {
         work.document.set(table, "utc", true, Some(&setting.origin));
     }
+    // The name of the daemon is before it, not that of the plugin.
+    if let Some((setting, true)) = work.plugin_flag(plugin, "pmacctd_stitching") {
+        work.document.set(table, "stitching", true, Some(&setting.origin));
+    }
     work.refuse_of(plugin, &key("startup_delay"), "the first purge is at the next multiple of refresh");
 }
 
