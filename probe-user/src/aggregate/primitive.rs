@@ -148,7 +148,10 @@ primitives! {
 
 /// Primitives of pmacct that cannot be had here, and why.
 const UNAVAILABLE: &[(&str, &str)] = &[
-    ("class", "packets are counted without their payload, so applications are not told apart"),
+    (
+        "class",
+        "packets are counted without their payload, so applications are not told apart (nor by a pmacctd without nDPI)",
+    ),
     ("in_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
     ("out_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
     ("out_cvlan", "a flow has the VLAN of the interface where it was seen; use in_cvlan"),

@@ -53,7 +53,7 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
 
 fn why_not(name: &str) -> &'static str {
     match name {
-        "class" => "pathflow does not look into payload",
+        "class" => "pathflow does not look into payload, nor does a pmacctd without nDPI",
         _ if name.contains("country") || name.contains("pocode") || name.contains("coords") => {
             "there is no GeoIP; consumers can look addresses up"
         }
@@ -167,6 +167,7 @@ fn time(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str, table: TableI
 /// How values are written: `[aggregate.format]`.
 pub(super) fn format(work: &mut Translation<'_>, plugin: &Plugin, table: TableId, prefix: &str) {
     let flags = [
+        ("pre_tag_label_encode_as_map", "label_as_map"),
         ("as_path_encode_as_array", "as_path_as_array"),
         ("bgp_comms_encode_as_array", "communities_as_array"),
         ("bgp_comms_num", "community_numbers"),

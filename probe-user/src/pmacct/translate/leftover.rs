@@ -146,6 +146,7 @@ const OF_PLUGIN_ANY: &[&str] = &[
     "pre_tag_filter",
     "pre_tag2_filter",
     "pre_tag_label_filter",
+    "pre_tag_label_encode_as_map",
     "post_tag",
     "post_tag2",
     "sampling_rate",
