@@ -148,10 +148,7 @@ primitives! {
 
 /// Primitives of pmacct that cannot be had here, and why.
 const UNAVAILABLE: &[(&str, &str)] = &[
-    (
-        "class",
-        "packets are counted without their payload, so applications are not told apart (nor by a pmacctd without nDPI)",
-    ),
+    ("class", "pathflow does not look into payload, nor does a pmacctd without nDPI"),
     ("in_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
     ("out_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
     ("out_cvlan", "a flow has the VLAN of the interface where it was seen; use in_cvlan"),
@@ -163,25 +160,32 @@ const UNAVAILABLE: &[(&str, &str)] = &[
     ("flow_label", "the IPv6 flow label is not a part of a flow here"),
     ("fwd_status", "packets are counted before the router has decided on them"),
     ("nat_event", "address translation is not followed"),
-    ("fw_event", "the firewall is not followed"),
+    ("fw_event", "what the firewall decides is not followed"),
     ("vrf_name", "VRFs are not known"),
     ("ingress_vrf_name", "VRFs are not known"),
     ("egress_vrf_name", "VRFs are not known"),
-    ("nvgre", "NVGRE is not looked into; tunnels = \"inner\" counts packets of GRE, IP in IP and VXLAN"),
+    (
+        "nvgre",
+        "NVGRE is not looked into; capture.tunnels = \"inner\" counts packets inside GRE, IP in IP and VXLAN",
+    ),
     ("timestamp_export", "nothing was exported to pathflow"),
     ("export_proto_seqno", "nothing was exported to pathflow"),
     ("export_proto_version", "nothing was exported to pathflow"),
     ("export_proto_sysid", "nothing was exported to pathflow"),
-    ("srv6_segment_ipv6_list", "segment lists are not a part of a flow"),
+    ("srv6_seg_ipv6_list", "segment lists are not a part of a flow"),
 ];
 
 /// Beginnings of names of further primitives that cannot be had, and why.
 const UNAVAILABLE_FAMILIES: &[(&str, &str)] = &[
-    ("tunnel_", "a flow is either the outer or the inner packet's; see capture.tunnels"),
-    ("post_nat_", "address translation is not followed"),
+    (
+        "tunnel_",
+        "a flow is that of the outer packet or of the one inside; with capture.tunnels = \"inner\", src_host and the \
+         like are those inside",
+    ),
+    ("post_nat_", "address translation is not followed: addresses and ports are those on the wire"),
     ("path_delay_", "delays are not measured"),
-    ("src_host_", "there is no geographic data base"),
-    ("dst_host_", "there is no geographic data base"),
+    ("src_host_", "there is no GeoIP; consumers can look addresses up"),
+    ("dst_host_", "there is no GeoIP; consumers can look addresses up"),
 ];
 
 /// Primitives that make a key of both ends of each packet, with the primitive that they are written as.
@@ -206,7 +210,7 @@ pub struct Key {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrimitiveError {
     /// It is pmacct's, but cannot be had here.
-    #[error("pathflow does not have it: {0}")]
+    #[error("{0}")]
     Unavailable(&'static str),
     /// Nobody knows it.
     #[error("it is not a primitive; did you mean {0:?}?")]
@@ -323,9 +327,33 @@ mod tests {
         assert!(Key::parse(&["proto", "sum_net"]).is_err());
     }
 
+    /// Of the primitives in pmacct's CONFIG-KEYS (August 2026) and `pmacctd -a` (1.7.7).
+    const UNAVAILABLE_OF_PMACCT: &str = "in_vlan out_vlan out_cvlan flow_label class mpls_vpn_rd mpls_pw_id \
+        mpls_label_bottom mpls_label_stack mpls_stack_depth src_host_country dst_host_country src_host_pocode \
+        dst_host_pocode src_host_coords dst_host_coords nat_event fw_event post_nat_src_host post_nat_dst_host \
+        post_nat_src_port post_nat_dst_port tunnel_src_mac tunnel_dst_mac tunnel_src_host tunnel_dst_host \
+        tunnel_proto tunnel_tos tunnel_src_port tunnel_dst_port tunnel_tcpflags tunnel_flow_label fwd_status nvgre \
+        timestamp_export export_proto_seqno export_proto_version export_proto_sysid path_delay_avg_usec \
+        path_delay_min_usec path_delay_max_usec srv6_seg_ipv6_list vrf_name ingress_vrf_name egress_vrf_name";
+    /// The others.
+    const OF_PMACCT: &str = "src_mac dst_mac vlan in_cvlan cos etype src_host dst_host src_net dst_net src_mask dst_mask \
+        src_as dst_as src_port dst_port tos proto none flows tag tag2 label tcpflags in_iface out_iface in_iface_name \
+        out_iface_name std_comm ext_comm lrg_comm as_path peer_src_ip peer_dst_ip peer_src_as peer_dst_as local_pref \
+        med dst_roa src_std_comm src_ext_comm src_lrg_comm src_as_path src_local_pref src_med src_roa mpls_label_top \
+        sampling_rate sampling_direction vxlan timestamp_start timestamp_end timestamp_arrival";
+
+    #[test]
+    fn what_pmacct_has_besides_can_be_had() {
+        let names: Vec<&str> = OF_PMACCT.split_whitespace().collect();
+        assert_eq!(Key::parse(&names).unwrap().primitives.len(), names.len() - 1);
+        for name in ["sum_host", "sum_net", "sum_as", "sum_port", "sum_mac"] {
+            assert!(Key::parse(&[name]).unwrap().both_ends, "{name}");
+        }
+    }
+
     #[test]
     fn what_cannot_be_had_is_refused_with_the_reason() {
-        for name in ["class", "src_host_country", "tunnel_src_host", "post_nat_src_port", "fwd_status"] {
+        for name in UNAVAILABLE_OF_PMACCT.split_whitespace() {
             let (named, error) = Key::parse(&["src_host", name]).unwrap_err();
             assert_eq!(named, name);
             assert!(matches!(error, PrimitiveError::Unavailable(_)), "{name}: {error}");

@@ -1,6 +1,6 @@
 //! What plugins that write rows have in common: `[[aggregate]]`.
 
-use crate::aggregate::Key;
+use crate::aggregate::{Key, PrimitiveError};
 use crate::pmacct::configuration::Plugin;
 use crate::pmacct::document::TableId;
 use crate::pmacct::remark::Verdict;
@@ -37,30 +37,20 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
         if name == "none" || key.contains(&name) {
             continue;
         }
-        if Key::parse(&[&name]).is_ok() {
-            key.push(name);
-        } else {
-            let text = format!("{name} is left out: {}", why_not(&name));
-            work.remark(&setting, Verdict::NotHonoured, text);
-        }
+        let why = match Key::parse(&[&name]) {
+            Ok(_) => {
+                key.push(name);
+                continue;
+            }
+            Err((_, PrimitiveError::Unavailable(why))) => why.to_owned(),
+            Err((_, error)) => error.to_string(),
+        };
+        work.remark(&setting, Verdict::NotHonoured, format!("{name} is left out: {why}"));
     }
     let is_agent_asked_for = key.iter().any(|name| name == "peer_src_ip");
     work.document.set(table, "key", key, Some(&setting.origin));
     if is_agent_asked_for {
         agent(work, &setting, table);
-    }
-}
-
-fn why_not(name: &str) -> &'static str {
-    match name {
-        "class" => "pathflow does not look into payload, nor does a pmacctd without nDPI",
-        _ if name.contains("country") || name.contains("pocode") || name.contains("coords") => {
-            "there is no GeoIP; consumers can look addresses up"
-        }
-        _ if name.contains("nat_") || name == "fw_event" => "events of NAT are not seen",
-        _ if name.starts_with("mpls_vpn") || name == "mpls_pw_id" => "it is not known to a probe",
-        _ if name.starts_with("tunnel_") => "capture.tunnels = \"inner\" takes the packet inside of a tunnel",
-        _ => "pathflow has no such primitive",
     }
 }
 
