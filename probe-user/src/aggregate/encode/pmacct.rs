@@ -115,7 +115,7 @@ fn members(
         match row.value(*position) {
             value @ (Value::Number(_) | Value::Path(_)) => values.write(out, *primitive, value),
             Value::Text(text) if styles.label_as_map && *primitive == Primitive::Label => {
-                label::object(out, text)
+                label::object(out, text);
             }
             Value::Text(text) => text::json_string(out, text),
             Value::TcpFlags(flags) if styles.tcp_flags == TcpFlagsStyle::Number => text::number(out, flags),
