@@ -24,7 +24,7 @@ fn microseconds(time: &Value) -> u64 {
     seconds.parse::<u64>().unwrap() * 1_000_000 + fraction.parse::<u64>().unwrap()
 }
 
-/// Times by EtherType and bin; there may be several rows.
+/// Times by `EtherType` and bin; there may be several rows.
 fn times(rows: &[Value]) -> BTreeMap<(String, String), Times> {
     let mut found: BTreeMap<(String, String), Times> = BTreeMap::new();
     for row in rows {
