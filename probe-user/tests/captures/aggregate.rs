@@ -8,8 +8,10 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::corpus::{Capture, corpus};
-use crate::file::Packet;
+use crate::file::{self, Packet};
+use crate::frames::{IPV4, IPV6, Ipv4, UDP, ipv6, ports, tagged};
 use crate::host::View;
+use crate::own::whole;
 use crate::say;
 use crate::scratch::Scratch;
 use crate::totals::{Dissected, RULE_COUNT};
@@ -229,4 +231,23 @@ fn an_aggregate_with_a_filter_has_the_packets_that_tcpdump_selects() {
         std::env::var_os("PATHFLOW_CAPTURES").is_none()
             || compared == PLAIN.len() * EXPRESSIONS.len() && selected > 100
     );
+}
+
+#[test]
+fn labels_of_several_rules_are_one_object() {
+    let scratch = Scratch::new("aggregate-labels");
+    let settings = "key = [\"label\"]\nformat = { label_as_map = true }\n\
+                    [[enrich.tag]]\nset_label = \"site%ams\"\njeq = \"next\"\n\
+                    [[enrich.tag]]\nset_label = \"family%six\"\nfilter = \"ip6\"\njeq = \"next\"\n\
+                    [[enrich.tag]]\nset_label = \"rack%7,row%b\"\n";
+    let path = scratch.file("frames.pcap");
+    let [four, six] = [Ipv4::new(UDP, &ports(1, 2, 8)).packet(), ipv6(0, UDP, &ports(1, 2, 8))];
+    let frames = whole("labels", vec![tagged(&[], IPV4, &four), tagged(&[], IPV6, &six)]);
+    file::write(&path, &frames.packets).unwrap();
+    let (rows, _) = rows(settings, &path, &scratch);
+    let mut labels: Vec<String> = rows.iter().map(|row| row["label"].to_string()).collect();
+    labels.sort();
+    let expected =
+        [r#"{"family":"six","rack":"7","row":"b","site":"ams"}"#, r#"{"rack":"7","row":"b","site":"ams"}"#];
+    assert_eq!(labels, expected);
 }
