@@ -100,7 +100,8 @@ fuzz_target!(|octets: &[u8]| {
         assert!(fields.vlan_id < 4096 && fields.customer_vlan_id < 4096 && fields.vlan_priority == 0);
         // The priority is the only difference that it makes.
         let with_priority = Observer { has_vlan_priority: true, ..Observer::default() };
-        let with_priority = with_priority.outcome(octets, length).map(|(key, facts)| (key.without_vlan_priority(), facts));
+        let with_priority =
+            with_priority.outcome(octets, length).map(|(key, facts)| (key.without_vlan_priority(), facts));
         assert_eq!(with_priority, outside);
         assert_eq!(key.encapsulation().vxlan_network_identifier(), 0);
         assert!(facts.tcp_control_bits < 4096);
