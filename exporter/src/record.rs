@@ -34,6 +34,9 @@ pub struct FlowRecord {
     pub vlan_id: u16,
     /// Inner (customer) VLAN identifier of a double-tagged frame; 0 = none.
     pub dot1q_customer_vlan_id: u16,
+    /// Priority code point of the outer 802.1Q tag; 0 = untagged, or nobody asks for it. Not exported: flows are not told
+    /// apart by it.
+    pub dot1q_priority: u8,
     /// Index of the interface the packets arrived on; 0 = unknown.
     pub ingress_interface: u32,
     /// Index of the interface the packets left by; 0 = unknown.
@@ -173,6 +176,7 @@ impl FlowRecord {
             tcp_control_bits: 0,
             vlan_id: 0,
             dot1q_customer_vlan_id: 0,
+            dot1q_priority: 0,
             ingress_interface: 0,
             egress_interface: 0,
             flow_direction: FlowDirection::Ingress,

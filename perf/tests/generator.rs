@@ -10,7 +10,7 @@ use std::time::Duration;
 use pathflow::capture::{
     Epochs, FilterSet, FlowTables, Hook, KernelProgram, LoadSettings, TableSizes, receiving_cpus,
 };
-use pathflow::metering::packets::TunnelSettings;
+use pathflow::metering::packets::KeySettings;
 use pathflow_common::DropReason;
 use pathflow_common::flow::{Addresses, HASH_SECRETS, Key, WIDE_KEY_WORDS, WideKey};
 use pathflow_common::layout::Count;
@@ -82,7 +82,7 @@ fn send_and_drain(sizes: TableSizes, frame: &Frame, packets: u64, flows: u32, or
             0x9e37_79b9_u32.wrapping_mul(i as u32 + 1)
         }),
         fib_lookup: false,
-        tunnels: TunnelSettings::default(),
+        keys: KeySettings::default(),
         header_samples: false,
         filters: FilterSet::default(),
     };

@@ -8,7 +8,8 @@
 //! word 0    bits  0..32  epoch of the slot (zero in a key that is not in a slot)
 //!           bits 32..40  observation point
 //!           bits 40..48  which of the operator's filters match the packets (first filter: bit 40)
-//!           bits 48..56  flags (KEY_FLAG_*)
+//!           bits 48..53  flags (KEY_FLAG_*)
+//!           bits 53..56  priority of the outer VLAN tag, if it is asked for
 //!           bits 56..64  protocol
 //! IPv4      word 1       source and destination address
 //! wide      words 1..3   source address        words 3..5   destination address (IPv4: both in word 1)
@@ -33,6 +34,11 @@ pub const KEY_FLAG_IPV6: u8 = 1;
 /// Later fragments of one datagram, of which the first fragment has not been seen: in place of the ports
 /// the key has the datagram's identification, for user space to look up (see [`Datagram`]).
 pub const KEY_FLAG_LATER_FRAGMENT: u8 = 2;
+
+/// Bits of the flags.
+const KEY_FLAGS: u64 = 0x1f;
+/// Bits of a priority.
+const VLAN_PRIORITY_MASK: u64 = 7;
 
 /// Filters whose results a key has.
 pub const FILTER_RESULTS: usize = 8;
@@ -75,6 +81,8 @@ pub struct KeyFields {
     pub vlan_id: u16,
     /// Inner VLAN identifier, 12 bits, 0 if there is no second tag.
     pub customer_vlan_id: u16,
+    /// Priority code point of the outer VLAN tag (IEEE 802.1Q), 3 bits; 0 if untagged, or if nobody asks for it.
+    pub vlan_priority: u8,
     /// IPv4 type of service or IPv6 traffic class.
     pub class_of_service: u8,
 }
@@ -101,7 +109,8 @@ impl KeyFields {
     const fn first_word(self) -> u64 {
         (self.observation_point as u8 as u64) << 32
             | (self.filter_results as u64) << 40
-            | (self.flags as u64) << 48
+            | (self.flags as u64 & KEY_FLAGS) << 48
+            | (self.vlan_priority as u64 & VLAN_PRIORITY_MASK) << 53
             | (self.protocol as u64) << 56
     }
 
@@ -252,6 +261,13 @@ impl<const N: usize> Key<N> {
         self
     }
 
+    /// The key of packets of any priority.
+    #[must_use]
+    pub const fn without_vlan_priority(mut self) -> Self {
+        self.0[0] &= !(VLAN_PRIORITY_MASK << 53);
+        self
+    }
+
     /// The fields that do not depend on the address family.
     #[must_use]
     pub const fn fields(&self) -> KeyFields {
@@ -259,11 +275,12 @@ impl<const N: usize> Key<N> {
         KeyFields {
             observation_point: (first >> 32) as u8 as u16,
             filter_results: (first >> 40) as u8,
-            flags: (first >> 48) as u8,
+            flags: (first >> 48 & KEY_FLAGS) as u8,
             protocol: (first >> 56) as u8,
             ports: (last as u32).to_ne_bytes(),
             vlan_id: (last >> 32) as u16 & 0xfff,
             customer_vlan_id: (last >> 44) as u16 & 0xfff,
+            vlan_priority: (first >> 53 & VLAN_PRIORITY_MASK) as u8,
             class_of_service: (last >> 56) as u8,
         }
     }

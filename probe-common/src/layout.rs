@@ -57,6 +57,8 @@ pub mod global {
     pub const FIB_BUDGET: &str = "FIB_BUDGET";
     /// 1 = the key is that of the packet inside a tunnel, for packets that are in one.
     pub const INNER: &str = "INNER";
+    /// 1 = the key has the priority of the outer VLAN tag.
+    pub const VLAN_PRIORITY: &str = "VLAN_PRIORITY";
     /// `[u16; VXLAN_PORTS]`: UDP destination ports of VXLAN, host order; 0 = none.
     pub const VXLAN_PORTS: &str = "VXLAN_PORTS";
     /// [`DATAGRAM_SECONDS`](crate::flow::DATAGRAM_SECONDS) in ticks.

@@ -216,6 +216,11 @@ impl<H: Hook> FlowSink for Packet<'_, H> {
     }
 
     #[inline(always)]
+    fn has_vlan_priority(&self) -> bool {
+        maps::vlan_priority() != 0
+    }
+
+    #[inline(always)]
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
         // A full table makes room by itself; other failures cost the later fragments their ports.
         let _ = DATAGRAMS.insert(datagram, DatagramPorts { jiffies: jiffies(), ..ports }, 0);

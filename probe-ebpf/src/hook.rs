@@ -282,7 +282,7 @@ impl<W: Way> Hook for Tc<'_, W> {
         }
         let link = Link::ethernet(frame)?;
         let tag = self.tag();
-        Some(if tag == 0 { link } else { link.with_tag(tag as u16) })
+        Some(if tag == 0 { link } else { link.with_tag(tag as u16, maps::vlan_priority() != 0) })
     }
 
     #[inline(always)]

@@ -94,6 +94,9 @@ global!(
     /// Whether tunnels are entered.
     inner, INNER: u32);
 global!(
+    /// Whether the key has the priority of the outer VLAN tag.
+    vlan_priority, VLAN_PRIORITY: u32);
+global!(
     /// For how long fragments are of one datagram, in ticks.
     datagram_ticks, DATAGRAM_TICKS: u32);
 

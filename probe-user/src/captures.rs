@@ -29,7 +29,7 @@ use crate::interfaces::{
 };
 use crate::ledger::Ledger;
 use crate::metering::observation::{ObservationPoint, ObservationPoints};
-use crate::metering::packets::TunnelSettings;
+use crate::metering::packets::KeySettings;
 use crate::metering::shard::ShardMessage;
 use crate::stop::Stop;
 
@@ -46,7 +46,7 @@ pub struct Captures {
     /// By the kernel's interface index, with the points of both directions.
     mirrors: BTreeMap<u32, (Mirror, [u16; 2])>,
     outlet: Outlet,
-    tunnels: TunnelSettings,
+    keys: KeySettings,
     filters: FilterSet,
     drain_interval: Duration,
     random: SmallRandom,
@@ -102,7 +102,7 @@ impl Captures {
             attached: BTreeMap::new(),
             mirrors: BTreeMap::new(),
             outlet,
-            tunnels: config.tunnels.clone(),
+            keys: config.keys.clone(),
             filters: config.filters.clone(),
             drain_interval: config.drain_interval,
             random: SmallRandom(seed | 1),
@@ -259,7 +259,7 @@ impl Captures {
             shards,
             pool,
             ledger,
-            tunnels: self.tunnels.clone(),
+            keys: self.keys.clone(),
             filters: self.filters.clone(),
             clock,
             stop,

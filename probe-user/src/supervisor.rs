@@ -294,7 +294,7 @@ fn load_settings(config: &Config, interfaces: &[Interface]) -> Result<LoadSettin
         hash_secrets: random_words()?,
         filters: config.filters.clone(),
         fib_lookup: config.egress_interface == EgressInterface::Fib,
-        tunnels: config.tunnels.clone(),
+        keys: config.keys.clone(),
         header_samples: each().any(|settings| settings.header_sampling_interval.is_some()),
     })
 }

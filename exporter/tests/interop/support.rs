@@ -37,6 +37,7 @@ pub(crate) fn tcp_flow() -> FlowRecord {
         tcp_control_bits: 0x1b,
         vlan_id: 301,
         dot1q_customer_vlan_id: 402,
+        dot1q_priority: 0,
         ingress_interface: 7,
         egress_interface: 9,
         flow_direction: FlowDirection::Ingress,
@@ -112,6 +113,7 @@ pub(crate) fn flows() -> Vec<FlowRecord> {
         ip_class_of_service: 0,
         vlan_id: 0,
         dot1q_customer_vlan_id: 0,
+        dot1q_priority: 0,
         flow_end_reason: FlowEndReason::LackOfResources,
         ..tcp.clone()
     };

@@ -6,7 +6,7 @@
 use anyhow::{Result, ensure};
 use clap::Args;
 use pathflow::capture::{Filter, FilterSet, LoadSettings};
-use pathflow::metering::packets::TunnelSettings;
+use pathflow::metering::packets::KeySettings;
 use pathflow_common::flow::KEY_FLAG_IPV6;
 use pathflow_common::layout::{SAMPLING_RANDOM, Sampling};
 use pathflow_perf::frames::{Family, Transport};
@@ -148,10 +148,11 @@ fn cases() -> Result<Vec<Case>> {
 
 impl Mode {
     fn load(self, cpu: u32) -> Result<Tables> {
-        let tunnels = TunnelSettings { inner: self == Self::Inner, vxlan_ports: vec![VXLAN_PORT] };
+        let keys =
+            KeySettings { inner: self == Self::Inner, vxlan_ports: vec![VXLAN_PORT], vlan_priority: false };
         let required = if self == Self::Filtered { Some(Filter::compile("not port 22")?) } else { None };
         let filters = FilterSet::new(required);
-        let settings = LoadSettings { tunnels, filters, ..settings(default_sizes(), cpu) };
+        let settings = LoadSettings { keys, filters, ..settings(default_sizes(), cpu) };
         let sampling =
             Sampling { interval: INTERVAL, algorithm: SAMPLING_RANDOM, header_interval: 0, reserved: 0 };
         Tables::load_with(&settings, (self == Self::Sampled).then_some(sampling))

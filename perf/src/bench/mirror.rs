@@ -21,7 +21,7 @@ use pathflow::capture::xsk::{Mirror, MirrorOutput, MirrorSettings};
 use pathflow::capture::{FilterSet, Hook};
 use pathflow::clock::Clock;
 use pathflow::ledger::Ledger;
-use pathflow::metering::packets::TunnelSettings;
+use pathflow::metering::packets::KeySettings;
 use pathflow::stop::Stop;
 use pathflow_perf::cpu;
 use pathflow_perf::frames::{Family, Frame, FrameSettings};
@@ -189,7 +189,7 @@ fn mirror(link: &Link, frame: &Frame, flows: u32, packets: u64) -> Result<Run> {
         shards: vec![shard],
         pool,
         ledger: Arc::clone(&ledger),
-        tunnels: TunnelSettings::default(),
+        keys: KeySettings::default(),
         filters: FilterSet::default(),
         clock: Clock::new(),
         stop,

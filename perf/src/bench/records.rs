@@ -34,6 +34,7 @@ pub(crate) fn records(is_ipv6: bool) -> Vec<FlowRecord> {
                 tcp_control_bits: 0x1b,
                 vlan_id: 0,
                 dot1q_customer_vlan_id: 0,
+                dot1q_priority: 0,
                 ingress_interface: 1,
                 egress_interface: 2,
                 flow_direction: FlowDirection::Ingress,

@@ -5,7 +5,7 @@ use pathflow::capture::{
     Delta, Drained, Epochs, FilterSet, FlowTables, KernelProgram, LoadSettings, TableSizes,
 };
 use pathflow::config::raw::Capture;
-use pathflow::metering::packets::TunnelSettings;
+use pathflow::metering::packets::KeySettings;
 use pathflow_common::flow::HASH_SECRETS;
 use pathflow_common::layout::{Count, INTERFACE_FLAG_SAMPLING, Sampling};
 use pathflow_perf::frames::Family;
@@ -63,7 +63,7 @@ pub(crate) fn settings(sizes: TableSizes, cpu: u32) -> LoadSettings {
         table_cpus: vec![cpu],
         hash_secrets: SECRETS,
         fib_lookup: false,
-        tunnels: TunnelSettings::default(),
+        keys: KeySettings::default(),
         header_samples: false,
         filters: FilterSet::default(),
     }

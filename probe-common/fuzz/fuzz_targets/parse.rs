@@ -26,6 +26,7 @@ type Outcome = Result<(WideKey, PacketFacts), DropReason>;
 #[derive(Default)]
 struct Observer {
     enters_tunnels: bool,
+    has_vlan_priority: bool,
     datagrams: RefCell<HashMap<Datagram, DatagramPorts>>,
 }
 
@@ -56,6 +57,10 @@ impl FlowSink for Keep<'_> {
     fn unaccounted(self, reason: DropReason, _octets: u32) {
         assert!([DropReason::NotIp, DropReason::Truncated, DropReason::Malformed].contains(&reason));
         self.keep(Err(reason));
+    }
+
+    fn has_vlan_priority(&self) -> bool {
+        self.observer.has_vlan_priority
     }
 
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
@@ -92,7 +97,12 @@ fuzz_target!(|octets: &[u8]| {
     if let Ok((key, facts)) = outside {
         let fields = key.fields();
         assert_eq!((key.epoch(), fields.observation_point), (0, POINT));
-        assert!(fields.vlan_id < 4096 && fields.customer_vlan_id < 4096);
+        assert!(fields.vlan_id < 4096 && fields.customer_vlan_id < 4096 && fields.vlan_priority == 0);
+        // The priority is the only difference that it makes.
+        let with_priority = Observer { has_vlan_priority: true, ..Observer::default() };
+        let with_priority =
+            with_priority.outcome(octets, length).map(|(key, facts)| (key.without_vlan_priority(), facts));
+        assert_eq!(with_priority, outside);
         assert_eq!(key.encapsulation().vxlan_network_identifier(), 0);
         assert!(facts.tcp_control_bits < 4096);
         assert_eq!(facts.tcp_control_bits == 0 || fields.protocol == 6, true);

@@ -50,8 +50,9 @@ pub(super) fn parse_usual<P: PacketBytes>(
         flags: 0,
         protocol,
         ports: transport.ports,
-        vlan_id: link.vlan_id,
+        vlan_id: link.vlan_id(),
         customer_vlan_id: link.customer_vlan_id,
+        vlan_priority: link.vlan_priority(),
         class_of_service: headers[1],
     };
     let facts = PacketFacts {
@@ -104,8 +105,9 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, origin: Origin, lin
         flags,
         protocol,
         ports: transport.ports,
-        vlan_id: link.vlan_id,
+        vlan_id: link.vlan_id(),
         customer_vlan_id: link.customer_vlan_id,
+        vlan_priority: link.vlan_priority(),
         class_of_service: header[1],
     };
     let key = Ipv4Key::new(fields, addresses);

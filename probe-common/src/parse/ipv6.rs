@@ -68,8 +68,9 @@ pub(super) fn parse_usual<P: PacketBytes>(
         flags: 0,
         protocol,
         ports: transport.ports,
-        vlan_id: link.vlan_id,
+        vlan_id: link.vlan_id(),
         customer_vlan_id: link.customer_vlan_id,
+        vlan_priority: link.vlan_priority(),
         class_of_service: headers[0] << 4 | headers[1] >> 4,
     };
     let facts = PacketFacts {
@@ -136,8 +137,9 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, origin: Origin, lin
         flags,
         protocol: upper.protocol,
         ports: transport.ports,
-        vlan_id: link.vlan_id,
+        vlan_id: link.vlan_id(),
         customer_vlan_id: link.customer_vlan_id,
+        vlan_priority: link.vlan_priority(),
         class_of_service: header[0] << 4 | header[1] >> 4,
     };
     sink.wide(

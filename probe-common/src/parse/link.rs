@@ -1,6 +1,6 @@
 //! What lies below the network header: Ethernet, VLAN tags (IEEE 802.1Q), MPLS (RFC 3032), `PPPoE` (RFC 2516).
 
-use super::MAX_LABELS;
+use super::{FlowSink, MAX_LABELS};
 use crate::bytes::field;
 use crate::flow::Encapsulation;
 use crate::{DropReason, PacketBytes};
@@ -21,6 +21,9 @@ pub const MAX_TAGS: usize = 4;
 /// Offset of the first `EtherType`.
 pub(super) const TYPE_OFFSET: usize = 12;
 const HEADER_OCTETS: usize = 14;
+/// Bits of a tag's control information: VLAN identifier, and with it the priority code point.
+const IDENTIFIER: u16 = 0x0fff;
+const PRIORITY_AND_IDENTIFIER: u16 = 0xefff;
 const TAG_OCTETS: usize = 4;
 const LABEL_OCTETS: usize = 4;
 const PPPOE_OCTETS: usize = 8;
@@ -35,8 +38,9 @@ pub struct Link {
     pub ether_type: u16,
     /// Tags read so far.
     pub tags: u8,
-    /// Outer VLAN identifier, 0 if untagged.
-    pub vlan_id: u16,
+    /// What the key has of the outer tag's control information: the VLAN identifier in the low 12 bits, and in the high 3
+    /// bits the priority, if it is asked for; 0 if untagged.
+    pub outer_tag: u16,
     /// Inner VLAN identifier, 0 if there is no second tag.
     pub customer_vlan_id: u16,
     /// Where the header of `ether_type` starts.
@@ -58,7 +62,7 @@ impl Link {
         Self {
             ether_type,
             tags: 0,
-            vlan_id: 0,
+            outer_tag: 0,
             customer_vlan_id: 0,
             offset,
             encapsulation: Encapsulation::NONE,
@@ -73,19 +77,34 @@ impl Link {
         Some(Self::network(u16::from_be_bytes(ether_type), HEADER_OCTETS))
     }
 
-    /// With the tag that the kernel took out of the frame and holds beside it. It was the outermost.
+    /// With the tag that the kernel took out of the frame and holds beside it. It was the outermost. `has_priority`: whether
+    /// the key has its priority.
     #[inline(always)]
     #[must_use]
-    pub const fn with_tag(mut self, control_information: u16) -> Self {
+    pub const fn with_tag(mut self, control_information: u16, has_priority: bool) -> Self {
         self.tags = 1;
-        self.vlan_id = control_information & 0xfff;
+        self.outer_tag =
+            control_information & if has_priority { PRIORITY_AND_IDENTIFIER } else { IDENTIFIER };
         self
+    }
+
+    /// Outer VLAN identifier, 0 if untagged.
+    #[inline(always)]
+    pub(super) const fn vlan_id(&self) -> u16 {
+        self.outer_tag & IDENTIFIER
+    }
+
+    /// Priority of the outer tag; 0 if untagged, or if nobody asks for it.
+    #[inline(always)]
+    pub(super) const fn vlan_priority(&self) -> u8 {
+        (self.outer_tag >> 13) as u8
     }
 
     /// Of the Ethernet frame at `offset` inside a tunnel, after its tags; `encapsulation` is the tunnel's.
     #[inline(always)]
-    pub(super) fn inner_ethernet<P: PacketBytes>(
+    pub(super) fn inner_ethernet<P: PacketBytes, S: FlowSink>(
         packet: &P,
+        sink: &S,
         offset: usize,
         encapsulation: Encapsulation,
     ) -> Result<Self, DropReason> {
@@ -94,7 +113,7 @@ impl Link {
         };
         let link =
             Self { encapsulation, ..Self::network(u16::from_be_bytes(ether_type), offset + HEADER_OCTETS) };
-        link.skip_tags(packet)
+        link.skip_tags(packet, sink)
     }
 
     /// The same, so that nobody can tell by what headers it was reached.
@@ -102,9 +121,9 @@ impl Link {
     #[must_use]
     pub fn forget<P: PacketBytes>(mut self, packet: &P) -> Self {
         self.offset = packet.forget(self.offset);
-        let identifiers = self.vlan_id as u64 | (self.customer_vlan_id as u64) << 16;
+        let identifiers = self.outer_tag as u64 | (self.customer_vlan_id as u64) << 16;
         let identifiers = packet.forget_word(identifiers);
-        self.vlan_id = identifiers as u16;
+        self.outer_tag = identifiers as u16;
         self.customer_vlan_id = (identifiers >> 16) as u16;
         self.encapsulation = self.encapsulation.forget(packet);
         self
@@ -112,8 +131,12 @@ impl Link {
 
     /// Goes on to the network header: over tags, a `PPPoE` session header and MPLS labels.
     #[inline(always)]
-    pub(super) fn skip_all<P: PacketBytes>(self, packet: &P) -> Result<Self, DropReason> {
-        let mut link = self.skip_tags(packet)?;
+    pub(super) fn skip_all<P: PacketBytes, S: FlowSink>(
+        self,
+        packet: &P,
+        sink: &S,
+    ) -> Result<Self, DropReason> {
+        let mut link = self.skip_tags(packet, sink)?;
         link.offset = packet.forget(link.offset);
         if link.ether_type == PPPOE_SESSION {
             link = link.skip_pppoe(packet)?;
@@ -125,15 +148,18 @@ impl Link {
     }
 
     #[inline(always)]
-    fn skip_tags<P: PacketBytes>(mut self, packet: &P) -> Result<Self, DropReason> {
+    fn skip_tags<P: PacketBytes, S: FlowSink>(mut self, packet: &P, sink: &S) -> Result<Self, DropReason> {
         let mut tags = 0;
         while tags < MAX_TAGS && is_tag(self.ether_type) {
             let Some(tag) = packet.read::<4>(self.offset) else { return Err(DropReason::Truncated) };
-            let vlan_id = u16::from_be_bytes(field(&tag, 0)) & 0xfff;
+            let control_information = u16::from_be_bytes(field(&tag, 0));
             if self.tags == 0 {
-                self.vlan_id = vlan_id;
+                self.outer_tag = control_information & IDENTIFIER;
+                if sink.has_vlan_priority() {
+                    self.outer_tag = control_information & PRIORITY_AND_IDENTIFIER;
+                }
             } else if self.tags == 1 {
-                self.customer_vlan_id = vlan_id;
+                self.customer_vlan_id = control_information & IDENTIFIER;
             }
             self.tags += 1;
             self.ether_type = u16::from_be_bytes(field(&tag, 2));

@@ -45,6 +45,8 @@ pub trait FlowSink: Tunnels {
     fn wide(self, key: WideKey, facts: PacketFacts);
     /// The packet belongs to no flow; `octets` as in [`Count`](crate::layout::Count).
     fn unaccounted(self, reason: DropReason, octets: u32);
+    /// Whether the key has the priority of the outer VLAN tag.
+    fn has_vlan_priority(&self) -> bool;
     /// The packet is the first fragment of a datagram of several. Others of its fragments may be asked for.
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts);
     /// What the first fragment of a datagram said, if it was seen.
@@ -78,7 +80,7 @@ pub fn parse_link<P: PacketBytes, S: FlowSink>(packet: &P, origin: impl Into<Ori
     {
         return sink.wide(key, facts);
     }
-    let mut link = match link.skip_all(packet) {
+    let mut link = match link.skip_all(packet, &sink) {
         Ok(link) => link,
         Err(reason) => return sink.unaccounted(reason, packet.wire_length()),
     };

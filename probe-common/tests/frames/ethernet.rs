@@ -1,9 +1,11 @@
 //! Tags, and frames that are not IP.
 
 use pathflow_common::DropReason;
-use pathflow_common::flow::Addresses;
+use pathflow_common::bytes::SliceFrame;
+use pathflow_common::flow::{Addresses, KeyFields};
+use pathflow_common::parse::link::Link;
 
-use crate::support::{DESTINATION4, Ipv4, PORTS, SOURCE4, ethernet, ipv6, parse_frame, udp};
+use crate::support::{DESTINATION4, Ipv4, Observer, PORTS, SOURCE4, ethernet, ipv6, parse_frame, udp};
 
 /// Identifiers and layer 3 octets of an IPv4 packet under `tags`.
 #[track_caller]
@@ -34,6 +36,38 @@ fn priority_and_drop_eligibility_are_not_part_of_the_identifier() {
     assert_eq!(tagged(&[(0x88a8, 0xf064), (0x8100, 0xe0c8)]), (100, 200, 36));
     // A priority tag: identifier 0.
     assert_eq!(tagged(&[(0x8100, 0xa000)]), (0, 0, 36));
+}
+
+#[test]
+fn the_priority_of_the_outer_tag_is_in_the_key_if_it_is_asked_for() {
+    let packet = Ipv4::of(17).packet(&udp());
+    for (tags, expected) in [
+        (&[][..], 0),
+        (&[(0x8100, 0xa000)], 5),
+        (&[(0x8100, 0x6064)], 3),
+        (&[(0x88a8, 0xf064), (0x8100, 0x20c8)], 7),
+        (&[(0x8100, 0x1064), (0x8100, 0xe0c8)], 0),
+    ] {
+        for (ether_type, packet) in [(0x0800, packet.clone()), (0x86dd, ipv6(17, &udp()))] {
+            let frame = ethernet(tags, ether_type, &packet);
+            let asked = Observer::default().with_vlan_priority(true).parse(&frame).flow();
+            assert_eq!(asked.fields.vlan_priority, expected, "{tags:x?}");
+            let not_asked = parse_frame(&frame).flow();
+            assert_eq!(not_asked.fields.vlan_priority, 0, "{tags:x?}");
+            assert_eq!(KeyFields { vlan_priority: 0, ..asked.fields }, not_asked.fields, "{tags:x?}");
+        }
+    }
+}
+
+#[test]
+fn the_priority_of_a_tag_beside_the_frame_is_too() {
+    let frame = ethernet(&[(0x8100, 0x20c8)], 0x0800, &Ipv4::of(17).packet(&udp()));
+    for (is_asked_for, expected) in [(true, (100, 200, 6)), (false, (100, 200, 0))] {
+        let link = |frame: &SliceFrame<'_>| Link::ethernet(frame).unwrap().with_tag(0xd064, is_asked_for);
+        let fields =
+            Observer::default().with_vlan_priority(is_asked_for).parse_from(&frame, link).flow().fields;
+        assert_eq!((fields.vlan_id, fields.customer_vlan_id, fields.vlan_priority), expected);
+    }
 }
 
 #[test]

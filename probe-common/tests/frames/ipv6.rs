@@ -32,6 +32,7 @@ fn a_plain_datagram() {
         ports: PORTS,
         vlan_id: 0,
         customer_vlan_id: 0,
+        vlan_priority: 0,
         class_of_service: 0xb8,
     };
     assert_eq!(fields, expected);

@@ -13,7 +13,7 @@ fn fields() -> impl Strategy<Value = KeyFields> {
         0..=3_u8,
         any::<u8>(),
         any::<[u8; 4]>(),
-        0..4096_u16,
+        (0..4096_u16, 0..8_u8),
         0..4096_u16,
         any::<u8>(),
     )
@@ -23,7 +23,7 @@ fn fields() -> impl Strategy<Value = KeyFields> {
                 flags,
                 protocol,
                 ports,
-                vlan_id,
+                (vlan_id, vlan_priority),
                 customer_vlan_id,
                 class_of_service,
             )| {
@@ -35,6 +35,7 @@ fn fields() -> impl Strategy<Value = KeyFields> {
                     ports,
                     vlan_id,
                     customer_vlan_id,
+                    vlan_priority,
                     class_of_service,
                 }
             },
@@ -78,6 +79,9 @@ proptest! {
             prop_assert_eq!(stamped.with_filter_results_of(mask).fields(), only(fields.filter_results & mask));
             prop_assert_eq!(stamped.with_filter_results_of(mask).epoch(), epoch);
         }
+        let of_any_priority = KeyFields { vlan_priority: 0, ..fields };
+        prop_assert_eq!(stamped.without_vlan_priority().fields(), of_any_priority);
+        prop_assert_eq!(stamped.without_vlan_priority().epoch(), epoch);
         let elsewhere = KeyFields { observation_point: 255, ..fields };
         prop_assert_eq!(stamped.with_observation_point(255).fields(), elsewhere);
         prop_assert_eq!(
@@ -124,10 +128,17 @@ proptest! {
 }
 
 #[test]
-fn identifiers_are_cut_to_twelve_bits() {
-    let fields = KeyFields { vlan_id: 0xf123, customer_vlan_id: 0xf456, ..KeyFields::default() };
+fn fields_are_cut_to_their_bits() {
+    let fields = KeyFields {
+        vlan_id: 0xf123,
+        customer_vlan_id: 0xf456,
+        vlan_priority: 0xfd,
+        flags: 0xe0,
+        ..KeyFields::default()
+    };
     let key = Ipv4Key::new(fields, [0; 8]);
     assert_eq!((key.fields().vlan_id, key.fields().customer_vlan_id), (0x123, 0x456));
+    assert_eq!((key.fields().vlan_priority, key.fields().flags), (5, 0));
     assert_eq!((key.fields().class_of_service, key.fields().ports), (0, [0; 4]));
 }
 
@@ -178,6 +189,7 @@ fn later_fragment(identification: u32) -> KeyFields {
         ports: identification.to_ne_bytes(),
         vlan_id: 100,
         customer_vlan_id: 200,
+        vlan_priority: 5,
         class_of_service: 0xb8,
     }
 }

@@ -132,7 +132,7 @@ impl Layers {
         }
     }
 
-    /// What is to be said of the packet that is to be said as `bare` of without layers.
+    /// With the priority of the outer tag, what is to be said of the packet that is to be said as `bare` of without layers.
     pub(crate) fn expected(&self, bare: Flow) -> Flow {
         let (tags, identifier) = match &self.tunnel {
             Tunnel::Bridge(tags) => (tags, 0),
@@ -140,7 +140,9 @@ impl Layers {
             _ => (&self.tags, 0),
         };
         let vlan_id = |place: usize| tags.get(place).map_or(0, |(_, control)| control & 0xfff);
-        let fields = KeyFields { vlan_id: vlan_id(0), customer_vlan_id: vlan_id(1), ..bare.fields };
+        let vlan_priority = tags.first().map_or(0, |(_, control)| (control >> 13) as u8);
+        let fields =
+            KeyFields { vlan_id: vlan_id(0), customer_vlan_id: vlan_id(1), vlan_priority, ..bare.fields };
         let encapsulation = self.labels().with_vxlan_network_identifier(identifier);
         Flow { fields, encapsulation, ..bare }
     }
@@ -172,6 +174,7 @@ impl Layers {
                 ports,
                 vlan_id: vlan_id(0),
                 customer_vlan_id: vlan_id(1),
+                vlan_priority: 0,
                 class_of_service: if self.over_ipv6 { 0xb8 } else { 0 },
             },
             addresses: if self.over_ipv6 {

@@ -57,10 +57,12 @@ proptest! {
         let is_ipv6 = bare.fields.flags & KEY_FLAG_IPV6 != 0;
         let wrapped = layers.frame(packet, is_ipv6);
         let expected = layers.expected(bare);
-        prop_assert_eq!(Observer::inside().parse(&wrapped), Parsed::Flow(expected));
+        let inside = Observer::inside().with_vlan_priority(true).parse(&wrapped);
+        prop_assert_eq!(inside, Parsed::Flow(expected));
         let outside = Observer::default().parse(&wrapped);
         if layers.tunnel == Tunnel::None {
-            prop_assert_eq!(outside, Parsed::Flow(expected));
+            let fields = KeyFields { vlan_priority: 0, ..expected.fields };
+            prop_assert_eq!(outside, Parsed::Flow(Flow { fields, ..expected }));
         } else {
             prop_assert_eq!(outside, Parsed::Flow(layers.outside(packet, is_ipv6)));
         }
@@ -292,6 +294,7 @@ fn opinion(frame: &[u8]) -> Flow {
         ports,
         vlan_id: vlan_id(0),
         customer_vlan_id: vlan_id(1),
+        vlan_priority: 0,
         class_of_service,
     };
     let header_octets = network_octets as u16 + transport_octets;

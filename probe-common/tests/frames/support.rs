@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use pathflow_common::DropReason;
 use pathflow_common::bytes::SliceFrame;
 use pathflow_common::flow::{Addresses, Datagram, DatagramPorts, Encapsulation, Ipv4Key, KeyFields, WideKey};
+use pathflow_common::parse::link::Link;
 use pathflow_common::parse::tunnel::Tunnels;
-use pathflow_common::parse::{FlowSink, PacketFacts, parse};
+use pathflow_common::parse::{FlowSink, PacketFacts, parse, parse_link};
 
 /// Observation point of every parsed frame.
 pub(crate) const POINT: u16 = 42;
@@ -63,6 +64,7 @@ pub(crate) const VXLAN_PORTS: [u16; 2] = [4789, 8472];
 #[derive(Default)]
 pub(crate) struct Observer {
     enters_tunnels: bool,
+    has_vlan_priority: bool,
     datagrams: RefCell<HashMap<Datagram, DatagramPorts>>,
 }
 
@@ -70,6 +72,11 @@ impl Observer {
     /// Tunnels are entered.
     pub(crate) fn inside() -> Self {
         Self { enters_tunnels: true, ..Self::default() }
+    }
+
+    /// The same, with the priority of the outer tag or without it.
+    pub(crate) fn with_vlan_priority(self, has_vlan_priority: bool) -> Self {
+        Self { has_vlan_priority, ..self }
     }
 
     /// Parses a complete frame.
@@ -80,9 +87,19 @@ impl Observer {
     /// Parses the first octets of a frame that has `wire_length` octets. Exactly one method of the sink must
     /// be called that takes it, and a frame that is not accounted must be counted with its wire length.
     pub(crate) fn parse_captured(&self, octets: &[u8], wire_length: u32) -> Parsed {
+        let frame = SliceFrame::captured(octets, wire_length);
+        self.result(octets, wire_length, |sink| parse(&frame, POINT, sink))
+    }
+
+    /// Parses a complete frame from where `link` says.
+    pub(crate) fn parse_from(&self, octets: &[u8], link: impl FnOnce(&SliceFrame<'_>) -> Link) -> Parsed {
+        let frame = SliceFrame::new(octets);
+        self.result(octets, octets.len() as u32, |sink| parse_link(&frame, POINT, link(&frame), sink))
+    }
+
+    fn result(&self, octets: &[u8], wire_length: u32, parse: impl FnOnce(Keep<'_>)) -> Parsed {
         let (calls, result) = (Cell::new(0), Cell::new(None));
-        let sink = Keep { observer: self, calls: &calls, result: &result };
-        parse(&SliceFrame::captured(octets, wire_length), POINT, sink);
+        parse(Keep { observer: self, calls: &calls, result: &result });
         assert_eq!(calls.get(), 1, "{octets:02x?}");
         let parsed = result.get().unwrap();
         match parsed {
@@ -131,6 +148,10 @@ impl FlowSink for Keep<'_> {
 
     fn unaccounted(self, reason: DropReason, octets: u32) {
         self.keep(Parsed::Unaccounted(reason, octets));
+    }
+
+    fn has_vlan_priority(&self) -> bool {
+        self.observer.has_vlan_priority
     }
 
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {

@@ -204,11 +204,18 @@ const fn width(primitive: Primitive) -> usize {
         | P::TimestampArrival => 8,
         P::SrcMac | P::DstMac => 6,
         P::Vlan | P::InCvlan | P::Etype | P::SrcPort | P::DstPort => 2,
-        P::DstRoa | P::SrcRoa | P::SrcMask | P::DstMask | P::Proto | P::Tos | P::SamplingDirection => 1,
+        P::Cos
+        | P::DstRoa
+        | P::SrcRoa
+        | P::SrcMask
+        | P::DstMask
+        | P::Proto
+        | P::Tos
+        | P::SamplingDirection => 1,
         // What kind of address it is, and the address.
         P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => 17,
         // Not in the key: the same in all rows, or added up.
-        P::PeerSrcIp | P::TcpFlags | P::Flows => 0,
+        P::PeerSrcIp | P::TcpFlags | P::Flows | P::TimestampMin | P::TimestampMax => 0,
         P::Label
         | P::SrcAs
         | P::DstAs
@@ -306,6 +313,7 @@ fn write(
         P::DstMac => put(octets, offset, &record.destination_mac_address),
         P::Vlan => put(octets, offset, &record.vlan_id.to_ne_bytes()),
         P::InCvlan => put(octets, offset, &record.dot1q_customer_vlan_id.to_ne_bytes()),
+        P::Cos => put(octets, offset, &[record.dot1q_priority]),
         P::Etype => {
             let is_ipv4 = record.source_address.is_ipv4();
             let ethertype = if is_ipv4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
@@ -352,7 +360,7 @@ fn write(
         P::SamplingDirection => put(octets, offset, &[record.flow_direction as u8]),
         P::MplsLabelTop => number(record.mpls_top_label.unwrap_or(0)),
         P::Vxlan => number(record.layer2_segment_id),
-        P::PeerSrcIp | P::TcpFlags | P::Flows => {}
+        P::PeerSrcIp | P::TcpFlags | P::Flows | P::TimestampMin | P::TimestampMax => {}
     }
 }
 
@@ -383,11 +391,12 @@ fn read<'a>(primitive: Primitive, field: &[u8], interned: &'a Interned, agent: O
         P::PeerSrcIp => Value::Address(agent),
         P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => Value::Address(take_address(field)),
         P::Proto => Value::Protocol(octet()),
-        P::SrcMask | P::DstMask | P::Tos => Value::Number(octet().into()),
+        P::Cos | P::SrcMask | P::DstMask | P::Tos => Value::Number(octet().into()),
         P::SamplingDirection => Value::Direction(match octet() {
             0 => FlowDirection::Ingress,
             _ => FlowDirection::Egress,
         }),
+        P::TimestampMin | P::TimestampMax => Value::Time(None),
         P::TcpFlags => Value::TcpFlags(0),
         P::Flows => Value::Number(0),
         _ => Value::Number(number().into()),

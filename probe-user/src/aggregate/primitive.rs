@@ -50,6 +50,8 @@ primitives! {
     Vlan, "vlan", "vlan", "VLAN";
     /// Inner VLAN identifier; 0 = none.
     InCvlan, "in_cvlan", "cvlan_in", "IN_CVLAN";
+    /// Priority of the outer VLAN tag; 0 = none.
+    Cos, "cos", "cos", "COS";
     /// Ethertype of the IP packet.
     Etype, "etype", "etype", "ETYPE";
     /// AS of the source; 0 = unknown.
@@ -148,6 +150,10 @@ primitives! {
     TimestampEnd, "timestamp_end", "timestamp_end", "TIMESTAMP_END";
     /// Time at which packets were seen: that of the first.
     TimestampArrival, "timestamp_arrival", "timestamp_arrival", "TIMESTAMP_ARRIVAL";
+    /// Time of the first packet of the row; not a part of the key.
+    TimestampMin, "timestamp_min", "timestamp_min", "TIMESTAMP_MIN";
+    /// Time of the last packet of the row; not a part of the key.
+    TimestampMax, "timestamp_max", "timestamp_max", "TIMESTAMP_MAX";
     /// Flows that began among these packets; not a part of the key.
     Flows, "flows", "flows", "FLOWS";
     /// Name of the interface where packets came in.
@@ -176,8 +182,7 @@ impl Primitive {
 
 /// Primitives of pmacct that cannot be had here, and why.
 const UNAVAILABLE: &[(&str, &str)] = &[
-    ("class", "packets are counted without their payload, so applications are not told apart"),
-    ("cos", "priority bits are not a part of a flow here; use vlan"),
+    ("class", "pathflow does not look into payload, nor does a pmacctd without nDPI"),
     ("in_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
     ("out_vlan", "a flow has the VLAN of the interface where it was seen; use vlan"),
     ("out_cvlan", "a flow has the VLAN of the interface where it was seen; use in_cvlan"),
@@ -189,22 +194,29 @@ const UNAVAILABLE: &[(&str, &str)] = &[
     ("flow_label", "the IPv6 flow label is not a part of a flow here"),
     ("fwd_status", "packets are counted before the router has decided on them"),
     ("nat_event", "address translation is not followed"),
-    ("fw_event", "the firewall is not followed"),
+    ("fw_event", "what the firewall decides is not followed"),
     ("vrf_name", "VRFs are not known"),
     ("ingress_vrf_name", "VRFs are not known"),
     ("egress_vrf_name", "VRFs are not known"),
-    ("nvgre", "NVGRE is not looked into; tunnels = \"inner\" counts packets of GRE, IP in IP and VXLAN"),
+    (
+        "nvgre",
+        "NVGRE is not looked into; capture.tunnels = \"inner\" counts packets inside GRE, IP in IP and VXLAN",
+    ),
     ("timestamp_export", "nothing was exported to pathflow"),
     ("export_proto_seqno", "nothing was exported to pathflow"),
     ("export_proto_version", "nothing was exported to pathflow"),
     ("export_proto_sysid", "nothing was exported to pathflow"),
-    ("srv6_segment_ipv6_list", "segment lists are not a part of a flow"),
+    ("srv6_seg_ipv6_list", "segment lists are not a part of a flow"),
 ];
 
 /// Beginnings of names of further primitives that cannot be had, and why.
 const UNAVAILABLE_FAMILIES: &[(&str, &str)] = &[
-    ("tunnel_", "a flow is either the outer or the inner packet's; see capture.tunnels"),
-    ("post_nat_", "address translation is not followed"),
+    (
+        "tunnel_",
+        "a flow is that of the outer packet or of the one inside; with capture.tunnels = \"inner\", src_host and the \
+         like are those inside",
+    ),
+    ("post_nat_", "address translation is not followed: addresses and ports are those on the wire"),
     ("path_delay_", "delays are not measured"),
 ];
 
@@ -230,7 +242,7 @@ pub struct Key {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrimitiveError {
     /// It is pmacct's, but cannot be had here.
-    #[error("pathflow does not have it: {0}")]
+    #[error("{0}")]
     Unavailable(&'static str),
     /// Nobody knows it.
     #[error("it is not a primitive; did you mean {0:?}?")]
@@ -256,6 +268,15 @@ impl Key {
     #[must_use]
     pub fn asks_places(&self) -> bool {
         self.primitives.iter().any(|primitive| primitive.is_of_place())
+    }
+
+    /// The same, where every row says when its first and its last packet came (pmacct's `stitching`).
+    #[must_use]
+    pub fn with_stitching(mut self) -> Self {
+        self.primitives.extend([Primitive::TimestampMin, Primitive::TimestampMax]);
+        self.primitives.sort_unstable();
+        self.primitives.dedup();
+        self
     }
 
     /// Reads a list of names. `none` stands for no primitive.
@@ -326,6 +347,16 @@ mod tests {
     }
 
     #[test]
+    fn stitching_adds_two_times_that_are_not_told_apart_by() {
+        let key = Key::parse(&["src_host", "flows", "timestamp_arrival"]).unwrap().with_stitching();
+        let json: Vec<&str> = key.primitives.iter().map(|primitive| primitive.json_key()).collect();
+        assert_eq!(json, ["ip_src", "timestamp_arrival", "timestamp_min", "timestamp_max", "flows"]);
+        assert_eq!(key.clone().with_stitching(), key);
+        let key = Key::parse(&["sum_host"]).unwrap().with_stitching();
+        assert!(key.both_ends && key.primitives.len() == 3);
+    }
+
+    #[test]
     fn both_ends_are_for_a_key_alone() {
         let key = Key::parse(&["sum_host"]).unwrap();
         assert_eq!((key.primitives, key.both_ends), (vec![Primitive::SrcHost], true));
@@ -334,6 +365,29 @@ mod tests {
             ("sum_as".to_owned(), PrimitiveError::NotAlone)
         );
         assert!(Key::parse(&["proto", "sum_net"]).is_err());
+    }
+
+    /// Of the primitives in pmacct's CONFIG-KEYS (August 2026) and `pmacctd -a` (1.7.7).
+    const UNAVAILABLE_OF_PMACCT: &str = "in_vlan out_vlan out_cvlan flow_label class mpls_vpn_rd mpls_pw_id \
+        mpls_label_bottom mpls_label_stack mpls_stack_depth nat_event fw_event post_nat_src_host post_nat_dst_host \
+        post_nat_src_port post_nat_dst_port tunnel_src_mac tunnel_dst_mac tunnel_src_host tunnel_dst_host \
+        tunnel_proto tunnel_tos tunnel_src_port tunnel_dst_port tunnel_tcpflags tunnel_flow_label fwd_status nvgre \
+        timestamp_export export_proto_seqno export_proto_version export_proto_sysid path_delay_avg_usec \
+        path_delay_min_usec path_delay_max_usec srv6_seg_ipv6_list vrf_name ingress_vrf_name egress_vrf_name";
+    /// The others.
+    const OF_PMACCT: &str = "src_mac dst_mac vlan in_cvlan cos etype src_host dst_host src_net dst_net src_mask dst_mask \
+        src_as dst_as src_port dst_port tos proto none flows tag tag2 label tcpflags in_iface out_iface in_iface_name \
+        out_iface_name std_comm ext_comm lrg_comm as_path peer_src_ip peer_dst_ip peer_src_as peer_dst_as local_pref \
+        med dst_roa src_std_comm src_ext_comm src_lrg_comm src_as_path src_local_pref src_med src_roa mpls_label_top \
+        sampling_rate sampling_direction vxlan timestamp_start timestamp_end timestamp_arrival";
+
+    #[test]
+    fn what_pmacct_has_besides_can_be_had() {
+        let names: Vec<&str> = OF_PMACCT.split_whitespace().collect();
+        assert_eq!(Key::parse(&names).unwrap().primitives.len(), names.len() - 1);
+        for name in ["sum_host", "sum_net", "sum_as", "sum_port", "sum_mac"] {
+            assert!(Key::parse(&[name]).unwrap().both_ends, "{name}");
+        }
     }
 
     #[test]
@@ -346,7 +400,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_refused_with_the_reason() {
-        for name in ["class", "post_nat_src_host", "tunnel_src_host", "post_nat_src_port", "fwd_status"] {
+        for name in UNAVAILABLE_OF_PMACCT.split_whitespace() {
             let (named, error) = Key::parse(&["src_host", name]).unwrap_err();
             assert_eq!(named, name);
             assert!(matches!(error, PrimitiveError::Unavailable(_)), "{name}: {error}");

@@ -189,6 +189,8 @@ impl<'p> Row<'p> {
         match self.purge.primitives().get(position) {
             Some(Primitive::TcpFlags) => Value::TcpFlags(self.counters.tcp_flags),
             Some(Primitive::Flows) => Value::Number(self.counters.flows),
+            Some(Primitive::TimestampMin) => Value::Time(Some(self.counters.first)),
+            Some(Primitive::TimestampMax) => Value::Time(Some(self.counters.last)),
             _ => self.purge.table.layout().value(self.key, position, self.purge.table.interned()),
         }
     }

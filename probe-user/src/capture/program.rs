@@ -19,7 +19,7 @@ use super::mapping::{Element, Mapping};
 use super::pin::{LinkPins, Place, Run, name as pin};
 use super::{CaptureError, HeaderSamples, object, support};
 use crate::clock::Clock;
-use crate::metering::packets::TunnelSettings;
+use crate::metering::packets::KeySettings;
 
 /// `BPF_MAP_TYPE_ARRAY`.
 pub(super) const MAP_TYPE_ARRAY: u32 = 2;
@@ -68,8 +68,8 @@ pub struct LoadSettings {
     pub hash_secrets: [u32; HASH_SECRETS],
     /// Whether the routing table is asked for egress interface and next hop of new flows.
     pub fib_lookup: bool,
-    /// What the key of a packet in a tunnel is.
-    pub tunnels: TunnelSettings,
+    /// What the key of a packet is.
+    pub keys: KeySettings,
     /// Whether header samples may be wanted.
     pub header_samples: bool,
     /// Packets to account, and what else is asked of them.
@@ -132,8 +132,9 @@ impl KernelProgram {
         let mut ebpf = EbpfLoader::new()
             .override_global(global::FIB_LOOKUP, &u32::from(settings.fib_lookup), true)
             .override_global(global::FIB_BUDGET, &FIB_BUDGET, true)
-            .override_global(global::INNER, &u32::from(settings.tunnels.inner), true)
-            .override_global(global::VXLAN_PORTS, &vxlan_ports(&settings.tunnels), true)
+            .override_global(global::INNER, &u32::from(settings.keys.inner), true)
+            .override_global(global::VXLAN_PORTS, &vxlan_ports(&settings.keys), true)
+            .override_global(global::VLAN_PRIORITY, &u32::from(settings.keys.vlan_priority), true)
             .override_global(global::DATAGRAM_TICKS, &datagram_ticks, true)
             .map_max_entries(map::HEADER_SAMPLES, ring)
             .map_max_entries(map::SAMPLING_STATES, cpus * OBSERVATION_POINTS)
@@ -406,9 +407,9 @@ fn inner<T: Element>(
     Ok((map, mapping))
 }
 
-fn vxlan_ports(tunnels: &TunnelSettings) -> [u16; VXLAN_PORTS] {
+fn vxlan_ports(keys: &KeySettings) -> [u16; VXLAN_PORTS] {
     let mut ports = [0; VXLAN_PORTS];
-    for (place, port) in ports.iter_mut().zip(&tunnels.vxlan_ports) {
+    for (place, port) in ports.iter_mut().zip(&keys.vxlan_ports) {
         *place = *port;
     }
     ports

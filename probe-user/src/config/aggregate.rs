@@ -73,6 +73,7 @@ fn check(
     }
     let fields =
         Key::parse(&aggregate.key).map_err(|(name, error)| invalid(key("key"), &name, error.to_string()))?;
+    let fields = if aggregate.stitching { fields.with_stitching() } else { fields };
     let zone = if aggregate.utc { TimeZone::UTC } else { TimeZone::system() };
 
     let sampling_interval = NonZeroU32::new(aggregate.sampling_interval)
@@ -231,16 +232,16 @@ mod tests {
         assert_eq!((a.limits.top, a.history.as_ref().map(Bins::length)), (7, Some(300)));
         assert_eq!((b.key.clone(), b.history.clone(), b.refresh.length()), (Key::default(), None, 60));
         let other = resolve("[[aggregate]]\nname = \"a\"\n[aggregate.stdout]\n").unwrap();
+        assert!(!config.keys.vlan_priority && !other.keys.vlan_priority);
+        let asks = "[[aggregate]]\nname = \"a\"\nkey = [\"cos\"]\n[aggregate.stdout]\n";
+        assert!(resolve(asks).unwrap().keys.vlan_priority, "keys have it where an aggregate asks for it");
         assert!(config.needs_restart(&other), "aggregates need a restart");
     }
 
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         for (text, expected) in [
-            (
-                "key = [\"class\"]",
-                "aggregate.key: \"class\" cannot be used: pathflow does not have it: packets",
-            ),
+            ("key = [\"class\"]", "aggregate.key: \"class\" cannot be used: pathflow does not look into"),
             ("key = [\"src_hots\"]", "it is not a primitive; did you mean \"src_host\"?"),
             ("key = [\"sum_as\", \"proto\"]", "has to be the only primitive"),
             ("filter = \"not prt 22\"", "aggregate.filter: \"not prt 22\" cannot be used: can't parse"),

@@ -27,13 +27,13 @@ pub use export::ExportProcess;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
 pub use transport::ExportTransport;
 
-use crate::aggregate::AggregateSettings;
+use crate::aggregate::{AggregateSettings, Primitive};
 use crate::bgp_output::OutputSettings;
 use crate::capture::{Filter, FilterSet, TableSizes};
 use crate::enrich::EnrichSettings;
 use crate::interfaces::{Direction, Hook, InterfaceRules, InterfaceSettings};
 use crate::metering::Timeouts;
-use crate::metering::packets::TunnelSettings;
+use crate::metering::packets::KeySettings;
 use crate::sflow::SflowSettings;
 
 /// Checked settings.
@@ -51,8 +51,8 @@ pub struct Config {
     pub drain_workers: Option<usize>,
     /// Sizes of the kernel's tables.
     pub sizes: TableSizes,
-    /// What the key of a packet in a tunnel is.
-    pub tunnels: TunnelSettings,
+    /// What the key of a packet is.
+    pub keys: KeySettings,
     /// Packets to account, and what else is asked of them.
     pub filters: FilterSet,
     /// The filter results that records have, a bit for each: those that exports and the tag map ask for.
@@ -290,9 +290,12 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
             ipv6_slots: capture.ipv6_slots,
             spill_slots: capture.spill_slots,
         },
-        tunnels: TunnelSettings {
+        keys: KeySettings {
             inner: capture.tunnels == Tunnels::Inner,
             vxlan_ports: capture.vxlan_ports,
+            vlan_priority: aggregates
+                .iter()
+                .any(|aggregate| aggregate.key.primitives.contains(&Primitive::Cos)),
         },
         filters,
         record_filters,

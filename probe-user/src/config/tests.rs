@@ -334,7 +334,7 @@ fn flags_override_the_file() {
     assert_eq!(config.timeouts.active, Duration::from_secs(5));
     assert_eq!(config.timeouts.idle, Duration::from_secs(2));
     assert_eq!(config.drain_interval, Duration::from_millis(200));
-    assert!(config.tunnels.inner);
+    assert!(config.keys.inner);
     let settings = config.interface_settings("b");
     assert_eq!((settings.direction, settings.hook), (Direction::Both, Hook::Tc));
     assert_eq!(settings.sampling.interval, 100);

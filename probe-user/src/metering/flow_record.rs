@@ -60,6 +60,7 @@ pub fn flow_record(
         tcp_control_bits: flow.tcp_control_bits,
         vlan_id: fields.vlan_id,
         dot1q_customer_vlan_id: fields.customer_vlan_id,
+        dot1q_priority: fields.vlan_priority,
         ingress_interface: names.number(ingress_interface),
         egress_interface: names.number(egress_interface),
         flow_direction: direction,

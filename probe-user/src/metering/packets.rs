@@ -26,20 +26,22 @@ const FLOWS: usize = 8192;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What the key of a packet in a tunnel is.
+/// What the key of a packet is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TunnelSettings {
-    /// The packet inside, not the tunnel's.
+pub struct KeySettings {
+    /// Of a packet in a tunnel: the packet inside, not the tunnel's.
     pub inner: bool,
     /// UDP destination ports of VXLAN.
     pub vxlan_ports: Vec<u16>,
+    /// Packets of different priority (PCP of the outer VLAN tag) have different keys.
+    pub vlan_priority: bool,
 }
 
 /// Accounts packets one by one.
 #[derive(Debug)]
 pub struct PacketMeter {
     batches: Batches,
-    tunnels: TunnelSettings,
+    keys: KeySettings,
     /// What was read since the ledger was last told, by observation point.
     counters: Vec<PointCounters>,
     packets: usize,
@@ -62,10 +64,10 @@ pub struct PacketMeter {
 impl PacketMeter {
     /// Nothing seen yet. The ledger is told of packets after `limit` of them at the latest.
     #[must_use]
-    pub fn new(batches: Batches, tunnels: TunnelSettings, limit: usize) -> Self {
+    pub fn new(batches: Batches, keys: KeySettings, limit: usize) -> Self {
         Self {
             batches,
-            tunnels,
+            keys,
             counters: vec![PointCounters::default(); OBSERVATION_POINTS as usize],
             packets: 0,
             limit,
@@ -237,6 +239,10 @@ impl FlowSink for Sink<'_> {
         self.meter.dropped(self.point, reason, octets);
     }
 
+    fn has_vlan_priority(&self) -> bool {
+        self.meter.keys.vlan_priority
+    }
+
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
         self.meter.datagrams.borrow_mut().insert(*datagram, ports, self.time);
     }
@@ -249,10 +255,10 @@ impl FlowSink for Sink<'_> {
 
 impl Tunnels for Sink<'_> {
     fn entered(&self) -> bool {
-        self.meter.tunnels.inner
+        self.meter.keys.inner
     }
 
     fn is_vxlan(&self, destination_port: u16) -> bool {
-        self.meter.tunnels.vxlan_ports.contains(&destination_port)
+        self.meter.keys.vxlan_ports.contains(&destination_port)
     }
 }

@@ -203,6 +203,10 @@ impl FlowSink for Headers<'_> {
 
     fn unaccounted(self, _: DropReason, _: u32) {}
 
+    fn has_vlan_priority(&self) -> bool {
+        false
+    }
+
     fn first_fragment(&self, _: &Datagram, _: DatagramPorts) {}
 
     fn datagram_ports(&self, _: &Datagram) -> Option<DatagramPorts> {

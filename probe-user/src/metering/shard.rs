@@ -135,8 +135,8 @@ impl Shard {
         self.ledger.merged(&amounts);
         for delta in &deltas {
             let flows = self.cache.len();
-            // Flows are told apart only by the filters that records are asked about.
-            let key = delta.key.with_filter_results_of(self.record_filters);
+            // Flows are told apart only by what records say, and by the filters that they are asked about.
+            let key = delta.key.with_filter_results_of(self.record_filters).without_vlan_priority();
             let evicted = self.cache.merge(&Delta { key, ..*delta });
             if self.feed.is_wanted() {
                 let begins = evicted.is_some() || self.cache.len() > flows;

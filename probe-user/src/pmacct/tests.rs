@@ -194,6 +194,34 @@ fn every_key_of_the_documents_becomes_something_or_is_remarked_on() {
     fs::remove_dir_all(&folder).unwrap();
 }
 
+/// What a key of pmacct's becomes, in the aggregates of two plugins.
+#[test]
+fn keys_of_rows_become_those_of_their_aggregates() {
+    let file = std::env::temp_dir().join(format!("pathflow-rows-{}.conf", std::process::id()));
+    let text = "plugins: print[p], kafka[k]\naggregate: vlan, cos, label, class\nprint_output: json\n\
+        print_output_file: /tmp/rows\npmacctd_stitching[p]: true\npre_tag_label_encode_as_map: true\n\
+        print_stitching: true\n";
+    fs::write(&file, text).unwrap();
+    let imported = import(&file).unwrap();
+    let [print, kafka] = &imported.raw.aggregate[..] else { panic!("{}", imported.toml) };
+    assert_eq!(print.key, ["vlan", "cos", "label"]);
+    assert_eq!(print.key, kafka.key);
+    assert_eq!((print.stitching, kafka.stitching), (true, false));
+    assert!(print.format.label_as_map && kafka.format.label_as_map);
+    let remarks: Vec<String> = imported.remarks.iter().map(ToString::to_string).collect();
+    for (line, remark) in [
+        (
+            2,
+            "aggregate: class is left out: pathflow does not look into payload, nor does a pmacctd without nDPI",
+        ),
+        (7, "print_stitching: the key is pmacctd_stitching; pmacct ignores this one, too"),
+    ] {
+        let start = format!("{}:{line}: {remark}", file.display());
+        assert!(remarks.iter().any(|remark| remark.starts_with(&start)), "{remarks:#?}");
+    }
+    fs::remove_file(file).unwrap();
+}
+
 #[test]
 fn files_topics_places_and_tags_are_those_of_each_plugin() {
     let folder = std::env::temp_dir().join(format!("pathflow-plugins-{}", std::process::id()));

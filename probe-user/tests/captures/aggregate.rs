@@ -8,18 +8,20 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::corpus::{Capture, corpus};
-use crate::file::Packet;
+use crate::file::{self, Packet};
+use crate::frames::{IPV4, IPV6, Ipv4, UDP, ipv6, ports, tagged};
 use crate::host::View;
+use crate::own::whole;
 use crate::say;
 use crate::scratch::Scratch;
 use crate::totals::{Dissected, RULE_COUNT};
 use crate::tshark;
 
 /// Packets and octets.
-type Sum = (u64, u64);
+pub(crate) type Sum = (u64, u64);
 
 /// Rows of the one aggregate that `settings` are for, and what was said at the end.
-fn rows(settings: &str, path: &Path, scratch: &Scratch) -> (Vec<Value>, String) {
+pub(crate) fn rows(settings: &str, path: &Path, scratch: &Scratch) -> (Vec<Value>, String) {
     let configuration = scratch.file("pathflow.toml");
     let text = format!("[[aggregate]]\nname = \"test\"\nutc = true\n{settings}\n[aggregate.stdout]\n");
     fs::write(&configuration, text).unwrap();
@@ -32,7 +34,7 @@ fn rows(settings: &str, path: &Path, scratch: &Scratch) -> (Vec<Value>, String) 
     (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), errors)
 }
 
-fn sum_of<'r>(rows: impl IntoIterator<Item = &'r Value>) -> Sum {
+pub(crate) fn sum_of<'r>(rows: impl IntoIterator<Item = &'r Value>) -> Sum {
     rows.into_iter().fold((0, 0), |(packets, octets), row| {
         (packets + row["packets"].as_u64().unwrap(), octets + row["bytes"].as_u64().unwrap())
     })
@@ -99,14 +101,14 @@ const KEYS: [&[&str]; 4] = [
     &["sum_host"],
 ];
 
-/// Rows of pmacctd, which plays a file once if it has no delay.
-fn rows_of_pmacctd(key: &[&str], path: &Path, scratch: &Scratch) -> Vec<Value> {
+/// Rows of pmacctd with these settings beside the usual ones. It plays a file once if it has no delay.
+pub(crate) fn rows_of_pmacctd(settings: &str, key: &[&str], path: &Path, scratch: &Scratch) -> Vec<Value> {
     let (configuration, rows) = (scratch.file("pmacctd.conf"), scratch.file("pmacctd.json"));
     let _ = fs::remove_file(&rows);
     let text = format!(
         "daemonize: false\npcap_savefile: {}\nplugins: print\nprint_output: json\nprint_output_file: {}\n\
          print_output_file_append: true\nprint_refresh_time: 86400\n\
-         pmacctd_time_new: true\naggregate: {}\n",
+         {settings}aggregate: {}\n",
         path.display(),
         rows.display(),
         key.join(",")
@@ -121,7 +123,7 @@ fn rows_of_pmacctd(key: &[&str], path: &Path, scratch: &Scratch) -> Vec<Value> {
 }
 
 /// Rows by what they are told apart by, with their TCP flags; numbers may be texts. There may be several purges.
-fn by_key(rows: &[Value]) -> BTreeMap<String, (Sum, u64)> {
+pub(crate) fn by_key(rows: &[Value]) -> BTreeMap<String, (Sum, u64)> {
     let mut sums = BTreeMap::new();
     for row in rows {
         let key: Vec<String> = row
@@ -141,7 +143,7 @@ fn by_key(rows: &[Value]) -> BTreeMap<String, (Sum, u64)> {
 }
 
 /// Captures of plain traffic, which pmacctd 1.7.7 and pathflow see alike: no tunnels, sessions and cut headers.
-const PLAIN: &[&str] = &[
+pub(crate) const PLAIN: &[&str] = &[
     "OSPFv3_broadcast_adjacency.pcap",
     "RADIUS.pcap",
     "bgp-4byte-asn.pcap",
@@ -158,7 +160,7 @@ fn rows_are_those_of_pmacctd() {
         let path = capture.path.as_ref().unwrap();
         for key in KEYS {
             let (ours, _) = rows(&format!("key = {key:?}"), path, &scratch);
-            let theirs = rows_of_pmacctd(key, path, &scratch);
+            let theirs = rows_of_pmacctd("pmacctd_time_new: true\n", key, path, &scratch);
             assert!(!theirs.is_empty(), "{}: pmacctd has no row", capture.name);
             assert_eq!(by_key(&ours), by_key(&theirs), "{} {key:?}", capture.name);
             compared += 1;
@@ -229,4 +231,23 @@ fn an_aggregate_with_a_filter_has_the_packets_that_tcpdump_selects() {
         std::env::var_os("PATHFLOW_CAPTURES").is_none()
             || compared == PLAIN.len() * EXPRESSIONS.len() && selected > 100
     );
+}
+
+#[test]
+fn labels_of_several_rules_are_one_object() {
+    let scratch = Scratch::new("aggregate-labels");
+    let settings = "key = [\"label\"]\nformat = { label_as_map = true }\n\
+                    [[enrich.tag]]\nset_label = \"site%ams\"\njeq = \"next\"\n\
+                    [[enrich.tag]]\nset_label = \"family%six\"\nfilter = \"ip6\"\njeq = \"next\"\n\
+                    [[enrich.tag]]\nset_label = \"rack%7,row%b\"\n";
+    let path = scratch.file("frames.pcap");
+    let [four, six] = [Ipv4::new(UDP, &ports(1, 2, 8)).packet(), ipv6(0, UDP, &ports(1, 2, 8))];
+    let frames = whole("labels", vec![tagged(&[], IPV4, &four), tagged(&[], IPV6, &six)]);
+    file::write(&path, &frames.packets).unwrap();
+    let (rows, _) = rows(settings, &path, &scratch);
+    let mut labels: Vec<String> = rows.iter().map(|row| row["label"].to_string()).collect();
+    labels.sort();
+    let expected =
+        [r#"{"family":"six","rack":"7","row":"b","site":"ams"}"#, r#"{"rack":"7","row":"b","site":"ams"}"#];
+    assert_eq!(labels, expected);
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use pathflow::metering::fragments::DatagramTable;
-use pathflow::metering::packets::TunnelSettings;
+use pathflow::metering::packets::KeySettings;
 use pathflow_common::DropReason;
 use pathflow_common::bytes::SliceFrame;
 use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, Key, WIDE_KEY_WORDS, WideKey};
@@ -32,7 +32,7 @@ pub(crate) enum Fate {
 /// UDP ports that tests take for VXLAN.
 pub(crate) const VXLAN_PORTS: [u16; 2] = [4789, 8472];
 
-/// Which packet of a tunnel counts.
+/// Which packet of a tunnel counts. Inside, keys have the priority of the outer tag, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum View {
     Outer,
@@ -40,8 +40,9 @@ pub(crate) enum View {
 }
 
 impl View {
-    pub(crate) fn settings(self) -> TunnelSettings {
-        TunnelSettings { inner: self == Self::Inner, vxlan_ports: VXLAN_PORTS.to_vec() }
+    pub(crate) fn settings(self) -> KeySettings {
+        let is_inner = self == Self::Inner;
+        KeySettings { inner: is_inner, vxlan_ports: VXLAN_PORTS.to_vec(), vlan_priority: is_inner }
     }
 }
 
@@ -116,6 +117,10 @@ impl FlowSink for Fates<'_> {
 
     fn unaccounted(self, reason: DropReason, octets: u32) {
         self.push(Fate::Unaccounted { reason, octets });
+    }
+
+    fn has_vlan_priority(&self) -> bool {
+        self.host.view.settings().vlan_priority
     }
 
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {

@@ -99,7 +99,7 @@ impl Kernel {
             table_cpus,
             hash_secrets,
             fib_lookup: false,
-            tunnels: view.settings(),
+            keys: view.settings(),
             header_samples: false,
             filters,
         };

@@ -16,9 +16,11 @@ use crate::host::{Fate, Host, View};
 use crate::say;
 use crate::tshark::{self, Family, Layers, Row, Tunnel};
 
-const FIELDS: [&str; 27] = [
+const FIELDS: [&str; 29] = [
     "ieee8021ad.svid",
+    "ieee8021ad.priority",
     "vlan.id",
+    "vlan.priority",
     "ip.src",
     "ip.dst",
     "ip.dsfield",
@@ -58,11 +60,14 @@ fn keys_equal_an_independent_dissection() {
     say(&format!("tshark: fields equal on both sides, by number of packets: {compared:?}"));
     let inside = keys_equal(corpus, &rows, View::Inner);
     say(&format!("tshark: the same inside tunnels: {inside:?}"));
-    compared.insert("vxlan network identifier", inside["vxlan network identifier"]);
+    for field in ["vxlan network identifier", "priority"] {
+        compared.insert(field, inside[field]);
+    }
     for field in [
         "addresses",
         "class of service",
         "tags",
+        "priority",
         "label",
         "vxlan network identifier",
         "protocol",
@@ -97,7 +102,8 @@ fn keys_equal(corpus: &Corpus, rows: &[Row], view: View) -> BTreeMap<&'static st
                 continue;
             }
             let Some(layers) = row.layers(view) else { continue };
-            let mut check = Check { compared: &mut compared, faults: Vec::new(), fragments: &mut fragments };
+            let mut check =
+                Check { view, compared: &mut compared, faults: Vec::new(), fragments: &mut fragments };
             check.link(key, &layers, row);
             check.network(key, &layers, row);
             check.transport(key, facts, &layers, row, packet.time);
@@ -126,6 +132,7 @@ const DATAGRAM_LIFETIME: u64 = 30_000_000_000;
 
 /// Comparisons of one packet.
 struct Check<'a, 'b> {
+    view: View,
     compared: &'a mut BTreeMap<&'static str, u64>,
     faults: Vec<String>,
     fragments: &'a mut BTreeMap<Datagram<'b>, FirstFragment>,
@@ -146,6 +153,11 @@ impl<'b> Check<'_, 'b> {
         if !layers.tags.is_empty() {
             let ours = [fields.vlan_id, fields.customer_vlan_id].map(u64::from);
             self.equal("tags", ours, tags(layers, row));
+            let theirs = priority(layers, row);
+            let is_asked_for = self.view.settings().vlan_priority;
+            let field = if is_asked_for && theirs > Some(0) { "priority" } else { "no priority" };
+            let theirs = theirs.map(|theirs| if is_asked_for { theirs } else { 0 });
+            self.equal(field, u64::from(fields.vlan_priority), theirs);
         }
         let label = (layers.labels > 0).then(|| row.number("mpls.label", 0)).flatten();
         self.equal("label", key.encapsulation().mpls_top_label().map(u64::from), Some(label));
@@ -280,6 +292,14 @@ fn ports(layers: &Layers<'_>, extensions: usize, row: &Row) -> Option<(&'static 
         _ => return None,
     };
     Some((field, ports?))
+}
+
+/// Priority of the outer tag.
+fn priority(layers: &Layers<'_>, row: &Row) -> Option<u64> {
+    match *layers.tags.first()? {
+        "vlan" => row.number("vlan.priority", layers.tags_before),
+        _ => row.number("ieee8021ad.priority", 0),
+    }
 }
 
 /// Identifiers of the outer and the inner tag, 0 for none; `None` if tshark's cannot be told apart.

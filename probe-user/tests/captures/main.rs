@@ -16,6 +16,8 @@
 //! - [`families`]: the kernel's counts of each kind of labels, sessions, fragments and tunnels are tshark's;
 //! - [`tc`]: what the tc programs know of packets beside their octets (needs root);
 //! - [`aggregate`]: rows of aggregates add up to what tshark sees, and are those of pmacctd;
+//! - [`priority`]: priorities of VLAN tags are those of tshark and of pmacctd, where they are asked for;
+//! - [`stitching`]: times of the first and last packets of rows are those of tshark and of pmacctd;
 //! - [`offline`]: `pathflow replay` finds the same flows in files and streams of every form;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
@@ -41,8 +43,12 @@ mod namespace;
 mod offline;
 mod own;
 mod pipeline;
+#[cfg(test)]
+mod priority;
 mod replay;
 mod scratch;
+#[cfg(test)]
+mod stitching;
 #[cfg(test)]
 mod tags;
 mod tc;

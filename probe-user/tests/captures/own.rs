@@ -40,7 +40,7 @@ pub(crate) fn captures() -> Vec<Capture> {
     ]
 }
 
-fn whole(name: &str, frames: Vec<Vec<u8>>) -> Capture {
+pub(crate) fn whole(name: &str, frames: Vec<Vec<u8>>) -> Capture {
     capture(name, frames.into_iter().map(|frame| (frame.len() as u32, frame)).collect())
 }
 

@@ -1,16 +1,18 @@
 //! Aggregates of the running daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::support::frames::{Frame, Upper, write_capture};
 use super::support::json::{flows, sum};
-use super::support::network::Network;
+use super::support::network::{CAPTURED, Network};
 use super::support::probe::ProbeBuilder;
+use super::support::process::Process;
 use super::support::report::Figure;
 use super::support::temp_dir::TempDir;
 use super::support::tool::tool;
@@ -148,4 +150,67 @@ fn places_are_those_of_the_last_file_that_was_right() {
         ("\"JP\" \"IS\" \"100-0001\" 35.0 139.69171", 3),
     ];
     assert_eq!(packets, expected.map(|(place, packets)| (place.to_owned(), packets)).into());
+}
+
+/// Microseconds of a time such as `1700000000.000111`.
+fn microseconds(time: &Value) -> u64 {
+    let (seconds, fraction) = time.as_str().and_then(|text| text.split_once('.')).unwrap();
+    assert_eq!(fraction.len(), 6, "{time}");
+    seconds.parse::<u64>().unwrap() * 1_000_000 + fraction.parse::<u64>().unwrap()
+}
+
+/// First and last packets of a row, beside the times that pmacctd has of every packet.
+#[test]
+fn rows_have_the_times_of_their_first_and_last_packets() {
+    /// Microseconds, far below what is between two packets: a tick of the kernel's clock, and the way from the place where
+    /// one of them sees a packet to that of the other on a busy machine.
+    const NEAR: u64 = 100_000;
+    let network = Network::new();
+    let directory = TempDir::new();
+    let (stitched, arrivals) = (directory.file("stitched.json"), directory.file("arrivals.json"));
+    let configuration = directory.file("pmacctd.conf");
+    let text = format!(
+        "daemonize: false\npcap_interface: {CAPTURED}\npcap_filter: udp port 9\nplugins: print[a], print[b]\n\
+         print_output: json\nprint_refresh_time: 600\ntimestamps_since_epoch: true\npmacctd_stitching[a]: true\n\
+         aggregate[a]: src_host\naggregate[b]: src_host, timestamp_arrival\n\
+         print_output_file[a]: {}\nprint_output_file[b]: {}\n",
+        stitched.display(),
+        arrivals.display()
+    );
+    fs::write(&configuration, text).unwrap();
+    let mut pmacctd = Process::start(network.router.command("pmacctd").arg("-f").arg(&configuration));
+    pmacctd.wait_for_message("link type is: 1");
+    let probe = ProbeBuilder::new(&network.router)
+        .configuration(
+            "[[aggregate]]\nname = \"a\"\nkey = [\"src_host\"]\nstitching = true\nrefresh = \"1h\"\n\
+             format = { timestamps = \"epoch\" }\n[aggregate.stdout]\n",
+        )
+        .start();
+    let frame = Frame::new("203.0.113.5", "198.18.0.9", Upper::Udp(1024, 9)).payload(100);
+    let file = directory.file("frames.pcap");
+    write_capture(&file, &[frame]);
+    for _ in 0..3 {
+        replay(&network.sender, &file, 1);
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    let ended = probe.terminate();
+    pmacctd.signal(Signal::INT);
+    pmacctd.wait();
+    let rows = |file| -> Vec<Value> {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let arrivals: Vec<u64> =
+        rows(&arrivals).iter().map(|row| microseconds(&row["timestamp_arrival"])).collect();
+    let (first, last) = (*arrivals.iter().min().unwrap(), *arrivals.iter().max().unwrap());
+    assert!(arrivals.len() == 3 && last > first + 1_000_000, "{arrivals:?}");
+    let [ours] = &flows(&ended.output)[..] else { panic!("{}", ended.output) };
+    assert!(microseconds(&ours["timestamp_min"]).abs_diff(first) < NEAR, "{ours} {arrivals:?}");
+    assert!(microseconds(&ours["timestamp_max"]).abs_diff(last) < NEAR, "{ours} {arrivals:?}");
+    // Its first packet is the same; of the last one it has the second in which it looks at it.
+    let [theirs] = &rows(&stitched)[..] else { panic!("{}", pmacctd.errors()) };
+    assert_eq!(microseconds(&theirs["timestamp_min"]), first);
+    assert_eq!(theirs["packets"], ours["packets"]);
+    let names = |row: &Value| -> BTreeSet<String> { row.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(names(theirs), names(ours));
 }

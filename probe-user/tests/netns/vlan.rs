@@ -1,15 +1,21 @@
 //! Tagged frames are accounted under their VLAN identifiers.
 
 use std::collections::BTreeMap;
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
 
 use super::support::frames::{Frame, Upper, write_capture};
 use super::support::json::flows;
 use super::support::network::{CAPTURED, COLLECTOR_IPV4, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
+use super::support::process::Process;
 use super::support::temp_dir::TempDir;
 use super::support::tool::output;
 use super::support::traffic::{Traffic, replay};
+use super::support::wait_for;
 
 const CUSTOMER: u16 = 0x8100;
 const SERVICE: u16 = 0x88a8;
@@ -96,4 +102,86 @@ fn frames_are_accounted_under_their_vlan(hook: &str) {
         expected.insert(42, fast.packets);
     }
     assert_eq!(by_outer, expected);
+}
+
+/// Packets of one flow with different priorities, by VLAN and priority: a number of packets for each.
+fn with_priorities() -> Vec<Frame> {
+    let frame = || Frame::new("203.0.113.5", "198.18.0.9", Upper::Udp(1024, 9)).payload(100);
+    let mut frames = vec![frame()];
+    for priority in 0..8_u16 {
+        frames.extend(vec![frame().tag(CUSTOMER, priority << 13 | 0x64); usize::from(priority) + 1]);
+        // Drop eligible, and without a VLAN.
+        frames.push(frame().tag(CUSTOMER, priority << 13 | 0x1064));
+        frames.push(frame().tag(CUSTOMER, priority << 13));
+    }
+    frames
+}
+
+/// Packets and octets by VLAN and priority.
+fn by_priority(rows: impl IntoIterator<Item = Value>) -> BTreeMap<(u64, u64), (u64, u64)> {
+    let mut sums: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
+    for row in rows {
+        let number = |key: &str| row[key].as_u64().unwrap();
+        let sum = sums.entry((number("vlan"), number("cos"))).or_default();
+        *sum = (sum.0 + number("packets"), sum.1 + number("bytes"));
+    }
+    sums
+}
+
+fn priorities_are_those_of_pmacctd(hook: &str) {
+    let network = Network::new();
+    let directory = TempDir::new();
+    let (rows, configuration) = (directory.file("rows.json"), directory.file("pmacctd.conf"));
+    let text = format!(
+        "daemonize: false\npcap_interface: {CAPTURED}\nplugins: print\nprint_output: json\nprint_output_file: {}\n\
+         print_output_file_append: true\nprint_refresh_time: 1\npcap_filter: host 203.0.113.5 or vlan\n\
+         aggregate: vlan, cos, src_host\n",
+        rows.display()
+    );
+    fs::write(&configuration, text).unwrap();
+    let mut pmacctd = Process::start(network.router.command("pmacctd").arg("-f").arg(&configuration));
+    pmacctd.wait_for_message("link type is: 1");
+    let nfcapd = Nfcapd::start(&network, COLLECTOR_IPV4);
+    let probe = ProbeBuilder::new(&network.router)
+        .collector(COLLECTOR_IPV4, "ipfix")
+        .configuration(
+            "[[aggregate]]\nname = \"a\"\nkey = [\"vlan\", \"cos\", \"src_host\"]\n[aggregate.stdout]\n",
+        )
+        .argument("--hook", hook)
+        .start();
+    let frames = with_priorities();
+    let file = directory.file("frames.pcap");
+    write_capture(&file, &frames);
+    replay(&network.sender, &file, frames.len());
+    let by_pmacctd = || {
+        let text = fs::read_to_string(&rows).unwrap_or_default();
+        by_priority(text.lines().filter_map(|line| serde_json::from_str(line).ok()))
+    };
+    let complete = || by_pmacctd().values().map(|sum| sum.0).sum::<u64>() == frames.len() as u64;
+    wait_for(
+        "rows of pmacctd",
+        || format!("{:?} {}", by_pmacctd(), pmacctd.errors()),
+        || complete().then_some(()),
+    );
+    pmacctd.signal(Signal::INT);
+    pmacctd.wait();
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+    let ours = by_priority(flows(&ended.output));
+    assert_eq!(ours, by_pmacctd());
+    assert_eq!(ours[&(0, 0)], (2, 2 * 128));
+    assert_eq!((ours[&(100, 6)], ours[&(0, 7)]), ((8, 8 * 128), (1, 128)));
+    // Records of flows are not told apart by it.
+    let exported = nfcapd.stop(&network).flows;
+    assert_eq!(exported.len(), 2, "{exported:#?}");
+}
+
+#[test]
+fn priorities_are_those_of_pmacctd_at_xdp() {
+    priorities_are_those_of_pmacctd("xdp");
+}
+
+#[test]
+fn priorities_are_those_of_pmacctd_at_tc() {
+    priorities_are_those_of_pmacctd("tc");
 }

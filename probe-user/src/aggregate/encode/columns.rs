@@ -18,7 +18,7 @@ pub const NOT_IN_COLUMNS: [Primitive; 9] = [
 ];
 
 /// Columns in their order, which is not that of JSON. Flows come between packets and octets.
-const ORDER: [Primitive; 59] = [
+const ORDER: [Primitive; 62] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
@@ -26,6 +26,7 @@ const ORDER: [Primitive; 59] = [
     Primitive::DstMac,
     Primitive::Vlan,
     Primitive::InCvlan,
+    Primitive::Cos,
     Primitive::Etype,
     Primitive::SrcAs,
     Primitive::DstAs,
@@ -75,6 +76,8 @@ const ORDER: [Primitive; 59] = [
     Primitive::TimestampStart,
     Primitive::TimestampEnd,
     Primitive::TimestampArrival,
+    Primitive::TimestampMin,
+    Primitive::TimestampMax,
     Primitive::InIfaceName,
     Primitive::OutIfaceName,
     Primitive::Flows,
@@ -243,6 +246,7 @@ const fn width(primitive: Primitive) -> usize {
     use Primitive as P;
     match primitive {
         P::SrcMac | P::DstMac => 19,
+        P::Cos => 4,
         P::Vlan | P::InCvlan | P::Etype | P::Tos => 7,
         P::SrcRoa | P::DstRoa | P::Med | P::SrcMed => 8,
         P::LocalPref | P::SrcLocalPref => 9,
@@ -260,7 +264,7 @@ const fn width(primitive: Primitive) -> usize {
         P::SamplingDirection => 20,
         P::MplsLabelTop => 16,
         P::InIfaceName | P::OutIfaceName => 17,
-        P::TimestampStart | P::TimestampEnd | P::TimestampArrival => 31,
+        P::TimestampStart | P::TimestampEnd | P::TimestampArrival | P::TimestampMin | P::TimestampMax => 31,
         _ => 12,
     }
 }

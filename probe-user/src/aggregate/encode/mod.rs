@@ -4,6 +4,7 @@
 //! the buffer has its size.
 
 mod columns;
+mod label;
 mod nested;
 mod pmacct;
 mod protocol;

@@ -2,7 +2,7 @@
 
 use super::settings::{EncodeSettings, TcpFlagsStyle};
 use super::value::ValueWriter;
-use super::{Fields, Primitive, Value, text};
+use super::{Fields, Primitive, Value, label, text};
 
 /// Names of TCP flags, the highest bit first (RFC 9293, section 3.1).
 const TCP_FLAGS: [&str; 8] = ["CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN"];
@@ -11,12 +11,19 @@ const TCP_FLAGS: [&str; 8] = ["CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "
 #[derive(Debug)]
 pub(super) struct PmacctJson {
     values: ValueWriter,
-    tcp_flags: TcpFlagsStyle,
+    styles: Styles,
     before_stamps: Vec<Member>,
     behind_stamps: Vec<Member>,
     /// What follows the octets.
     end: Vec<u8>,
     stamps: Stamps,
+}
+
+/// How values are written that may be of several types.
+#[derive(Clone, Copy, Debug)]
+struct Styles {
+    tcp_flags: TcpFlagsStyle,
+    label_as_map: bool,
 }
 
 /// One key.
@@ -48,7 +55,10 @@ impl PmacctJson {
         let behind_stamps = before_stamps.split_off(split);
         Self {
             values: ValueWriter::new(settings, true),
-            tcp_flags: settings.options.tcp_flags,
+            styles: Styles {
+                tcp_flags: settings.options.tcp_flags,
+                label_as_map: settings.options.label_as_map,
+            },
             before_stamps,
             behind_stamps,
             end: b"}".to_vec(),
@@ -64,11 +74,11 @@ impl PmacctJson {
 
     pub(super) fn row(&mut self, out: &mut Vec<u8>, row: &impl Fields, updated: u64) {
         out.extend_from_slice(b"{\"event_type\": \"purge\"");
-        members(&mut self.values, self.tcp_flags, out, &self.before_stamps, row);
+        members(&mut self.values, self.styles, out, &self.before_stamps, row);
         if let Some(bin) = row.bin() {
             self.stamps.write(&mut self.values, out, bin, updated);
         }
-        members(&mut self.values, self.tcp_flags, out, &self.behind_stamps, row);
+        members(&mut self.values, self.styles, out, &self.behind_stamps, row);
         out.extend_from_slice(b", \"packets\": ");
         text::number(out, row.packets());
         out.extend_from_slice(b", \"bytes\": ");
@@ -95,7 +105,7 @@ impl Stamps {
 #[inline]
 fn members(
     values: &mut ValueWriter,
-    tcp_flags: TcpFlagsStyle,
+    styles: Styles,
     out: &mut Vec<u8>,
     members: &[Member],
     row: &impl Fields,
@@ -106,9 +116,12 @@ fn members(
             value @ (Value::Number(_) | Value::Path(_) | Value::Degrees(_)) => {
                 values.write(out, *primitive, value);
             }
+            Value::Text(text) if styles.label_as_map && *primitive == Primitive::Label => {
+                label::object(out, text);
+            }
             Value::Text(text) => text::json_string(out, text),
-            Value::TcpFlags(flags) if tcp_flags == TcpFlagsStyle::Number => text::number(out, flags),
-            Value::TcpFlags(flags) if tcp_flags == TcpFlagsStyle::Array => flag_names(out, flags),
+            Value::TcpFlags(flags) if styles.tcp_flags == TcpFlagsStyle::Number => text::number(out, flags),
+            Value::TcpFlags(flags) if styles.tcp_flags == TcpFlagsStyle::Array => flag_names(out, flags),
             value => {
                 out.push(b'"');
                 values.write(out, *primitive, value);

@@ -51,6 +51,8 @@ pub struct FormatTable {
     pub style: Style,
     /// TCP flags in JSON.
     pub tcp_flags: TcpFlagsStyle,
+    /// Whether labels are objects in JSON, of keys and values: `key1%value1,key2%value2`; else texts as they are.
+    pub label_as_map: bool,
     /// Whether AS paths are arrays in JSON; else texts with `_` between.
     pub as_path_as_array: bool,
     /// Whether communities are arrays in JSON; else texts with `_` between.

@@ -68,6 +68,30 @@ fn route() -> BgpRoute {
     })
 }
 
+/// As pmacctd 1.7.7 wrote it with `pmacctd_stitching` and `timestamps_secs`, less the bin.
+#[test]
+fn rows_with_stitching_and_priorities_are_those_of_pmacctd() {
+    use Primitive as P;
+    let fields = [
+        (P::Vlan, Value::Number(100)),
+        (P::Cos, Value::Number(3)),
+        (P::Etype, Value::EtherType(0x800)),
+        (P::SrcHost, address("10.0.0.1")),
+        (P::TimestampMin, Value::Time(Some(1_700_000_000_500_222))),
+        (P::TimestampMax, Value::Time(Some(1_795_304_162_000_000))),
+    ];
+    let table = FormatTable { timestamps_in_seconds: true, ..FormatTable::default() };
+    assert_eq!(
+        written(Format::Json, &table, &fields),
+        r#"{"event_type": "purge", "vlan": 100, "cos": 3, "etype": "800", "ip_src": "10.0.0.1", "timestamp_min": "2023-11-14 22:13:20.500222", "timestamp_max": "2026-11-21 23:36:02.000000", "packets": 1, "bytes": 98}"#
+    );
+    let columns = written(Format::Formatted, &table, &fields);
+    let expected = "\
+VLAN   COS ETYPE  SRC_IP                                         TIMESTAMP_MIN                  TIMESTAMP_MAX                  PACKETS               BYTES
+100    3   800    10.0.0.1                                       2023-11-14 22:13:20.500222     2026-11-21 23:36:02.000000     1                     98";
+    assert_eq!(columns.trim_end(), expected);
+}
+
 /// As pmacctd 1.7.7 sent it to Kafka.
 #[test]
 fn a_row_for_kafka_is_that_of_pmacctd() {

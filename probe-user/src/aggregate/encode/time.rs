@@ -44,8 +44,17 @@ impl TimeWriter {
 
     /// A time in microseconds since the Unix epoch: `2026-11-21 05:45:00.000123`.
     pub(super) fn time(&mut self, out: &mut Vec<u8>, unix_microseconds: u64) {
+        if self.whole_seconds {
+            self.stamp(out, unix_microseconds / 1_000_000);
+        } else {
+            self.exact(out, unix_microseconds);
+        }
+    }
+
+    /// The same with its fraction in any case.
+    pub(super) fn exact(&mut self, out: &mut Vec<u8>, unix_microseconds: u64) {
         let fraction = (unix_microseconds % 1_000_000) as u32;
-        self.write(out, unix_microseconds / 1_000_000, (!self.whole_seconds).then_some(fraction));
+        self.write(out, unix_microseconds / 1_000_000, Some(fraction));
     }
 
     fn write(&mut self, out: &mut Vec<u8>, unix_seconds: u64, microseconds: Option<u32>) {

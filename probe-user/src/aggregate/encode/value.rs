@@ -57,6 +57,10 @@ impl ValueWriter {
             Value::TcpFlags(flags) => text::number(out, flags),
             Value::Roa(state) => out.push(roa_letter(state)),
             Value::Path(route) => self.route.write(out, primitive, route),
+            // pmacct's `timestamps_secs` is not for these.
+            Value::Time(time) if matches!(primitive, Primitive::TimestampMin | Primitive::TimestampMax) => {
+                self.time.exact(out, time.unwrap_or(0));
+            }
             Value::Time(time) => self.time.time(out, time.unwrap_or(0)),
             Value::Direction(FlowDirection::Ingress) => out.push(b'i'),
             Value::Direction(FlowDirection::Egress) => out.push(b'e'),

@@ -182,10 +182,11 @@ impl FileOutput {
     /// Whether what is in a file is still valid when more comes for it.
     fn is_to_go_on(&self, path: &Path) -> bool {
         let is_own = || self.own.iter().rev().any(|own| own == path);
-        match self.settings.path.has_time() {
-            true => !self.begins_anew || is_own(),
+        if self.settings.path.has_time() {
+            !self.begins_anew || is_own()
+        } else {
             // Rows of a whole period replace those of the period before.
-            false => self.is_continued && is_own(),
+            self.is_continued && is_own()
         }
     }
 

@@ -8,7 +8,7 @@ use pathflow_common::layout::{Control, Count, OBSERVATION_POINTS, PointCounters,
 
 /// To be counted up when the meaning of something pinned changes, but neither its size nor its place: keys,
 /// epochs, the words of the descriptor, the rows of the accounts.
-const LAYOUT_VERSION: u64 = 2;
+const LAYOUT_VERSION: u64 = 3;
 
 /// Stands for the layout of everything that is pinned. Table sizes are no part of it.
 pub(super) const LAYOUT: u64 = {

@@ -14,7 +14,7 @@ use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, S
 use crate::capture::program::{MAP_TYPE_ARRAY, MMAPABLE};
 use crate::capture::{FilterSet, KernelProgram, LoadSettings, TableSizes};
 use crate::host::{BpfFeature, Program};
-use crate::metering::packets::TunnelSettings;
+use crate::metering::packets::KeySettings;
 
 /// Whether the kernel has a feature.
 ///
@@ -49,7 +49,7 @@ pub(crate) fn load_program() -> Result<String, String> {
         table_cpus: Vec::new(),
         hash_secrets: std::array::from_fn(|_| 0),
         fib_lookup: true,
-        tunnels: TunnelSettings { inner: true, vxlan_ports: Vec::new() },
+        keys: KeySettings { inner: true, vxlan_ports: Vec::new(), vlan_priority: true },
         header_samples: true,
         filters: FilterSet::default(),
     };

@@ -44,7 +44,7 @@ use super::{CaptureError, Delta, FilterSet, support};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metering::batches::Batches;
-use crate::metering::packets::{PacketMeter, TunnelSettings};
+use crate::metering::packets::{KeySettings, PacketMeter};
 use crate::metering::shard::ShardMessage;
 use crate::stop::Stop;
 
@@ -103,7 +103,7 @@ pub struct MirrorOutput {
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// What the key of a packet in a tunnel is.
-    pub tunnels: TunnelSettings,
+    pub keys: KeySettings,
     /// Which packets are accounted; `None` = all.
     pub filters: FilterSet,
     /// The clock.
@@ -325,7 +325,7 @@ impl Mirror {
                 shared: Arc::clone(&self.shared),
                 meter: PacketMeter::new(
                     Batches::new(output.shards.clone(), output.pool.clone(), Arc::clone(&output.ledger)),
-                    output.tunnels.clone(),
+                    output.keys.clone(),
                     usize::MAX,
                 ),
                 clock: output.clock,

@@ -20,6 +20,8 @@ pub struct Aggregate {
     pub name: String,
     /// Primitives of the key; empty = one total.
     pub key: Vec<String>,
+    /// Whether every row says when its first and its last packet came.
+    pub stitching: bool,
     /// Packets that are for it, in tcpdump's syntax; empty = all.
     pub filter: String,
     /// File with rules for tags and labels in place of those for all; empty = those.
@@ -76,6 +78,7 @@ impl Default for Aggregate {
         Self {
             name: String::new(),
             key: Vec::new(),
+            stitching: false,
             filter: String::new(),
             tag_map: String::new(),
             tags: String::new(),

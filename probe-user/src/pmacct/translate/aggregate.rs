@@ -1,6 +1,6 @@
 //! What plugins that write rows have in common: `[[aggregate]]`.
 
-use crate::aggregate::Key;
+use crate::aggregate::{Key, PrimitiveError};
 use crate::pmacct::ImportError;
 use crate::pmacct::configuration::Plugin;
 use crate::pmacct::document::TableId;
@@ -42,27 +42,20 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
         if name == "none" || key.contains(&name) {
             continue;
         }
-        if Key::parse(&[&name]).is_ok() {
-            key.push(name);
-        } else {
-            let text = format!("{name} is left out: {}", why_not(&name));
-            work.remark(&setting, Verdict::NotHonoured, text);
-        }
+        let why = match Key::parse(&[&name]) {
+            Ok(_) => {
+                key.push(name);
+                continue;
+            }
+            Err((_, PrimitiveError::Unavailable(why))) => why.to_owned(),
+            Err((_, error)) => error.to_string(),
+        };
+        work.remark(&setting, Verdict::NotHonoured, format!("{name} is left out: {why}"));
     }
     let is_agent_asked_for = key.iter().any(|name| name == "peer_src_ip");
     work.document.set(table, "key", key, Some(&setting.origin));
     if is_agent_asked_for {
         agent(work, &setting, table);
-    }
-}
-
-fn why_not(name: &str) -> &'static str {
-    match name {
-        "class" => "pathflow does not look into payload",
-        _ if name.contains("nat_") || name == "fw_event" => "events of NAT are not seen",
-        _ if name.starts_with("mpls_vpn") || name == "mpls_pw_id" => "it is not known to a probe",
-        _ if name.starts_with("tunnel_") => "capture.tunnels = \"inner\" takes the packet inside of a tunnel",
-        _ => "pathflow has no such primitive",
     }
 }
 
@@ -163,12 +156,17 @@ fn time(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str, table: TableI
     if let Some((setting, true)) = work.plugin_flag(plugin, "timestamps_utc") {
         work.document.set(table, "utc", true, Some(&setting.origin));
     }
+    // The name of the daemon is before it, not that of the plugin.
+    if let Some((setting, true)) = work.plugin_flag(plugin, "pmacctd_stitching") {
+        work.document.set(table, "stitching", true, Some(&setting.origin));
+    }
     work.refuse_of(plugin, &key("startup_delay"), "the first purge is at the next multiple of refresh");
 }
 
 /// How values are written: `[aggregate.format]`.
 pub(super) fn format(work: &mut Translation<'_>, plugin: &Plugin, table: TableId, prefix: &str) {
     let flags = [
+        ("pre_tag_label_encode_as_map", "label_as_map"),
         ("as_path_encode_as_array", "as_path_as_array"),
         ("bgp_comms_encode_as_array", "communities_as_array"),
         ("bgp_comms_num", "community_numbers"),

@@ -9,7 +9,7 @@ use pathflow::capture::FilterSet;
 use pathflow::capture::xsk::{Mirror, MirrorOutput, MirrorSettings};
 use pathflow::clock::Clock;
 use pathflow::ledger::{Ledger, PointAccounts};
-use pathflow::metering::packets::TunnelSettings;
+use pathflow::metering::packets::KeySettings;
 use pathflow::metering::shard::ShardMessage;
 use pathflow::stop::Stop;
 use pathflow_common::DropReason;
@@ -41,7 +41,7 @@ impl Stuck {
             shards: vec![sender],
             pool,
             ledger: Arc::clone(&ledger),
-            tunnels: TunnelSettings::default(),
+            keys: KeySettings::default(),
             filters: FilterSet::default(),
             clock: Clock::new(),
             stop,

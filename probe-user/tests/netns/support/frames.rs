@@ -38,8 +38,9 @@ impl Frame {
         Self { tags: Vec::new(), source, destination, class_of_service: 0, upper, payload: 0 }
     }
 
-    pub(crate) fn tag(mut self, protocol: u16, vlan_id: u16) -> Self {
-        self.tags.push((protocol, vlan_id));
+    /// Under a tag with this control information: VLAN identifier in the low 12 bits, priority in the high 3.
+    pub(crate) fn tag(mut self, protocol: u16, control_information: u16) -> Self {
+        self.tags.push((protocol, control_information));
         self
     }
 

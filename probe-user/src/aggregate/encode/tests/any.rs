@@ -49,7 +49,9 @@ fn value(primitive: Primitive, route: &BgpRoute, any: Any) -> Value<'_> {
         P::TcpFlags => Value::TcpFlags(octet),
         P::Proto => Value::Protocol(octet),
         P::SamplingDirection => Value::Direction(FlowDirection::Egress),
-        P::TimestampStart | P::TimestampEnd | P::TimestampArrival => Value::Time(has.then_some(number)),
+        P::TimestampStart | P::TimestampEnd | P::TimestampArrival | P::TimestampMin | P::TimestampMax => {
+            Value::Time(has.then_some(number))
+        }
         _ => Value::Number(number),
     }
 }
@@ -89,6 +91,8 @@ fn is_number(primitive: Primitive) -> bool {
             | P::DstHostCountry
             | P::SrcHostPocode
             | P::DstHostPocode
+            | P::TimestampMin
+            | P::TimestampMax
             | P::InIfaceName
             | P::OutIfaceName
     )
