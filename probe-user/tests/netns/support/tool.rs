@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 33] = [
+const PACKAGES: [(&str, &str); 34] = [
     ("/usr/lib/frr/bgpd", "frr"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
@@ -21,6 +21,7 @@ const PACKAGES: [(&str, &str); 33] = [
     ("kcat", "kcat"),
     ("nfacctd", "pmacct"),
     ("perl", "perl-base"),
+    ("pmacct", "pmacct"),
     ("pmacctd", "pmacct"),
     ("pmbgpd", "pmacct"),
     ("nfcapd", "nfdump"),
