@@ -1,5 +1,6 @@
 //! `memory`: an aggregate whose rows are kept for who asks.
 
+use crate::pmacct::ImportError;
 use crate::pmacct::configuration::Plugin;
 use crate::pmacct::remark::Verdict;
 
