@@ -5,7 +5,6 @@ use crate::pmacct::configuration::Plugin;
 use crate::pmacct::remark::Verdict;
 
 use super::{Translation, aggregate};
-use crate::pmacct::ImportError;
 
 /// Packets are in pmacct's table at once; here they are after a purge, as often as the kernel's tables are drained.
 const REFRESH: &str = "1s";
