@@ -16,12 +16,15 @@
 //! - [`families`]: the kernel's counts of each kind of labels, sessions, fragments and tunnels are tshark's;
 //! - [`tc`]: what the tc programs know of packets beside their octets (needs root);
 //! - [`aggregate`]: rows of aggregates add up to what tshark sees, and are those of pmacctd;
+//! - [`aggregate_filter`]: those with filters have the packets that tcpdump selects;
 //! - [`offline`]: `pathflow replay` finds the same flows in files and streams of every form;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
 
 #[cfg(test)]
 mod aggregate;
+#[cfg(test)]
+mod aggregate_filter;
 mod corpus;
 mod families;
 mod file;
