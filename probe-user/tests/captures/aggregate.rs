@@ -19,7 +19,7 @@ use crate::tshark;
 type Sum = (u64, u64);
 
 /// Rows of the one aggregate that `settings` are for, and what was said at the end.
-fn rows(settings: &str, path: &Path, scratch: &Scratch) -> (Vec<Value>, String) {
+pub(crate) fn rows(settings: &str, path: &Path, scratch: &Scratch) -> (Vec<Value>, String) {
     let configuration = scratch.file("pathflow.toml");
     let text = format!("[[aggregate]]\nname = \"test\"\nutc = true\n{settings}\n[aggregate.stdout]\n");
     fs::write(&configuration, text).unwrap();
@@ -99,14 +99,14 @@ const KEYS: [&[&str]; 4] = [
     &["sum_host"],
 ];
 
-/// Rows of pmacctd, which plays a file once if it has no delay.
-fn rows_of_pmacctd(key: &[&str], path: &Path, scratch: &Scratch) -> Vec<Value> {
+/// Rows of pmacctd with further `settings`, which plays a file once if it has no delay.
+pub(crate) fn rows_of_pmacctd(key: &[&str], settings: &str, path: &Path, scratch: &Scratch) -> Vec<Value> {
     let (configuration, rows) = (scratch.file("pmacctd.conf"), scratch.file("pmacctd.json"));
     let _ = fs::remove_file(&rows);
     let text = format!(
         "daemonize: false\npcap_savefile: {}\nplugins: print\nprint_output: json\nprint_output_file: {}\n\
          print_output_file_append: true\nprint_refresh_time: 86400\n\
-         pmacctd_time_new: true\naggregate: {}\n",
+         aggregate: {}\n{settings}",
         path.display(),
         rows.display(),
         key.join(",")
@@ -158,7 +158,7 @@ fn rows_are_those_of_pmacctd() {
         let path = capture.path.as_ref().unwrap();
         for key in KEYS {
             let (ours, _) = rows(&format!("key = {key:?}"), path, &scratch);
-            let theirs = rows_of_pmacctd(key, path, &scratch);
+            let theirs = rows_of_pmacctd(key, "pmacctd_time_new: true\n", path, &scratch);
             assert!(!theirs.is_empty(), "{}: pmacctd has no row", capture.name);
             assert_eq!(by_key(&ours), by_key(&theirs), "{} {key:?}", capture.name);
             compared += 1;

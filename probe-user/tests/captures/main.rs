@@ -17,6 +17,7 @@
 //! - [`tc`]: what the tc programs know of packets beside their octets (needs root);
 //! - [`aggregate`]: rows of aggregates add up to what tshark sees, and are those of pmacctd;
 //! - [`aggregate_filter`]: those with filters have the packets that tcpdump selects;
+//! - [`aggregate_history`]: each packet is in the time bin of its time, as in pmacctd;
 //! - [`offline`]: `pathflow replay` finds the same flows in files and streams of every form;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
@@ -25,6 +26,8 @@
 mod aggregate;
 #[cfg(test)]
 mod aggregate_filter;
+#[cfg(test)]
+mod aggregate_history;
 mod corpus;
 mod families;
 mod file;
