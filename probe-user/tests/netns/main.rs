@@ -67,6 +67,8 @@ mod pmacct;
 #[cfg(test)]
 mod queues;
 #[cfg(test)]
+mod refresh;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod rpki;
