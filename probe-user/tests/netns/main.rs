@@ -10,6 +10,8 @@ mod aggregate;
 #[cfg(test)]
 mod bgp;
 #[cfg(test)]
+mod bgp_ipv6;
+#[cfg(test)]
 mod bgp_output;
 #[cfg(test)]
 mod bmp;
