@@ -80,8 +80,8 @@ fn routes_of_both_families_come_over_a_signed_ipv6_session() {
         let routed = network();
         let directory = TempDir::new();
         let probe = probe(&routed, &directory);
-        for family in 0..2 {
-            Routed::send(&routed.client, (SERVER[family], PORT), 10, 3);
+        for server in SERVER {
+            Routed::send(&routed.client, (server, PORT), 10, 3);
         }
         // With another key there is no session.
         let bird = Bird::start(&routed.router, &bird_configuration("another", &channel));
