@@ -73,6 +73,8 @@ mod refresh;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod rows;
+#[cfg(test)]
 mod rpki;
 #[cfg(test)]
 mod sampling;
