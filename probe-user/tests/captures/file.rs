@@ -96,13 +96,13 @@ fn read_pcapng(octets: &[u8], packets: &mut Vec<Packet>) -> Result<(), PcapError
     Ok(())
 }
 
-/// Writes Ethernet packets as a pcap file.
+/// Writes packets as a pcap file, which has the link type of the first one.
 pub(crate) fn write<'a>(path: &Path, packets: impl IntoIterator<Item = &'a Packet>) -> io::Result<()> {
     fs::write(path, pcap(packets, Endianness::Little, TsResolution::NanoSecond))
 }
 
-/// A pcap file of Ethernet packets. Written by hand, so that reading is checked against something else than
-/// the library that reads.
+/// A pcap file of packets, with the link type of the first one. Written by hand, so that reading is checked against
+/// something else than the library that reads.
 pub(crate) fn pcap<'a>(
     packets: impl IntoIterator<Item = &'a Packet>,
     order: Endianness,
@@ -114,10 +114,12 @@ pub(crate) fn pcap<'a>(
     };
     let word = |value: u32| ordered(value.to_be_bytes(), order);
     let half = |value: u16| ordered(value.to_be_bytes(), order);
+    let mut packets = packets.into_iter().peekable();
+    let link_type = packets.peek().map_or(ETHERNET, |packet| packet.link_type);
     let mut file = Vec::new();
     file.extend(word(magic));
     file.extend([half(2), half(4)].concat());
-    file.extend([word(0), word(0), word(262_144), word(ETHERNET)].concat());
+    file.extend([word(0), word(0), word(262_144), word(link_type)].concat());
     for Packet { octets, wire_length, time, .. } in packets {
         let (seconds, rest) = ((time / 1_000_000_000) as u32, (time % 1_000_000_000) as u32);
         file.extend([word(seconds), word(rest / fraction)].concat());

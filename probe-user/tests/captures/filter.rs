@@ -23,7 +23,7 @@ use crate::say;
 use crate::scratch::Scratch;
 
 /// Expressions, each with a frame in the captures that matches it and one that does not.
-const EXPRESSIONS: [&str; 66] = [
+pub(crate) const EXPRESSIONS: [&str; 66] = [
     "ip",
     "ip6",
     "arp or rarp",
@@ -99,7 +99,7 @@ fn filters() -> Vec<Filter> {
 }
 
 /// Every Ethernet packet of the captures, and of [`encapsulated`]; numbered by their time stamps.
-fn packets() -> Vec<Packet> {
+pub(crate) fn packets() -> Vec<Packet> {
     let captured = corpus().captures.iter().flat_map(Capture::ethernet).cloned();
     let mut packets: Vec<Packet> = captured.chain(encapsulated()).collect();
     // tcpdump takes no packet longer than this.
@@ -190,8 +190,8 @@ pub(crate) fn bits(results: impl IntoIterator<Item = bool>) -> u8 {
     (0..).zip(results).fold(0, |bits, (bit, result)| bits | u8::from(result) << bit)
 }
 
-/// Numbers of the packets that tcpdump chooses.
-fn chosen_by_tcpdump(file: &Path, expression: &str) -> BTreeSet<u64> {
+/// Times of the packets that tcpdump chooses, in microseconds.
+pub(crate) fn chosen_by_tcpdump(file: &Path, expression: &str) -> BTreeSet<u64> {
     let output = Command::new("tcpdump")
         .args(["-r", "-", "-w", "-", expression])
         .stdin(Stdio::from(File::open(file).expect("the file of all packets")))

@@ -18,12 +18,18 @@
 //! - [`aggregate`]: rows of aggregates add up to what tshark sees, and are those of pmacctd;
 //! - [`priority`]: priorities of VLAN tags are those of tshark and of pmacctd, where they are asked for;
 //! - [`stitching`]: times of the first and last packets of rows are those of tshark and of pmacctd;
+//! - [`aggregate_filter`]: those with filters have the packets that tcpdump selects;
+//! - [`aggregate_history`]: each packet is in the time bin of its time, as in pmacctd;
 //! - [`offline`]: `pathflow replay` finds the same flows in files and streams of every form;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
 
 #[cfg(test)]
 mod aggregate;
+#[cfg(test)]
+mod aggregate_filter;
+#[cfg(test)]
+mod aggregate_history;
 mod corpus;
 mod families;
 mod file;

@@ -65,7 +65,7 @@ fn priorities_of_captures_are_those_of_tshark_and_of_pmacctd() {
         let path = capture.path.as_ref().unwrap();
         let (ours, _) = rows(&settings(KEY), path, &scratch);
         assert_eq!(priorities(&ours), expected, "{}", capture.name);
-        assert_eq!(by_key(&ours), by_key(&rows_of_pmacctd("", KEY, path, &scratch)), "{}", capture.name);
+        assert_eq!(by_key(&ours), by_key(&rows_of_pmacctd(KEY, "", path, &scratch)), "{}", capture.name);
         compared += 1;
     }
     say(&format!("priorities: {compared} captures as tshark and pmacctd see them"));
@@ -94,7 +94,7 @@ fn packets_of_one_flow_are_told_apart_by_priority_only_where_it_is_asked_for() {
 
     let (split, _) = rows(&settings(KEY), &path, &scratch);
     assert_eq!(split.len(), 16, "{split:#?}");
-    let theirs = rows_of_pmacctd("", KEY, &path, &scratch);
+    let theirs = rows_of_pmacctd(KEY, "", &path, &scratch);
     assert_eq!(by_key(&split), by_key(&theirs));
     let expected: Priorities = (0..8)
         .flat_map(|priority| {
@@ -108,7 +108,7 @@ fn packets_of_one_flow_are_told_apart_by_priority_only_where_it_is_asked_for() {
     let (whole, _) = rows(&settings(&without), &path, &scratch);
     assert_eq!(whole.len(), 2, "{whole:#?}");
     assert_eq!(sum_of(&whole), sum_of(&split));
-    assert_eq!(by_key(&whole), by_key(&rows_of_pmacctd("", &without, &path, &scratch)));
+    assert_eq!(by_key(&whole), by_key(&rows_of_pmacctd(&without, "", &path, &scratch)));
 }
 
 /// Records of flows say nothing of priorities, so an aggregate that asks for them does not split them.

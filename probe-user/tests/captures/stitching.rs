@@ -74,7 +74,7 @@ fn first_and_last_packets_of_rows_are_those_of_tshark_and_pmacctd() {
             times(rows).into_iter().map(|((ethertype, _), (first, _))| (ethertype, first)).collect()
         };
         let (ours, _) = rows(OURS, path, &scratch);
-        let theirs = rows_of_pmacctd(THEIRS, &["etype"], path, &scratch);
+        let theirs = rows_of_pmacctd(&["etype"], THEIRS, path, &scratch);
         assert_eq!(first(&ours), first(&theirs), "{}", capture.name);
         compared += 1;
     }

@@ -9,7 +9,7 @@ use pathflow_common::parse::MAX_LABELS;
 use pathflow_common::parse::link::MAX_TAGS;
 
 use crate::corpus::{Capture, Corpus};
-use crate::file;
+use crate::file::{self, Packet};
 use crate::host::{VXLAN_PORTS, View};
 use crate::scratch::Scratch;
 
@@ -101,13 +101,25 @@ pub(crate) struct Layers<'a> {
 /// # Panics
 /// If there is no tshark, or if it does not give a row for each packet.
 pub(crate) fn dissect(test: &str, corpus: &Corpus, fields: &[&'static str]) -> Vec<Row> {
-    let file = File::new(test, corpus);
+    dissect_packets(test, corpus.captures.iter().flat_map(Capture::ethernet), fields)
+}
+
+/// The same with other packets.
+///
+/// # Panics
+/// Likewise.
+pub(crate) fn dissect_packets<'a>(
+    test: &str,
+    packets: impl IntoIterator<Item = &'a Packet>,
+    fields: &[&'static str],
+) -> Vec<Row> {
+    let file = File::of(test, packets);
     let fields: Vec<&'static str> = STRUCTURE.iter().chain(fields).copied().collect();
     let text = file.run(&[], &COMMON.iter().chain(&fields).copied().collect::<Vec<_>>());
     (1..).zip(text.lines()).map(|(number, line)| Row::parse(number, line, &fields)).collect()
 }
 
-/// The Ethernet packets of all captures in one file.
+/// Packets, such as the Ethernet packets of all captures, in one file.
 pub(crate) struct File(Scratch);
 
 impl File {
@@ -116,8 +128,11 @@ impl File {
     /// # Panics
     /// If that fails.
     pub(crate) fn new(test: &str, corpus: &Corpus) -> Self {
+        Self::of(test, corpus.captures.iter().flat_map(Capture::ethernet))
+    }
+
+    fn of<'a>(test: &str, packets: impl IntoIterator<Item = &'a Packet>) -> Self {
         let scratch = Scratch::new(test);
-        let packets = corpus.captures.iter().flat_map(Capture::ethernet);
         file::write(&scratch.file(FILE), packets).expect("a file for tshark");
         Self(scratch)
     }

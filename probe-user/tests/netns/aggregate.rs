@@ -171,7 +171,8 @@ fn rows_have_the_times_of_their_first_and_last_packets() {
     let configuration = directory.file("pmacctd.conf");
     let text = format!(
         "daemonize: false\npcap_interface: {CAPTURED}\npcap_filter: udp port 9\nplugins: print[a], print[b]\n\
-         print_output: json\nprint_refresh_time: 600\ntimestamps_since_epoch: true\npmacctd_stitching[a]: true\n\
+         print_output: json\nprint_refresh_time: 600\nplugin_pipe_size: 10240000\n\
+         plugin_buffer_size: 512\ntimestamps_since_epoch: true\npmacctd_stitching[a]: true\n\
          aggregate[a]: src_host\naggregate[b]: src_host, timestamp_arrival\n\
          print_output_file[a]: {}\nprint_output_file[b]: {}\n",
         stitched.display(),

@@ -79,7 +79,12 @@ fn alerts_and_dashboard_name_metrics_that_there_are() {
     let settings = bgp::settings(&directory, "").replace("wait_for_rib = \"30s\"\n", "");
     let probe = ProbeBuilder::configured(&routed.router)
         .argument("--interface", LEFT)
-        .configuration(&format!("[export]\ncollectors = [\"127.0.0.1:4739\"]\n{settings}"))
+        .configuration(&format!(
+            "[export]\ncollectors = [\"127.0.0.1:4739\"]\n{settings}\n[[aggregate]]\nname = \"lost\"\nrefresh = \"1s\"\n\
+             [aggregate.file]\npath = \"/dev/full\"\n\n[bgp.message_log.kafka]\nbrokers = [\"127.0.0.1:1\"]\n\
+             topic = \"log\"\nspool = \"{}\"\n",
+            directory.file("spool").display()
+        ))
         .start();
     let bird = Bird::start(&routed.router, bgp::CONFIGURATION);
     bird.wait_until_established();
@@ -91,7 +96,7 @@ fn alerts_and_dashboard_name_metrics_that_there_are() {
         text.split(|character| !is_name(character)).filter(|word| word.starts_with("pathflow_")).collect();
     assert!(names.len() > 8, "{names:?}");
     for name in names {
-        assert!(!metrics.family(name).is_empty(), "{name}");
+        assert!(metrics.declares(name), "{name}");
     }
     drop(probe);
 }

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -29,12 +29,13 @@ fn printed(probe: &Probe<'_>, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn a_closed_tcp_connection_is_reported_as_end_of_flow_within_seconds() {
+fn a_closed_tcp_connection_is_reported_as_end_of_flow_long_before_the_idle_timeout() {
     let network = Network::new();
     let Network { sender, router, .. } = &network;
     // The sender's stack would hand over segments of 64 KiB, which the link would count as one packet.
     output(sender.command("ethtool").args(["-K", SENDER, "tso", "off", "gso", "off"]));
-    let probe = ProbeBuilder::new(router).json().argument("--idle-timeout", "60s").start();
+    // Longer than anybody waits here.
+    let probe = ProbeBuilder::new(router).json().argument("--idle-timeout", "10m").start();
     let before = router.received(CAPTURED);
 
     let listener = router.run(|| TcpListener::bind((ROUTER_ADDRESS, 0)).unwrap());
@@ -50,12 +51,9 @@ fn a_closed_tcp_connection_is_reported_as_end_of_flow_within_seconds() {
     stream.shutdown(Shutdown::Write).unwrap();
     let (received, peer): (usize, SocketAddr) = reader.join().unwrap();
     drop(stream);
-    let closed = Instant::now();
     assert_eq!(received, 100_000);
 
     let flows = printed(&probe, 1);
-    // Two seconds of silence and a drain.
-    assert!(closed.elapsed() < Duration::from_secs(5), "{:?}", closed.elapsed());
     let (packets, octets) = router.received(CAPTURED);
     // Without Ethernet headers: a veth takes them off frames from a socket before it counts octets.
     let (packets, octets) = (packets - before.0, octets - before.1);
@@ -90,7 +88,7 @@ fn the_active_timeout_splits_a_long_flow_into_parts_that_add_up() {
     ended.report.assert_complete();
 
     let parts = flows(&ended.output);
-    assert!((3..=6).contains(&parts.len()), "{} parts in 4 seconds", parts.len());
+    assert!(parts.len() >= 3, "{} parts in 4 seconds", parts.len());
     assert_eq!(sum(&parts, "packet_delta_count"), traffic.packets);
     assert_eq!(sum(&parts, "octet_delta_count"), traffic.octets());
     for part in &parts[..parts.len() - 1] {
@@ -102,6 +100,16 @@ fn the_active_timeout_splits_a_long_flow_into_parts_that_add_up() {
         assert!(time(&pair[0], "flow_end") <= time(&pair[1], "flow_start"), "{pair:#?}");
         assert!(time(&pair[0], "flow_start") < time(&pair[0], "flow_end"), "{pair:#?}");
     }
+    // As many parts as there were seconds, however many those were. What is drained late begins the next part earlier,
+    // so that single parts may be shorter.
+    let [start, last] = [&parts[0], &parts[parts.len() - 1]].map(|part| milliseconds(part, "flow_start"));
+    let others = parts.len() as i64 - 1;
+    assert!((500..=2000).contains(&((last - start) / others)), "{others} parts in {} ms", last - start);
+}
+
+/// Milliseconds of a time in a record since 1970.
+fn milliseconds(flow: &Value, key: &str) -> i64 {
+    flow[key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond()
 }
 
 #[test]
@@ -111,15 +119,15 @@ fn the_idle_timeout_ends_silent_flows() {
     let traffic = Traffic { packets: 300, flows: 3, ..Traffic::default() };
     for round in 1..=2 {
         traffic.send(&network.sender);
-        let sent = Instant::now();
         let flows = printed(&probe, 3 * round);
-        // Not before the timeout (less the time since the last packet), and soon after it.
-        let silence = sent.elapsed();
-        assert!(silence > Duration::from_millis(500) && silence < Duration::from_secs(4), "{silence:?}");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
         for flow in &flows {
             assert_eq!(flow["flow_end_reason"], "idle timeout", "{flow:#}");
             assert_eq!(flow["packet_delta_count"], 100, "{flow:#}");
         }
+        // Not before the timeout is over, but for a tick of the kernel's coarse clock.
+        let silence = now - flows.iter().map(|flow| milliseconds(flow, "flow_end")).max().unwrap();
+        assert!(silence >= 990, "{silence} ms: {flows:#?}");
     }
     let ended = probe.terminate();
     ended.report.assert_complete();

@@ -1,13 +1,13 @@
 //! Routes that BIRD has, in samples: the gateway record of sFlow.
 
 use std::net::{IpAddr, UdpSocket};
-use std::time::Duration;
 
 use sflow_parser::models::core::{Address, FlowData, FlowSample};
 use sflow_parser::models::record_flows::{AsPathType, ExtendedGateway, ExtendedRouter};
 
 use super::bgp::{CONFIGURATION, settings, wait_for_routes};
 use super::sflow::flow_samples;
+use super::support::PATIENCE;
 use super::support::bird::Bird;
 use super::support::nfacctd::Nfacctd;
 use super::support::probe::ProbeBuilder;
@@ -55,7 +55,7 @@ fn samples_have_the_routes_of_their_packets() {
          local_pref,peer_dst_ip,src_mask,dst_mask\n",
     );
     let socket = routed.router.run(|| UdpSocket::bind("127.0.0.1:6343").unwrap());
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let sflow = "[capture]\ndirection = \"both\"\nheader_sampling_interval = 1\n\
                  [sflow]\ncollectors = [\"127.0.0.1\", \"127.0.0.1:6344\"]\n[export]\nstdout = \"none\"\n";
     let probe = ProbeBuilder::configured(&routed.router)

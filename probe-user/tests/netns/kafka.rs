@@ -10,8 +10,10 @@ use serde_json::Value;
 use super::bgp;
 use super::bgp_output::{ROUTES, session};
 use super::pmacct::{configuration, files};
+use super::refresh::purges;
 use super::support::bird::Bird;
 use super::support::frames::{Frame, Upper, write_capture};
+use super::support::json::sum;
 use super::support::kafka::{BROKER, Kafka};
 use super::support::probe::{Probe, ProbeBuilder, daemon};
 use super::support::process::Process;
@@ -172,6 +174,45 @@ fn what_was_counted_while_kafka_was_away_is_there_when_it_is_back() {
     let rows = rows(&kafka.messages("pmacct.acct"));
     let flow = (CLIENT[0].to_owned(), SERVER[0].to_owned());
     assert_eq!(sums(&rows), Sums::from([(flow, (70, 70 * 128))]), "{}", report.text());
+}
+
+/// With one partition, messages are in the order in which they were sent: each purge between its marks.
+#[test]
+fn marks_of_purges_in_kafka_count_the_rows_between_them() {
+    let routed = Routed::new();
+    let kafka = Kafka::start(&routed.router);
+    let directory = TempDir::new();
+    let aggregate = |topic: &str, octets: u32| {
+        format!(
+            "[[aggregate]]\nname = \"{topic}\"\nkey = [\"src_host\", \"dst_host\", \"src_port\", \"dst_port\"]\n\
+             filter = \"udp port {PORT}\"\nrefresh = \"1s\"\n[aggregate.kafka]\nbrokers = [\"{BROKER}\"]\n\
+             topic = \"{topic}\"\nmarkers = true\nmessage_octets = {octets}\nspool = \"{}\"\n",
+            directory.file("spool").display()
+        )
+    };
+    // A message for each row, and messages that rows share.
+    let configuration = "[capture]\ninterfaces = [\"left\"]\n".to_owned()
+        + &aggregate("single", 0)
+        + &aggregate("shared", 600);
+    let probe = ProbeBuilder::configured(&routed.router).configuration(&configuration).start();
+    for round in 1..=3 {
+        // Each socket has a port of its own.
+        for _ in 0..5 {
+            Routed::send(&routed.client, (SERVER[0], PORT), 100, 4);
+        }
+        // Everything of this round is in a purge before the next one begins.
+        delivered(&probe, round * 2 * 20);
+    }
+    probe.terminate().report.assert_balanced();
+    for topic in ["single", "shared"] {
+        let messages = kafka.messages(topic);
+        // A message that rows share ends with a line feed.
+        let lines = messages.lines().filter(|line| topic == "single" || !line.is_empty());
+        let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+        let purges = purges(&lines);
+        assert_eq!(sum(&purges.concat(), "packets"), 60, "{topic}: {messages}");
+        assert!(purges.len() >= 3 && purges.iter().all(|purge| !purge.is_empty()), "{topic}: {messages}");
+    }
 }
 
 /// AS paths by prefix, as BIRD announces them to the probe.

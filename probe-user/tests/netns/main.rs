@@ -10,6 +10,8 @@ mod aggregate;
 #[cfg(test)]
 mod bgp;
 #[cfg(test)]
+mod bgp_ipv6;
+#[cfg(test)]
 mod bgp_output;
 #[cfg(test)]
 mod bmp;
@@ -66,6 +68,8 @@ mod pin;
 mod pmacct;
 #[cfg(test)]
 mod queues;
+#[cfg(test)]
+mod refresh;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

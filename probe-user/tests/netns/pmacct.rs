@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -109,12 +107,9 @@ fn the_router_articles_configuration_has_the_sums_of_pmacctd() {
             file.display()
         )
     };
-    let file = directory.file("pmacctd.conf");
-    fs::write(
-        &file,
-        configuration(&directory, "127.0.0.3", &("plugins: print[rows]\n".to_owned() + &print(&rows))),
-    )
-    .unwrap();
+    let (file, log) = (directory.file("pmacctd.conf"), directory.file("messages"));
+    let plugins = format!("bgp_daemon_msglog_file: {}\nplugins: print[rows]\n", log.display());
+    fs::write(&file, configuration(&directory, "127.0.0.3", &(plugins + &print(&rows)))).unwrap();
     let mut pmacctd = Process::start(routed.router.command("pmacctd").arg("-f").arg(&file));
     let listens = "waiting for BGP data";
     pmacctd.wait_for_message(listens);
@@ -133,8 +128,12 @@ fn the_router_articles_configuration_has_the_sums_of_pmacctd() {
     let state = || bird.ask(&["show", "protocols"]);
     wait_for("both BGP sessions", state, || (state().matches("Established").count() == 2).then_some(()));
     bgp::wait_for_routes(&probe, 6);
-    // pmacctd tells nobody when it has all routes.
-    thread::sleep(Duration::from_secs(1));
+    let updates = || fs::read_to_string(&log).unwrap_or_default().matches("\"update\"").count();
+    wait_for(
+        "routes in pmacctd",
+        || format!("{} {}", updates(), pmacctd.errors()),
+        || (updates() >= 6).then_some(()),
+    );
 
     for (sender, to, octets, count) in [
         (&routed.client, SERVER[0], 10, 30),
@@ -150,7 +149,11 @@ fn the_router_articles_configuration_has_the_sums_of_pmacctd() {
     let ended = probe.terminate();
     ended.report.assert_balanced();
     // It crashes when it is told to end with BGP sessions, before it has written everything.
-    let rows = || printed(&fs::read_to_string(&rows).unwrap_or_default());
+    let rows = || {
+        let text = fs::read_to_string(&rows).unwrap_or_default();
+        // The last line may be half written.
+        printed(text.rfind('\n').map_or("", |end| &text[..=end]))
+    };
     let packets = || rows().values().map(|sum| sum.0).sum::<u64>();
     wait_for("rows of pmacctd", || pmacctd.errors(), || (packets() >= 110).then_some(()));
     pmacctd.signal(Signal::INT);

@@ -179,19 +179,29 @@ fn a_collector_that_never_reads_stops_nothing_and_the_end_counts_what_is_left() 
         .configuration(&format!("{TCP}queue_records = 4096\n[flow]\nidle_timeout = \"200ms\"\n"))
         .argument("--collector", &COLLECTOR_IPV4.to_string())
         .start();
-    // The system takes the connection; nobody reads. More records than sockets and queue have room for, at a rate
-    // that the kernel's tables have room for.
-    let traffic = Traffic { packets: 200_000, flows: 200_000, rate: Some(50_000), ..Traffic::default() };
+    // The system takes the connection; nobody reads. Records until sockets and queue have no more room, at a rate that
+    // the kernel's tables have room for. It is over before the connection is given up, which is after 30 s without
+    // progress: another one would have room again.
+    let traffic = Traffic { packets: 20_000, flows: 20_000, rate: Some(50_000), ..Traffic::default() };
+    let is_full = || {
+        let reason = [("reason", "queue_full")];
+        probe.metrics().sum("pathflow_export_dropped_packets_total", &reason) > 0
+    };
+    let mut rounds = 0;
+    while !is_full() {
+        traffic.send(&network.sender);
+        rounds += 1;
+        probe.wait_until("records are made", |metrics| {
+            metrics.total("pathflow_expired_flows_total") == rounds * traffic.packets
+        });
+    }
     traffic.send(&network.sender);
-    probe.wait_until("the queue is full", |metrics| {
-        metrics.sum("pathflow_export_dropped_packets_total", &[("reason", "queue_full")]) > 0
-    });
-    traffic.send(&network.sender);
+    rounds += 1;
     let ended = probe.terminate();
     drop(listener);
     let report = &ended.report;
     report.assert_balanced();
-    assert_eq!((report.received().packets, report.dropped().packets), (2 * traffic.packets, 0));
+    assert_eq!((report.received().packets, report.dropped().packets), (rounds * traffic.packets, 0));
     assert_eq!(report.exported().records + report.lost().records, report.made().records);
     for reason in ["queue_full", "connection_lost", "not_connected"] {
         assert!(report.lost_for(reason).records > 0, "{reason}: {}", report.text());

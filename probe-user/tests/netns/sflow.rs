@@ -7,6 +7,7 @@ use std::net::{TcpStream, UdpSocket};
 use sflow_parser::models::core::{Address, FlowData, FlowSample};
 use sflow_parser::{SampleData, parse_datagram};
 
+use super::support::PATIENCE;
 use super::support::json::sum;
 use super::support::metrics::Metrics;
 use super::support::network::{CAPTURED, COLLECTOR_SFLOW, Network, SENDER_ADDRESS};
@@ -358,7 +359,7 @@ fn samples_say_where_packets_go_and_where_they_came_in() {
         routed.router.ip(&format!("route add {prefix} {via} {hop} dev {RIGHT}"));
     }
     let socket = routed.router.run(|| UdpSocket::bind("127.0.0.1:6343").unwrap());
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let configuration = "[capture]\ndirection = \"both\"\nheader_sampling_interval = 1\n\
          [sflow]\ncollectors = [\"127.0.0.1\"]\n[export]\nstdout = \"none\"\n";
     let probe = ProbeBuilder::configured(&routed.router)

@@ -131,15 +131,21 @@ pub(crate) fn write_capture(path: &Path, frames: &[Frame]) {
 
 /// Writes a capture file with frames as they are.
 pub(crate) fn write_octets(path: &Path, frames: &[Vec<u8>]) {
+    write_timed(path, frames.iter().map(|octets| (0, octets.clone())));
+}
+
+/// The same with their times, seconds since 1970.
+pub(crate) fn write_timed(path: &Path, frames: impl IntoIterator<Item = (u32, Vec<u8>)>) {
     let mut file = Vec::new();
     file.extend(0xa1b2_c3d4_u32.to_be_bytes());
     // Version 2.4, no time zone, no accuracy.
     file.extend([0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
     file.extend(65_535_u32.to_be_bytes());
     file.extend(1_u32.to_be_bytes());
-    for octets in frames {
+    for (time, octets) in frames {
         let length = (octets.len() as u32).to_be_bytes();
-        file.extend([0; 8]);
+        file.extend(time.to_be_bytes());
+        file.extend([0; 4]);
         file.extend(length);
         file.extend(length);
         file.extend(octets);

@@ -1,6 +1,6 @@
 //! The metrics page, as a scraper reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
@@ -10,6 +10,8 @@ use super::PATIENCE;
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     samples: BTreeMap<String, Vec<(Labels, f64)>>,
+    /// Names of all metrics, without what counters have at their end.
+    families: BTreeSet<String>,
 }
 
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -33,7 +35,13 @@ impl Metrics {
                 .collect();
             samples.entry(name.to_owned()).or_default().push((labels, value.parse().unwrap()));
         }
-        Self { samples }
+        let name = |line: &str| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned());
+        Self { samples, families: page.lines().filter_map(name).collect() }
+    }
+
+    /// Whether there is a metric of this name, with or without a series.
+    pub(crate) fn declares(&self, name: &str) -> bool {
+        self.families.contains(name.strip_suffix("_total").unwrap_or(name))
     }
 
     /// Every value of a metric, with its labels; a panic if there is no such metric.

@@ -106,6 +106,12 @@ pub(crate) fn replay_on(cpu: u32, sender: &Namespace, capture: &Path, frames: us
     replayed(command.args(["tcpreplay", "--quiet", "--topspeed", "--intf1", SENDER]).arg(capture), frames);
 }
 
+/// Sends the frames out of an interface, no faster than a busy machine keeps up with.
+pub(crate) fn replay_slowly((sender, interface): (&Namespace, &str), capture: &Path, frames: usize) {
+    let mut command = sender.command("tcpreplay");
+    replayed(command.args(["--quiet", "--pps", "5000", "--intf1", interface]).arg(capture), frames);
+}
+
 fn replayed(command: &mut Command, frames: usize) {
     let text = output(command);
     let sent = text.lines().find_map(|line| line.trim().strip_prefix("Successful packets:"));
