@@ -1,5 +1,6 @@
 //! JSON with the keys, order and types of pmacct 1.7.7, and the blanks of jansson.
 
+use super::line::{Constant, Line};
 use super::settings::{EncodeSettings, TcpFlagsStyle};
 use super::value::ValueWriter;
 use super::{Fields, Primitive, Value, text};
@@ -15,7 +16,7 @@ pub(super) struct PmacctJson {
     before_stamps: Vec<Member>,
     behind_stamps: Vec<Member>,
     /// What follows the octets.
-    end: Vec<u8>,
+    end: Constant,
     stamps: Stamps,
 }
 
@@ -23,7 +24,7 @@ pub(super) struct PmacctJson {
 #[derive(Debug)]
 struct Member {
     /// Everything up to the value, but for quotation marks: `, "ip_src": `.
-    key: Box<[u8]>,
+    key: Constant,
     primitive: Primitive,
     position: usize,
 }
@@ -32,13 +33,13 @@ struct Member {
 #[derive(Debug, Default)]
 struct Stamps {
     of: Option<(u64, u64)>,
-    text: Vec<u8>,
+    text: Constant,
 }
 
 impl PmacctJson {
     pub(super) fn new(settings: &EncodeSettings, primitives: &[Primitive]) -> Self {
         let member = |(position, &primitive): (usize, &Primitive)| Member {
-            key: format!(", \"{}\": ", primitive.json_key()).into_bytes().into(),
+            key: Constant::new(format!(", \"{}\": ", primitive.json_key()).as_bytes()),
             primitive,
             position,
         };
@@ -51,44 +52,47 @@ impl PmacctJson {
             tcp_flags: settings.options.tcp_flags,
             before_stamps,
             behind_stamps,
-            end: b"}".to_vec(),
+            end: Constant::new(b"}"),
             stamps: Stamps::default(),
         }
     }
 
     pub(super) fn set_writer_id(&mut self, writer_id: &str) {
-        self.end = b", \"writer_id\": ".to_vec();
-        text::json_string(&mut self.end, writer_id);
-        self.end.push(b'}');
+        let mut end = Line::default();
+        end.put(b", \"writer_id\": ");
+        text::json_string(&mut end, writer_id);
+        end.push(b'}');
+        self.end.set(end.text());
     }
 
-    pub(super) fn row(&mut self, out: &mut Vec<u8>, row: &impl Fields, updated: u64) {
-        out.extend_from_slice(b"{\"event_type\": \"purge\"");
+    pub(super) fn row(&mut self, out: &mut Line, row: &impl Fields, updated: u64) {
+        out.put_first(*b"{\"event_type\": \"purge\"", 22);
         members(&mut self.values, self.tcp_flags, out, &self.before_stamps, row);
         if let Some(bin) = row.bin() {
             self.stamps.write(&mut self.values, out, bin, updated);
         }
         members(&mut self.values, self.tcp_flags, out, &self.behind_stamps, row);
-        out.extend_from_slice(b", \"packets\": ");
+        out.put_first(*b", \"packets\": ", 13);
         text::number(out, row.packets());
-        out.extend_from_slice(b", \"bytes\": ");
+        out.put_first(*b", \"bytes\": ", 11);
         text::number(out, row.octets());
-        out.extend_from_slice(&self.end);
+        out.put_constant(&self.end);
     }
 }
 
 impl Stamps {
-    fn write(&mut self, values: &mut ValueWriter, out: &mut Vec<u8>, bin: u64, updated: u64) {
-        if self.of != Some((bin, updated)) {
-            self.text.clear();
-            self.text.extend_from_slice(b", \"stamp_inserted\": \"");
-            values.time.stamp(&mut self.text, bin);
-            self.text.extend_from_slice(b"\", \"stamp_updated\": \"");
-            values.time.stamp(&mut self.text, updated);
-            self.text.push(b'"');
-            self.of = Some((bin, updated));
+    fn write(&mut self, values: &mut ValueWriter, out: &mut Line, bin: u64, updated: u64) {
+        if self.of == Some((bin, updated)) {
+            return out.put_constant(&self.text);
         }
-        out.extend_from_slice(&self.text);
+        let start = out.len();
+        out.put(b", \"stamp_inserted\": \"");
+        values.time.stamp(out, bin);
+        out.put(b"\", \"stamp_updated\": \"");
+        values.time.stamp(out, updated);
+        out.push(b'"');
+        self.text.set(out.text_mut(start));
+        self.of = Some((bin, updated));
     }
 }
 
@@ -96,12 +100,12 @@ impl Stamps {
 fn members(
     values: &mut ValueWriter,
     tcp_flags: TcpFlagsStyle,
-    out: &mut Vec<u8>,
+    out: &mut Line,
     members: &[Member],
     row: &impl Fields,
 ) {
     for Member { key, primitive, position } in members {
-        out.extend_from_slice(key);
+        out.put_constant(key);
         match row.value(*position) {
             value @ (Value::Number(_) | Value::Path(_)) => values.write(out, *primitive, value),
             Value::Text(text) => text::json_string(out, text),
@@ -117,13 +121,13 @@ fn members(
 }
 
 /// Appends an array of the names of the flags that are set.
-pub(super) fn flag_names(out: &mut Vec<u8>, flags: u8) {
+pub(super) fn flag_names(out: &mut Line, flags: u8) {
     out.push(b'[');
     let mut separator: &[u8] = b"\"";
     for (name, bit) in TCP_FLAGS.iter().zip((0..8).rev()) {
         if flags & (1 << bit) != 0 {
-            out.extend_from_slice(separator);
-            out.extend_from_slice(name.as_bytes());
+            out.put(separator);
+            out.put(name.as_bytes());
             out.push(b'"');
             separator = b", \"";
         }
