@@ -254,7 +254,9 @@ fn record(random: &mut Random, is_ipv6: bool) -> FlowRecord {
         let [network, host] = [random.next(), random.next()];
         // Half of the hosts made their numbers up, the others were given one.
         let host = if host & 1 == 0 { host } else { host >> 52 };
-        IpAddr::from((u128::from(network >> 16 << 16 >> 4 | 0x2 << 60) << 64 | u128::from(host)).to_be_bytes())
+        IpAddr::from(
+            (u128::from(network >> 16 << 16 >> 4 | 0x2 << 60) << 64 | u128::from(host)).to_be_bytes(),
+        )
     };
     let (source_address, destination_address, next_hop) = (address(), address(), address());
     let (shortest, lengths) = if is_ipv6 { (32, 17) } else { (16, 9) };

@@ -95,22 +95,23 @@ impl Interned {
         if let Some((_, numbers)) = self.routes.get(&address) {
             return numbers[part as usize];
         }
-        let (hasher, own) = (&self.hasher, route.attributes());
-        let mut numbers = [NOTHING; 4];
-        for part in PARTS {
-            if is_empty(own, part) {
-                continue;
-            }
-            let hash = |route: &BgpRoute| {
-                let mut state = hasher.build_hasher();
-                hash_part(route.attributes(), part, &mut state);
-                state.finish()
-            };
-            let is_equal = |other: &BgpRoute| is_same(own, other.attributes(), part);
-            numbers[part as usize] = self.parts[part as usize].number(route, hash, is_equal);
-        }
+        let numbers = PARTS.map(|part| self.part(route, part));
         self.routes.insert(address, (Arc::clone(route), numbers));
         numbers[part as usize]
+    }
+
+    fn part(&mut self, route: &Arc<BgpRoute>, part: RoutePart) -> u32 {
+        let (hasher, own) = (&self.hasher, route.attributes());
+        if is_empty(own, part) {
+            return NOTHING;
+        }
+        let hash = |route: &BgpRoute| {
+            let mut state = hasher.build_hasher();
+            hash_part(route.attributes(), part, &mut state);
+            state.finish()
+        };
+        let is_equal = |other: &BgpRoute| is_same(own, other.attributes(), part);
+        self.parts[part as usize].number(route, hash, is_equal)
     }
 
     /// The text with this number.
@@ -123,12 +124,13 @@ impl Interned {
         self.parts[part as usize].get(number)
     }
 
-    /// The number that a value of `other` has here.
+    /// The number that a value of `other` has here. The route itself is not remembered: a table that is kept for long
+    /// sees many routes with the same parts.
     pub(super) fn adopt(&mut self, other: &Self, number: u32, kept: Kept) -> u32 {
         match kept {
             Kept::Text => other.texts.get(number).map_or(NOTHING, |text| self.text(text)),
             Kept::Part(part) => match other.parts[part as usize].get(number) {
-                Some(route) => self.route(route, part),
+                Some(route) => self.part(route, part),
                 None => NOTHING,
             },
         }
@@ -136,7 +138,8 @@ impl Interned {
 
     /// How much is kept, in values.
     pub(super) fn len(&self) -> usize {
-        self.texts.values.len() + self.routes.len()
+        let parts = self.parts.iter().map(|part| part.values.len()).max().unwrap_or(0);
+        self.texts.values.len() + self.routes.len().max(parts)
     }
 
     /// Forgets everything.

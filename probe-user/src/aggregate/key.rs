@@ -82,6 +82,13 @@ impl KeyBuffer {
     pub(super) const fn new() -> Self {
         Self([0; MAX_WORDS])
     }
+
+    /// A copy of a key.
+    pub(super) fn copy(&mut self, key: &[u64]) -> &mut [u64] {
+        let words = &mut self.0[..key.len().min(MAX_WORDS)];
+        words.copy_from_slice(&key[..words.len()]);
+        words
+    }
 }
 
 impl KeyLayout {

@@ -168,6 +168,17 @@ impl Table {
         self.rows.count(key, Counters::of(part.observed, amount))
     }
 
+    /// Adds a row of `other`, which is of the same layout; false if that needs a row and there is no room.
+    pub(super) fn absorb(&mut self, other: &Self, counters: Counters, key: &[u64]) -> bool {
+        self.interned.len() < self.most_interned() && self.copy(other, counters, key)
+    }
+
+    fn copy(&mut self, other: &Self, counters: Counters, key: &[u64]) -> bool {
+        let key = self.buffer.copy(key);
+        self.layout.adopt(key, &other.interned, &mut self.interned);
+        self.rows.count(key, counters)
+    }
+
     /// Values that are kept at most, beside the rows.
     fn most_interned(&self) -> usize {
         self.rows.limit.max(LEAST_INTERNED)
@@ -200,9 +211,8 @@ impl Table {
         let mut earlier = Self::new(Arc::clone(&self.layout), self.rows.limit);
         for (counters, key) in numbers() {
             let into = if is_later(key) { &mut *other } else { &mut earlier };
-            let mut key = key.to_vec();
-            self.layout.adopt(&mut key, &self.interned, &mut into.interned);
-            into.rows.count(&key, counters);
+            // There is room: it has no more rows than this table.
+            into.copy(self, counters, key);
         }
         *self = earlier;
     }

@@ -8,7 +8,7 @@ const ROOM: usize = 4096;
 
 /// The text of a row.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub struct Line {
     /// The text, and anything behind it.
     octets: Vec<u8>,
     /// Octets of the text.
@@ -24,14 +24,22 @@ pub(super) struct Constant {
     length: usize,
 }
 
+/// A text that is the same in row after row, as long as bin and purge are.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    /// Start of the bin, and time of the purge.
+    of: Option<(Option<u64>, u64)>,
+    text: Constant,
+}
+
 impl Line {
     /// Octets.
-    pub(super) const fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.length
     }
 
     /// The text.
-    pub(super) fn text(&self) -> &[u8] {
+    pub fn text(&self) -> &[u8] {
         self.octets.get(..self.length).unwrap_or_default()
     }
 
@@ -41,7 +49,7 @@ impl Line {
     }
 
     /// Takes away what is behind the first `length` octets.
-    pub(super) fn truncate(&mut self, length: usize) {
+    pub fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
     }
 
@@ -115,5 +123,70 @@ impl Constant {
             self.chunks.push(last);
         }
         self.length = text.len();
+    }
+}
+
+impl Memo {
+    /// Appends the text of `of`, which `write` appends if it is not known.
+    #[inline]
+    pub(super) fn put(&mut self, out: &mut Line, of: (Option<u64>, u64), write: impl FnOnce(&mut Line)) {
+        if self.of == Some(of) {
+            return out.put_constant(&self.text);
+        }
+        let start = out.len();
+        write(out);
+        self.text.set(out.text_mut(start));
+        self.of = Some(of);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_what_was_put_into_it() {
+        let pieces =
+            proptest::collection::vec((0..5_u8, proptest::collection::vec(any::<u8>(), 0..100)), 0..200);
+        proptest!(|(pieces in pieces)| {
+            let (mut line, mut model) = (Line::default(), Vec::new());
+            for (kind, piece) in &pieces {
+                match (kind, piece.first_chunk::<8>()) {
+                    (0, Some(octets)) => {
+                        let length = usize::from(octets[0] % 9);
+                        line.put_first(*octets, length);
+                        model.extend_from_slice(&octets[..length]);
+                    }
+                    (1, _) => {
+                        line.put_constant(&Constant::new(piece));
+                        model.extend_from_slice(piece);
+                    }
+                    (2, _) => {
+                        line.truncate(piece.len() * 10);
+                        model.truncate(piece.len() * 10);
+                    }
+                    _ => {
+                        line.put(piece);
+                        model.extend_from_slice(piece);
+                    }
+                }
+                prop_assert_eq!(line.len(), model.len());
+            }
+            prop_assert_eq!(line.text(), &model);
+            prop_assert_eq!(line.text_mut(model.len() / 2), &model[model.len() / 2..]);
+        });
+    }
+
+    #[test]
+    fn a_memo_follows_what_it_is_of() {
+        let mut memo = Memo::default();
+        for (bin, updated) in [(None, 1), (None, 1), (Some(0), 1), (Some(0), 2), (Some(0), 2), (None, 2)] {
+            let expected = format!("{bin:?} {updated}");
+            let mut line = Line::default();
+            memo.put(&mut line, (bin, updated), |out| out.put(expected.as_bytes()));
+            assert_eq!(line.text(), expected.as_bytes());
+        }
     }
 }

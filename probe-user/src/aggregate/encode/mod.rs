@@ -17,15 +17,17 @@ mod time;
 mod value;
 
 pub use columns::NOT_IN_COLUMNS;
+pub(super) use line::Line;
+pub(super) use value::ValueWriter;
+
 pub use settings::{EncodeSettings, FormatTable, Style, TcpFlagsStyle, TimestampStyle};
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Primitive, Row, RouteValue, Value};
+use super::{Primitive, RouteValue, Row, Value};
 use columns::Columns;
-use line::Line;
 use nested::Nested;
 use pmacct::PmacctJson;
 

@@ -17,7 +17,7 @@
 use jiff::tz::TimeZone;
 use pathflow_exporter::OriginValidation;
 
-use super::line::{Constant, Line};
+use super::line::{Constant, Line, Memo};
 use super::pmacct::flag_names;
 use super::route::{PathStyle, RouteStyle, RouteWriter, is_of_route};
 use super::settings::{EncodeSettings, TimestampStyle};
@@ -28,6 +28,8 @@ use super::{Fields, Primitive, Value, text};
 #[derive(Debug)]
 pub(super) struct Nested {
     time: TimeWriter,
+    /// The times of bin and purge.
+    stamps: Memo,
     members: Vec<Member>,
     source_route: Vec<Member>,
     destination_route: Vec<Member>,
@@ -64,6 +66,7 @@ impl Nested {
         }
         Self {
             time: TimeWriter::new(TimeZone::UTC, TimestampStyle::Rfc3339, false),
+            stamps: Memo::default(),
             members,
             source_route,
             destination_route,
@@ -87,14 +90,17 @@ impl Nested {
 
     pub(super) fn row(&mut self, out: &mut Line, row: &impl Fields, updated: u64) {
         out.push(b'{');
-        if let Some(bin) = row.bin() {
-            out.put(b"\"bin_start\":\"");
-            self.time.stamp(out, bin);
+        let bin = row.bin();
+        self.stamps.put(out, (bin, updated), |out| {
+            if let Some(bin) = bin {
+                out.put(b"\"bin_start\":\"");
+                self.time.stamp(out, bin);
+                out.put(b"\",");
+            }
+            out.put(b"\"purge_time\":\"");
+            self.time.stamp(out, updated);
             out.put(b"\",");
-        }
-        out.put(b"\"purge_time\":\"");
-        self.time.stamp(out, updated);
-        out.put(b"\",");
+        });
         for member in &self.members {
             member.write(out, &mut self.time, &mut self.routes, row.value(member.position));
         }

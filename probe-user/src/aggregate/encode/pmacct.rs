@@ -1,6 +1,6 @@
 //! JSON with the keys, order and types of pmacct 1.7.7, and the blanks of jansson.
 
-use super::line::{Constant, Line};
+use super::line::{Constant, Line, Memo};
 use super::settings::{EncodeSettings, TcpFlagsStyle};
 use super::value::ValueWriter;
 use super::{Fields, Primitive, Value, text};
@@ -17,7 +17,8 @@ pub(super) struct PmacctJson {
     behind_stamps: Vec<Member>,
     /// What follows the octets.
     end: Constant,
-    stamps: Stamps,
+    /// The times of bin and purge.
+    stamps: Memo,
 }
 
 /// One key.
@@ -27,13 +28,6 @@ struct Member {
     key: Constant,
     primitive: Primitive,
     position: usize,
-}
-
-/// The two times of bin and purge, which are the same in row after row.
-#[derive(Debug, Default)]
-struct Stamps {
-    of: Option<(u64, u64)>,
-    text: Constant,
 }
 
 impl PmacctJson {
@@ -53,7 +47,7 @@ impl PmacctJson {
             before_stamps,
             behind_stamps,
             end: Constant::new(b"}"),
-            stamps: Stamps::default(),
+            stamps: Memo::default(),
         }
     }
 
@@ -69,7 +63,13 @@ impl PmacctJson {
         out.put_first(*b"{\"event_type\": \"purge\"", 22);
         members(&mut self.values, self.tcp_flags, out, &self.before_stamps, row);
         if let Some(bin) = row.bin() {
-            self.stamps.write(&mut self.values, out, bin, updated);
+            self.stamps.put(out, (Some(bin), updated), |out| {
+                out.put(b", \"stamp_inserted\": \"");
+                self.values.time.stamp(out, bin);
+                out.put(b"\", \"stamp_updated\": \"");
+                self.values.time.stamp(out, updated);
+                out.push(b'"');
+            });
         }
         members(&mut self.values, self.tcp_flags, out, &self.behind_stamps, row);
         out.put_first(*b", \"packets\": ", 13);
@@ -77,22 +77,6 @@ impl PmacctJson {
         out.put_first(*b", \"bytes\": ", 11);
         text::number(out, row.octets());
         out.put_constant(&self.end);
-    }
-}
-
-impl Stamps {
-    fn write(&mut self, values: &mut ValueWriter, out: &mut Line, bin: u64, updated: u64) {
-        if self.of == Some((bin, updated)) {
-            return out.put_constant(&self.text);
-        }
-        let start = out.len();
-        out.put(b", \"stamp_inserted\": \"");
-        values.time.stamp(out, bin);
-        out.put(b"\", \"stamp_updated\": \"");
-        values.time.stamp(out, updated);
-        out.push(b'"');
-        self.text.set(out.text_mut(start));
-        self.of = Some((bin, updated));
     }
 }
 

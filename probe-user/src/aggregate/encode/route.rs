@@ -199,17 +199,22 @@ fn path(out: &mut Line, segments: &[BgpPathSegment], separator: &[u8]) {
 /// A list of numbers, in which objects stand for segments that are no sequence.
 fn typed_path(out: &mut Line, segments: &[BgpPathSegment]) {
     out.push(b'[');
-    join(out, b",", segments, |out, segment| {
+    let start = out.len();
+    for segment in segments {
         let (open, close): (&[u8], &[u8]) = match segment.kind {
+            BgpPathSegmentKind::Sequence if segment.as_numbers.is_empty() => continue,
             BgpPathSegmentKind::Sequence => (b"", b""),
             BgpPathSegmentKind::Set => (b"{\"set\":[", b"]}"),
             BgpPathSegmentKind::ConfedSequence => (b"{\"confed_sequence\":[", b"]}"),
             BgpPathSegmentKind::ConfedSet => (b"{\"confed_set\":[", b"]}"),
         };
+        if out.len() > start {
+            out.push(b',');
+        }
         out.put(open);
         join(out, b",", &segment.as_numbers, |out, as_number| number(out, *as_number));
         out.put(close);
-    });
+    }
     out.push(b']');
 }
 
@@ -223,4 +228,135 @@ fn display(out: &mut Line, value: &impl std::fmt::Display) {
     }
     // Appending does not fail.
     _ = write!(Appended(out), "{value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use BgpPathSegmentKind as Kind;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn routes() -> impl Strategy<Value = Arc<BgpRoute>> {
+        let kind = prop_oneof![
+            Just(Kind::Sequence),
+            Just(Kind::Set),
+            Just(Kind::ConfedSequence),
+            Just(Kind::ConfedSet)
+        ];
+        let segment = (kind, vec(any::<u32>(), 0..9));
+        let segment = segment.prop_map(|(kind, list)| BgpPathSegment { kind, as_numbers: list.into() });
+        let community = prop_oneof![any::<u32>(), 0xffff_ff00..=0xffff_ff04_u32, 0..2_u32];
+        let extended = (0..3_u8, 1..4_u8, any::<[u8; 6]>()).prop_map(|(kind, subtype, value)| {
+            let mut octets = [kind, subtype, 0, 0, 0, 0, 0, 0];
+            octets[2..].copy_from_slice(&value);
+            octets
+        });
+        // Some texts are longer than what is kept.
+        let lists =
+            (vec(segment, 0..4), vec(community, 0..40), vec(extended, 0..20), vec(any::<[u32; 3]>(), 0..20));
+        lists.prop_map(|(as_path, communities, extended, large)| {
+            Arc::new(BgpRoute::new(BgpAttributes {
+                as_path: as_path.into(),
+                communities: communities.into(),
+                extended_communities: extended.into(),
+                large_communities: large.into(),
+                ..BgpAttributes::default()
+            }))
+        })
+    }
+
+    /// Each hop as text: sets are one hop.
+    fn hops(route: &BgpRoute, between: &str) -> Vec<String> {
+        let hop = |segment: &BgpPathSegment| {
+            let list: Vec<String> = segment.as_numbers.iter().map(u32::to_string).collect();
+            match segment.kind {
+                Kind::Sequence => list.join(between),
+                Kind::Set => format!("{{{}}}", list.join(",")),
+                Kind::ConfedSequence => format!("({})", list.join(between)),
+                Kind::ConfedSet => format!("[{}]", list.join(",")),
+            }
+        };
+        route.attributes().as_path.iter().map(hop).collect()
+    }
+
+    fn typed(route: &BgpRoute) -> Json {
+        let mut list = Vec::new();
+        for segment in &route.attributes().as_path {
+            let numbers: Vec<Json> = segment.as_numbers.iter().map(|number| json!(number)).collect();
+            match segment.kind {
+                Kind::Sequence => list.extend(numbers),
+                Kind::Set => list.push(json!({"set": numbers})),
+                Kind::ConfedSequence => list.push(json!({"confed_sequence": numbers})),
+                Kind::ConfedSet => list.push(json!({"confed_set": numbers})),
+            }
+        }
+        list.into()
+    }
+
+    fn communities(route: &BgpRoute, part: Part, numbers: bool) -> Vec<String> {
+        let attributes = route.attributes();
+        let standard = |number: &u32| match numbers {
+            true => format!("{}:{}", number >> 16, number & 0xffff),
+            false => Community(*number).to_string(),
+        };
+        match part {
+            Part::Path => Vec::new(),
+            Part::Standard => attributes.communities.iter().map(standard).collect(),
+            Part::Extended => {
+                let texts = attributes.extended_communities.iter();
+                texts.map(|octets| ExtendedCommunity(*octets).to_string()).collect()
+            }
+            Part::Large => {
+                let texts = attributes.large_communities.iter();
+                texts.map(|[global, first, second]| format!("{global}:{first}:{second}")).collect()
+            }
+        }
+    }
+
+    /// By `format!` and `serde_json`, each time anew.
+    fn model(style: RouteStyle, primitive: Primitive, route: &BgpRoute) -> String {
+        let part = part(primitive);
+        let array = |list: &[String]| json!(list).to_string().replace("\",\"", "\", \"");
+        let quoted = |text: String| if style.quoted { format!("\"{text}\"") } else { text };
+        match (part, style.path) {
+            (Part::Path, PathStyle::Typed) => typed(route).to_string(),
+            (Part::Path, PathStyle::Array) => match hops(route, "\", \"").join("\", \"") {
+                empty if empty.is_empty() => "[]".to_owned(),
+                hops => format!("[\"{hops}\"]"),
+            },
+            (Part::Path, PathStyle::Text) => quoted(hops(route, "_").join("_")),
+            (part, _) => {
+                let list = communities(route, part, style.numbers);
+                if style.communities_as_array { array(&list) } else { quoted(list.join("_")) }
+            }
+        }
+    }
+
+    /// Routes come and go under the same few numbers, some of which share their place.
+    #[test]
+    fn kept_texts_are_those_of_their_routes() {
+        let primitives = [Primitive::AsPath, Primitive::StdComm, Primitive::ExtComm, Primitive::LrgComm];
+        let rows = vec((0..6_usize, 0..3_usize, 0..4_usize, any::<bool>()), 1..100);
+        proptest!(|(routes in vec(routes(), 6), rows in rows, style in 0..12_u8)| {
+            let style = RouteStyle {
+                path: [PathStyle::Text, PathStyle::Array, PathStyle::Typed][usize::from(style % 3)],
+                communities_as_array: style & 1 != 0,
+                numbers: style & 2 != 0,
+                quoted: style & 1 != 0 || style % 3 > 0 || style & 4 != 0,
+            };
+            let mut writer = RouteWriter::new(style);
+            for (route, number, primitive, has_route) in rows {
+                let (route, primitive) = (&routes[route], primitives[primitive]);
+                let number = [1, MOST_TEXTS as u32 + 1, 7][number];
+                let mut out = Line::default();
+                writer.write(&mut out, primitive, has_route.then_some(RouteValue { route, number }));
+                let nothing = BgpRoute::new(BgpAttributes::default());
+                let expected = model(style, primitive, if has_route { route } else { &nothing });
+                prop_assert_eq!(std::str::from_utf8(out.text()).unwrap(), expected);
+            }
+        });
+    }
 }

@@ -144,7 +144,8 @@ fn segment_and_colon(out: &mut Line, segment: u16) {
 /// The first of the longest runs of two zeros or more: where it starts, and its length. Without one, it is behind the
 /// end.
 fn longest_zeros(segments: [u16; 8]) -> (usize, usize) {
-    let zeros = (0..8).zip(segments).fold(0_u32, |zeros, (bit, segment)| zeros | u32::from(segment == 0) << bit);
+    let zeros =
+        (0..8).zip(segments).fold(0_u32, |zeros, (bit, segment)| zeros | u32::from(segment == 0) << bit);
     // A bit is left for each place where a run of `length` starts.
     let (mut starts, mut length) = (zeros & zeros >> 1, 2);
     if starts == 0 {
@@ -215,7 +216,8 @@ fn escape(out: &mut Line, octet: u8) {
         0x08 => out.push(b'b'),
         0x0c => out.push(b'f'),
         control => {
-            let [high, low] = [control >> 4, control].map(|digit| hexadecimal_digit(digit).to_ascii_uppercase());
+            let [high, low] =
+                [control >> 4, control].map(|digit| hexadecimal_digit(digit).to_ascii_uppercase());
             out.put_first([b'u', b'0', b'0', high, low], 5);
         }
     }

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::settings::TimestampStyle;
 use super::line::Line;
+use super::settings::TimestampStyle;
 use super::text::number;
 
 /// Minutes that are remembered: those of the bin, of the purge, and of first and last packets.

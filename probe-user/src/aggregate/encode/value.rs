@@ -10,7 +10,7 @@ use super::{Primitive, Value, protocol, text};
 
 /// Writes values in one style.
 #[derive(Debug)]
-pub(super) struct ValueWriter {
+pub struct ValueWriter {
     pub(super) time: TimeWriter,
     route: RouteWriter,
     protocol_numbers: bool,
@@ -18,7 +18,7 @@ pub(super) struct ValueWriter {
 }
 
 impl ValueWriter {
-    pub(super) fn new(settings: &EncodeSettings, is_json: bool) -> Self {
+    pub fn new(settings: &EncodeSettings, is_json: bool) -> Self {
         let options = &settings.options;
         Self {
             time: TimeWriter::new(settings.zone.clone(), options.timestamps, options.timestamps_in_seconds),
@@ -35,7 +35,7 @@ impl ValueWriter {
 
     /// Appends the value. Text is appended as it is.
     #[inline]
-    pub(super) fn write(&mut self, out: &mut Line, primitive: Primitive, value: Value<'_>) {
+    pub fn write(&mut self, out: &mut Line, primitive: Primitive, value: Value<'_>) {
         match value {
             // The codepoint is in the upper six bits (RFC 2474, section 3).
             Value::Number(tos) if primitive == Primitive::Tos && self.tos_as_dscp => {
@@ -47,7 +47,7 @@ impl ValueWriter {
             Value::Address(None) => {}
             Value::Mac(address) => text::mac_address(out, address),
             Value::Protocol(protocol) => match protocol::name(protocol).filter(|_| !self.protocol_numbers) {
-                Some(name) => out.put(name.as_bytes()),
+                Some((name, length)) => out.put_first(name, length),
                 None => text::number(out, protocol),
             },
             Value::EtherType(ether_type) => text::hexadecimal(out, ether_type),

@@ -33,7 +33,13 @@ fn value(primitive: Primitive, route: &Arc<BgpRoute>, any: Any) -> Value<'_> {
         P::Label | P::InIfaceName | P::OutIfaceName => Value::Text(text),
         P::SrcMac | P::DstMac => Value::Mac(mac),
         P::Etype => Value::EtherType(segments[0]),
-        primitive if route::is_of_route(primitive) => if has { part(route) } else { Value::Path(None) },
+        primitive if route::is_of_route(primitive) => {
+            if has {
+                part(route)
+            } else {
+                Value::Path(None)
+            }
+        }
         P::DstRoa | P::SrcRoa => Value::Roa(has.then_some(state)),
         P::PeerSrcIp | P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => {
             Value::Address(has.then_some(IpAddr::from(segments)))
