@@ -170,13 +170,19 @@ impl Table {
 
     /// Adds a row of `other`, which is of the same layout; false if that needs a row and there is no room.
     pub(super) fn absorb(&mut self, other: &Self, counters: Counters, key: &[u64]) -> bool {
-        self.interned.len() < self.most_interned() && self.copy(other, counters, key)
+        if self.has_room(1) {
+            return self.copy(other, counters, key);
+        }
+        // A row that is there has only values that are there. Those of others would fill up what is kept.
+        let key = self.buffer.copy(key);
+        let find = |number, kept| self.interned.find(&other.interned, number, kept);
+        self.layout.renumber(key, find) && self.rows.count(key, counters)
     }
 
     fn copy(&mut self, other: &Self, counters: Counters, key: &[u64]) -> bool {
         let key = self.buffer.copy(key);
-        self.layout.adopt(key, &other.interned, &mut self.interned);
-        self.rows.count(key, counters)
+        let adopt = |number, kept| Some(self.interned.adopt(&other.interned, number, kept));
+        self.layout.renumber(key, adopt) && self.rows.count(key, counters)
     }
 
     /// Values that are kept at most, beside the rows.

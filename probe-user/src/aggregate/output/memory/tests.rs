@@ -119,6 +119,17 @@ fn routes_that_come_and_go_do_not_fill_the_table() {
     assert!(output.account().lost.is_empty());
 }
 
+#[test]
+fn values_of_rows_without_room_do_not_keep_others_from_growing() {
+    let mut output = output(2);
+    output.write(&purge(&[(1, 1, 1, 1), (2, 1, 2, 1)]));
+    for as_number in 3..10_000 {
+        output.write(&purge(&[(1, 1, 1, 1), (2, 1, as_number, 1)]));
+    }
+    assert_eq!(csv(&ask(&output, &[], 0)), ["1|192.0.2.1|1|9998|999800", "2|192.0.2.2|1|1|100"]);
+    assert_eq!(output.account().total_lost().packets, 9997);
+}
+
 proptest! {
     #[test]
     fn the_sums_are_those_of_a_map(purges in prop::collection::vec(
