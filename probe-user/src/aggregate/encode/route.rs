@@ -298,9 +298,9 @@ mod tests {
 
     fn communities(route: &BgpRoute, part: Part, numbers: bool) -> Vec<String> {
         let attributes = route.attributes();
-        let standard = |number: &u32| match numbers {
-            true => format!("{}:{}", number >> 16, number & 0xffff),
-            false => Community(*number).to_string(),
+        let standard = |number: &u32| {
+            let name = Community(*number).to_string();
+            if numbers { format!("{}:{}", number >> 16, number & 0xffff) } else { name }
         };
         match part {
             Part::Path => Vec::new(),

@@ -192,8 +192,8 @@ const fn has_special(octets: [u8; 8]) -> bool {
     }
     let word = u64::from_ne_bytes(octets);
     has_less(word, b' ' as u64)
-        | has_less(word ^ ONES * b'"' as u64, 1)
-        | has_less(word ^ ONES * b'\\' as u64, 1)
+        | has_less(word ^ (ONES * b'"' as u64), 1)
+        | has_less(word ^ (ONES * b'\\' as u64), 1)
 }
 
 #[cold]
