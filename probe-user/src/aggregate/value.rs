@@ -38,6 +38,6 @@ pub enum Value<'a> {
 pub struct RouteValue<'a> {
     /// A route that has this part.
     pub route: &'a Arc<BgpRoute>,
-    /// Number of the part among the equal parts of this purge, from 1: the same where the content is.
+    /// Number of the part in its purge, from 1. Parts of the same content have the same number.
     pub number: u32,
 }

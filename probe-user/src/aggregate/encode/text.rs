@@ -48,7 +48,6 @@ pub(super) fn hexadecimal(out: &mut Line, value: u16) {
 }
 
 /// Digits of a number without zeros before it, the first one in the lowest octet, and how many there are.
-#[inline]
 const fn hexadecimal_digits(value: u16) -> (u32, usize) {
     let nibbles = value.swap_bytes() as u32;
     let nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff;
@@ -113,52 +112,50 @@ fn ipv4_address(out: &mut Line, address: Ipv4Addr) {
     out.put_first(text, usize::from(length) - 1);
 }
 
-/// By the set of segments that are zero, segment 0 being bit 0: those that `::` stands for, which are the first of the
-/// longest runs of two or more (RFC 5952, section 4.2).
-static COMPRESSED: [u8; 256] = {
-    let mut compressed = [0; 256];
-    let mut zeros = 0;
-    while zeros < 256 {
-        let mut length = 8;
-        while length >= 2 && compressed[zeros] == 0 {
-            let mut start = 0;
-            while start + length <= 8 && compressed[zeros] == 0 {
-                let run = ((1 << length) - 1) << start;
-                if zeros & run == run {
-                    compressed[zeros] = run as u8;
-                }
-                start += 1;
-            }
-            length -= 1;
-        }
-        zeros += 1;
-    }
-    compressed
-};
-
-/// Without branches that depend on the address, as those would be guessed wrong for every other one.
 fn ipv6_address(out: &mut Line, address: Ipv6Addr) {
     if let Some(mapped) = address.to_ipv4_mapped() {
         out.put_first(*b"::ffff:", 7);
         return ipv4_address(out, mapped);
     }
     let segments = address.segments();
-    let zeros = (0..8).zip(segments).fold(0, |zeros, (bit, segment)| zeros | u8::from(segment == 0) << bit);
-    let compressed = COMPRESSED[usize::from(zeros)];
-    let first = compressed & compressed.wrapping_neg();
-    let is_in = |set: u8, bit: u32| usize::from(set >> bit & 1);
-    // Behind each segment is a colon, and `::` is one more: here if there is no segment before it.
-    out.put_first([b':'], is_in(compressed, 0));
-    for (bit, segment) in (0..8).zip(segments) {
-        let (digits, length) = hexadecimal_digits(segment);
-        let with_colon = u64::from(digits) | u64::from(b':') << (8 * length);
-        let (text, length) = match is_in(compressed, bit) {
-            0 => (with_colon, length + 1),
-            _ => (b':'.into(), is_in(first, bit)),
-        };
-        out.put_first(text.to_le_bytes(), length);
+    let (zeros, length) = longest_zeros(segments);
+    let (before, rest) = segments.split_at_checked(zeros).unwrap_or((&segments, &[]));
+    for segment in before {
+        segment_and_colon(out, *segment);
     }
-    out.truncate(out.len() + is_in(compressed, 7) - 1);
+    if let Some(behind) = rest.get(length..).filter(|_| length > 0) {
+        // In front of the first zeros there is a colon.
+        out.put_first(*b"::", if before.is_empty() { 2 } else { 1 });
+        if behind.is_empty() {
+            return;
+        }
+        for segment in behind {
+            segment_and_colon(out, *segment);
+        }
+    }
+    out.truncate(out.len() - 1);
+}
+
+fn segment_and_colon(out: &mut Line, segment: u16) {
+    let (digits, length) = hexadecimal_digits(segment);
+    out.put_first((u64::from(digits) | u64::from(b':') << (8 * length)).to_le_bytes(), length + 1);
+}
+
+/// The first of the longest runs of two zeros or more: where it starts, and its length. Without one, it is behind the
+/// end.
+fn longest_zeros(segments: [u16; 8]) -> (usize, usize) {
+    let zeros =
+        (0..8).zip(segments).fold(0_u32, |zeros, (bit, segment)| zeros | u32::from(segment == 0) << bit);
+    // A bit is left for each place where a run of `length` starts.
+    let (mut starts, mut length) = (zeros & zeros >> 1, 2);
+    if starts == 0 {
+        return (segments.len(), 0);
+    }
+    while starts & zeros >> length != 0 {
+        starts &= zeros >> length;
+        length += 1;
+    }
+    (starts.trailing_zeros() as usize, length)
 }
 
 /// A JSON string as jansson writes it: UTF-8 as it is, and of what must be escaped the short form where there is one.
