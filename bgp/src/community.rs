@@ -7,14 +7,25 @@ use std::net::Ipv4Addr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Community(pub u32);
 
+impl Community {
+    /// The name, if it is one of those that RFC 1997 names.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        match self.0 {
+            0 => Some("internet"),
+            0xffff_ff01 => Some("no-export"),
+            0xffff_ff02 => Some("no-advertise"),
+            0xffff_ff03 => Some("local-AS"),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Community {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => formatter.write_str("internet"),
-            0xffff_ff01 => formatter.write_str("no-export"),
-            0xffff_ff02 => formatter.write_str("no-advertise"),
-            0xffff_ff03 => formatter.write_str("local-AS"),
-            number => write!(formatter, "{}:{}", number >> 16, number & 0xffff),
+        match self.name() {
+            Some(name) => formatter.write_str(name),
+            None => write!(formatter, "{}:{}", self.0 >> 16, self.0 & 0xffff),
         }
     }
 }

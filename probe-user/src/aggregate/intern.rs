@@ -135,8 +135,8 @@ impl Interned {
     }
 
     /// A route whose part has this number.
-    pub(super) fn get_route(&self, number: u32, part: RoutePart) -> Option<&BgpRoute> {
-        self.parts[part as usize].get(number).map(Arc::as_ref)
+    pub(super) fn get_route(&self, number: u32, part: RoutePart) -> Option<&Arc<BgpRoute>> {
+        self.parts[part as usize].get(number)
     }
 
     /// The number that a value of `other` has here. The route itself is not remembered: a table that is kept for long

@@ -11,7 +11,7 @@ use pathflow_exporter::{BgpRoute, FlowDirection, FlowRecord, ObservationContext,
 use super::intern::{Interned, Kept, NOTHING, RoutePart};
 use super::observed::Observed;
 use super::primitive::{Key, Primitive};
-use super::value::Value;
+use super::value::{RouteValue, Value};
 use crate::enrich::{Place, TagsOf};
 
 /// Words of the longest key: that of all primitives.
@@ -372,7 +372,10 @@ fn read<'a>(primitive: Primitive, field: &[u8], interned: &'a Interned, agent: O
     if let Some(kept) = interned_as(primitive) {
         return match kept {
             Kept::Text => Value::Text(interned.get_text(number())),
-            Kept::Part(part) => Value::Path(interned.get_route(number(), part)),
+            Kept::Part(part) => {
+                let number = number();
+                Value::Path(interned.get_route(number, part).map(|route| RouteValue { route, number }))
+            }
         };
     }
     match primitive {

@@ -37,7 +37,7 @@ pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
 pub use selection::{LabelCondition, Selection, TagCondition};
 pub use settings::{AggregateSettings, OutputSettings};
 pub use start::Aggregates;
-pub use value::Value;
+pub use value::{RouteValue, Value};
 
 #[cfg(test)]
 mod tests;

@@ -50,9 +50,9 @@ type Rows = BTreeMap<String, (u64, u64, u64, u64, u64, u8)>;
 fn text(value: Value<'_>, primitive: Primitive) -> String {
     match (value, primitive) {
         (Value::Path(route), Primitive::AsPath | Primitive::SrcAsPath) => {
-            format!("{:?}", route.map(|route| &route.attributes().as_path))
+            format!("{:?}", route.map(|value| &value.route.attributes().as_path))
         }
-        (Value::Path(route), _) => format!("{:?}", route.map(|route| &route.attributes().communities)),
+        (Value::Path(route), _) => format!("{:?}", route.map(|value| &value.route.attributes().communities)),
         (value, _) => format!("{value:?}"),
     }
 }

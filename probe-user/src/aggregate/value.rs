@@ -1,6 +1,7 @@
 //! What a primitive says in one row.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use pathflow_exporter::{BgpRoute, FlowDirection, OriginValidation};
 
@@ -25,11 +26,20 @@ pub enum Value<'a> {
     TcpFlags(u8),
     /// State of origin validation; `None` = not asked.
     Roa(Option<OriginValidation>),
-    /// A route of which the primitive names the part: AS path or communities. `None` = that part is empty or there is no
+    /// A part of a route: AS path or communities, as the primitive says. `None` = that part is empty or there is no
     /// route.
-    Path(Option<&'a BgpRoute>),
+    Path(Option<RouteValue<'a>>),
     /// Microseconds since the Unix epoch; `None` = unknown.
     Time(Option<u64>),
     /// Direction at the interface where packets were counted.
     Direction(FlowDirection),
+}
+
+/// A part of a route.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RouteValue<'a> {
+    /// A route that has this part.
+    pub route: &'a Arc<BgpRoute>,
+    /// Number of the part in its purge, from 1. Parts of the same content have the same number.
+    pub number: u32,
 }

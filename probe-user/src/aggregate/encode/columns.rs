@@ -1,5 +1,6 @@
 //! CSV and columns of fixed width, as pmacct's print plugin writes them. Neither has time stamps of bin and purge.
 
+use super::line::Line;
 use super::settings::EncodeSettings;
 use super::value::ValueWriter;
 use super::{EncodeError, Fields, Format, Primitive, Value, text};
@@ -136,35 +137,33 @@ impl Columns {
         Ok(Self { values, primitives: columns, flows, filling, has_counters, ambiguous_rows: 0 })
     }
 
-    pub(super) fn header(&self, out: &mut Vec<u8>) {
-        let start = out.len();
+    pub(super) fn header(&self, out: &mut Line) {
         for Column { primitive, .. } in &self.primitives {
-            self.cell(out, start, width(*primitive), |out| {
-                out.extend_from_slice(primitive.title().as_bytes());
+            self.cell(out, width(*primitive), |out| {
+                out.put(primitive.title().as_bytes());
             });
         }
         if self.has_counters {
-            self.cell(out, start, COUNTER_WIDTH, |out| out.extend_from_slice(b"PACKETS"));
+            self.cell(out, COUNTER_WIDTH, |out| out.put(b"PACKETS"));
             if self.flows.is_some() {
-                self.cell(out, start, COUNTER_WIDTH, |out| out.extend_from_slice(b"FLOWS"));
+                self.cell(out, COUNTER_WIDTH, |out| out.put(b"FLOWS"));
             }
-            self.cell(out, start, 0, |out| out.extend_from_slice(b"BYTES"));
+            self.cell(out, 0, |out| out.put(b"BYTES"));
         }
         out.push(b'\n');
     }
 
-    pub(super) fn row(&mut self, out: &mut Vec<u8>, row: &impl Fields) {
-        let start = out.len();
+    pub(super) fn row(&mut self, out: &mut Line, row: &impl Fields) {
         let mut is_ambiguous = false;
         for Column { primitive, position } in &self.primitives {
-            let cell = begin(out, start, self.filling);
+            let cell = begin(out, self.filling);
             match row.value(*position) {
                 Value::Address(None) if matches!(self.filling, Filling::Blanks) => {
-                    out.extend_from_slice(b"::");
+                    out.put(b"::");
                 }
                 value @ (Value::Text(_) | Value::Path(_)) => {
                     self.values.write(out, *primitive, value);
-                    is_ambiguous |= mend(out.get_mut(cell..).unwrap_or_default(), self.filling);
+                    is_ambiguous |= mend(out.text_mut(cell), self.filling);
                 }
                 value @ Value::Degrees(_) => {
                     self.values.write(out, *primitive, value);
@@ -177,13 +176,13 @@ impl Columns {
             end(out, cell, width(*primitive), self.filling);
         }
         if self.has_counters {
-            self.cell(out, start, COUNTER_WIDTH, |out| text::number(out, row.packets()));
+            self.cell(out, COUNTER_WIDTH, |out| text::number(out, row.packets()));
             if let Some(flows) = self.flows
                 && let Value::Number(flows) = row.value(flows)
             {
-                self.cell(out, start, COUNTER_WIDTH, |out| text::number(out, flows));
+                self.cell(out, COUNTER_WIDTH, |out| text::number(out, flows));
             }
-            self.cell(out, start, 0, |out| text::number(out, row.octets()));
+            self.cell(out, 0, |out| text::number(out, row.octets()));
         }
         self.ambiguous_rows += u64::from(is_ambiguous);
     }
@@ -192,27 +191,30 @@ impl Columns {
         std::mem::take(&mut self.ambiguous_rows)
     }
 
-    fn cell(&self, out: &mut Vec<u8>, start: usize, width: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let cell = begin(out, start, self.filling);
+    fn cell(&self, out: &mut Line, width: usize, write: impl FnOnce(&mut Line)) {
+        let cell = begin(out, self.filling);
         write(out);
         end(out, cell, width, self.filling);
     }
 }
 
 /// Returns where the value starts.
-fn begin(out: &mut Vec<u8>, row: usize, filling: Filling) -> usize {
+fn begin(out: &mut Line, filling: Filling) -> usize {
     if let Filling::Separator(separator) = filling
-        && out.len() > row
+        && out.len() > 0
     {
         out.push(separator);
     }
     out.len()
 }
 
-fn end(out: &mut Vec<u8>, cell: usize, width: usize, filling: Filling) {
+fn end(out: &mut Line, cell: usize, width: usize, filling: Filling) {
     if matches!(filling, Filling::Blanks) && width > 0 {
         // A value that is wider than its column keeps a blank behind it.
-        out.resize((out.len() + 1).max(cell + width), b' ');
+        out.push(b' ');
+        while out.len() < cell + width {
+            out.push(b' ');
+        }
     }
 }
 

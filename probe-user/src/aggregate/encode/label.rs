@@ -4,6 +4,7 @@
 //! `{}`. A part without `%` is a key without a value, of a key that is there twice the last value counts, and its
 //! place is that of the first.
 
+use super::line::Line;
 use super::text;
 
 /// Between two parts of a label: several rules that are true of a packet put it there, too.
@@ -17,7 +18,7 @@ fn parts(label: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// Appends the object.
-pub(super) fn object(out: &mut Vec<u8>, label: &str) {
+pub(super) fn object(out: &mut Line, label: &str) {
     out.push(b'{');
     let start = out.len();
     for (position, (key, value)) in parts(label).enumerate() {
@@ -28,10 +29,10 @@ pub(super) fn object(out: &mut Vec<u8>, label: &str) {
         let later = parts(label).skip(position + 1).filter(|(later, _)| *later == key);
         let value = later.last().map_or(value, |(_, value)| value);
         if out.len() > start {
-            out.extend_from_slice(b", ");
+            out.put(b", ");
         }
         text::json_string(out, key);
-        out.extend_from_slice(b": ");
+        out.put(b": ");
         text::json_string(out, value);
     }
     out.push(b'}');
@@ -42,9 +43,9 @@ mod tests {
     use super::*;
 
     fn written(label: &str) -> String {
-        let mut out = Vec::new();
+        let mut out = Line::default();
         object(&mut out, label);
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.text().to_vec()).unwrap()
     }
 
     /// The forms of pmacct's documentation and of the output that its own tests expect.

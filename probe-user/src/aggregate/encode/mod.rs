@@ -5,6 +5,7 @@
 
 mod columns;
 mod label;
+mod line;
 mod nested;
 mod pmacct;
 mod protocol;
@@ -17,6 +18,7 @@ mod time;
 mod value;
 
 pub use columns::NOT_IN_COLUMNS;
+pub(super) use line::Line;
 pub(super) use value::ValueWriter;
 
 pub use settings::{EncodeSettings, FormatTable, Style, TcpFlagsStyle, TimestampStyle};
@@ -25,7 +27,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Primitive, Row, Value};
+use super::{Primitive, RouteValue, Row, Value};
 use columns::Columns;
 use nested::Nested;
 use pmacct::PmacctJson;
@@ -111,6 +113,7 @@ pub enum EncodeError {
 #[derive(Debug)]
 pub struct RowEncoder {
     layout: Layout,
+    line: Line,
     markers: Markers,
 }
 
@@ -144,7 +147,7 @@ impl RowEncoder {
             (_, Style::Pathflow) => return Err(EncodeError::StyleNeedsJson),
             (_, Style::Pmacct) => Layout::Columns(Columns::new(settings, format, primitives)?),
         };
-        Ok(Self { layout, markers: Markers::default() })
+        Ok(Self { layout, line: Line::default(), markers: Markers::default() })
     }
 
     /// Who writes, as markers say it: `name` and the number of this process. `in_rows`: JSON rows say it too, as
@@ -162,48 +165,34 @@ impl RowEncoder {
     /// Appends the line of titles, line feed included, if the format has one.
     pub fn header(&self, out: &mut Vec<u8>) {
         if let Layout::Columns(columns) = &self.layout {
-            columns.header(out);
+            let mut line = Line::default();
+            columns.header(&mut line);
+            out.extend_from_slice(line.text());
         }
     }
 
     /// Appends one row, without a line feed. `updated` is the time of the purge in seconds since the Unix epoch.
     pub fn row(&mut self, out: &mut Vec<u8>, row: &impl Fields, updated: u64) {
+        let line = &mut self.line;
+        line.truncate(0);
         match &mut self.layout {
-            Layout::Pmacct(layout) => layout.row(out, row, updated),
-            Layout::Nested(layout) => layout.row(out, row, updated),
-            Layout::Columns(layout) => layout.row(out, row),
+            Layout::Pmacct(layout) => layout.row(line, row, updated),
+            Layout::Nested(layout) => layout.row(line, row, updated),
+            Layout::Columns(layout) => layout.row(line, row),
         }
+        out.extend_from_slice(line.text());
     }
 
     /// Appends what marks the beginning of a purge, line feed included.
     pub fn purge_init(&self, out: &mut Vec<u8>) {
-        match &self.layout {
-            Layout::Columns(_) => self.marker_line(out, b"--START ("),
-            Layout::Pmacct(_) | Layout::Nested(_) => {
-                self.marker_object(out, "purge_init");
-                out.extend_from_slice(b"}\n");
-            }
-        }
+        self.marker(out, "START", "purge_init", &[]);
     }
 
     /// Appends what marks the end of a purge, line feed included: `purged` of `total` rows were written in so many
     /// `seconds`.
     pub fn purge_close(&self, out: &mut Vec<u8>, purged: u64, total: u64, seconds: u64) {
-        match &self.layout {
-            Layout::Columns(_) => self.marker_line(out, b"--END ("),
-            Layout::Pmacct(_) | Layout::Nested(_) => {
-                self.marker_object(out, "purge_close");
-                for (key, number) in
-                    [("purged_entries", purged), ("total_entries", total), ("duration", seconds)]
-                {
-                    out.extend_from_slice(b", \"");
-                    out.extend_from_slice(key.as_bytes());
-                    out.extend_from_slice(b"\": ");
-                    text::number(out, number);
-                }
-                out.extend_from_slice(b"}\n");
-            }
-        }
+        let numbers = [("purged_entries", purged), ("total_entries", total), ("duration", seconds)];
+        self.marker(out, "END", "purge_close", &numbers);
     }
 
     /// Rows since the last call of this in which a value had the separator of CSV in it, so that a reader sees one
@@ -215,16 +204,19 @@ impl RowEncoder {
         }
     }
 
-    fn marker_line(&self, out: &mut Vec<u8>, start: &[u8]) {
-        out.extend_from_slice(start);
-        text::number(out, self.markers.process);
-        out.extend_from_slice(b")--\n");
-    }
-
-    fn marker_object(&self, out: &mut Vec<u8>, event_type: &str) {
-        out.extend_from_slice(b"{\"event_type\": \"");
-        out.extend_from_slice(event_type.as_bytes());
-        out.extend_from_slice(b"\", \"writer_id\": ");
-        text::json_string(out, &self.markers.writer_id);
+    fn marker(&self, out: &mut Vec<u8>, word: &str, event_type: &str, numbers: &[(&str, u64)]) {
+        let Markers { writer_id, process } = &self.markers;
+        if matches!(self.layout, Layout::Columns(_)) {
+            out.extend_from_slice(format!("--{word} ({process})--\n").as_bytes());
+            return;
+        }
+        let mut line = Line::default();
+        text::json_string(&mut line, writer_id);
+        out.extend_from_slice(format!("{{\"event_type\": \"{event_type}\", \"writer_id\": ").as_bytes());
+        out.extend_from_slice(line.text());
+        for (key, number) in numbers {
+            out.extend_from_slice(format!(", \"{key}\": {number}").as_bytes());
+        }
+        out.extend_from_slice(b"}\n");
     }
 }

@@ -15,10 +15,11 @@
 //! strings.
 
 use jiff::tz::TimeZone;
-use pathflow_exporter::{BgpPathSegment, BgpPathSegmentKind, BgpRoute, OriginValidation};
+use pathflow_exporter::OriginValidation;
 
+use super::line::{Constant, Line, Memo};
 use super::pmacct::flag_names;
-use super::route::{RouteText, is_of_route};
+use super::route::{PathStyle, RouteStyle, RouteWriter, is_of_route};
 use super::settings::{EncodeSettings, TimestampStyle};
 use super::time::TimeWriter;
 use super::{Fields, Primitive, Value, text};
@@ -27,17 +28,19 @@ use super::{Fields, Primitive, Value, text};
 #[derive(Debug)]
 pub(super) struct Nested {
     time: TimeWriter,
+    /// The times of bin and purge.
+    stamps: Memo,
     members: Vec<Member>,
     source_route: Vec<Member>,
     destination_route: Vec<Member>,
-    communities: RouteText,
-    end: Vec<u8>,
+    routes: RouteWriter,
+    end: Constant,
 }
 
 #[derive(Debug)]
 struct Member {
     /// `"source_address":`
-    key: Box<[u8]>,
+    key: Constant,
     primitive: Primitive,
     position: usize,
     zero_is_unknown: bool,
@@ -48,7 +51,7 @@ impl Nested {
         let (mut members, mut source_route, mut destination_route) = (Vec::new(), Vec::new(), Vec::new());
         for (position, &primitive) in primitives.iter().enumerate() {
             let (key, zero_is_unknown, is_source) = key(primitive);
-            let key = format!("\"{key}\":").into_bytes().into();
+            let key = Constant::new(format!("\"{key}\":").as_bytes());
             let member = Member { key, primitive, position, zero_is_unknown };
             let is_of_route = is_of_route(primitive)
                 || matches!(
@@ -63,68 +66,74 @@ impl Nested {
         }
         Self {
             time: TimeWriter::new(TimeZone::UTC, TimestampStyle::Rfc3339, false),
+            stamps: Memo::default(),
             members,
             source_route,
             destination_route,
-            communities: RouteText {
-                path_as_array: true,
+            routes: RouteWriter::new(RouteStyle {
+                path: PathStyle::Typed,
                 communities_as_array: true,
                 numbers: settings.options.community_numbers,
                 quoted: true,
-            },
-            end: b"}".to_vec(),
+            }),
+            end: Constant::new(b"}"),
         }
     }
 
     pub(super) fn set_writer_id(&mut self, writer_id: &str) {
-        self.end = b",\"writer_id\":".to_vec();
-        text::json_string(&mut self.end, writer_id);
-        self.end.push(b'}');
+        let mut end = Line::default();
+        end.put(b",\"writer_id\":");
+        text::json_string(&mut end, writer_id);
+        end.push(b'}');
+        self.end.set(end.text());
     }
 
-    pub(super) fn row(&mut self, out: &mut Vec<u8>, row: &impl Fields, updated: u64) {
+    pub(super) fn row(&mut self, out: &mut Line, row: &impl Fields, updated: u64) {
         out.push(b'{');
-        if let Some(bin) = row.bin() {
-            out.extend_from_slice(b"\"bin_start\":\"");
-            self.time.stamp(out, bin);
-            out.extend_from_slice(b"\",");
-        }
-        out.extend_from_slice(b"\"purge_time\":\"");
-        self.time.stamp(out, updated);
-        out.extend_from_slice(b"\",");
+        let bin = row.bin();
+        self.stamps.put(out, (bin, updated), |out| {
+            if let Some(bin) = bin {
+                out.put(b"\"bin_start\":\"");
+                self.time.stamp(out, bin);
+                out.put(b"\",");
+            }
+            out.put(b"\"purge_time\":\"");
+            self.time.stamp(out, updated);
+            out.put(b"\",");
+        });
         for member in &self.members {
-            member.write(out, &mut self.time, self.communities, row.value(member.position));
+            member.write(out, &mut self.time, &mut self.routes, row.value(member.position));
         }
-        out.extend_from_slice(b"\"packet_delta_count\":");
+        out.put(b"\"packet_delta_count\":");
         text::number(out, row.packets());
-        out.extend_from_slice(b",\"octet_delta_count\":");
+        out.put(b",\"octet_delta_count\":");
         text::number(out, row.octets());
         for (key, members) in
             [("source_route", &self.source_route), ("destination_route", &self.destination_route)]
         {
             let before = out.len();
-            out.extend_from_slice(b",\"");
-            out.extend_from_slice(key.as_bytes());
-            out.extend_from_slice(b"\":{");
+            out.put(b",\"");
+            out.put(key.as_bytes());
+            out.put(b"\":{");
             let start = out.len();
             for member in members {
-                member.write(out, &mut self.time, self.communities, row.value(member.position));
+                member.write(out, &mut self.time, &mut self.routes, row.value(member.position));
             }
             if out.len() == start {
                 out.truncate(before);
             } else {
                 // The comma behind the last one.
-                out.pop();
+                out.truncate(out.len() - 1);
                 out.push(b'}');
             }
         }
-        out.extend_from_slice(&self.end);
+        out.put_constant(&self.end);
     }
 }
 
 impl Member {
     /// Appends key, value and comma; nothing if the value is not known.
-    fn write(&self, out: &mut Vec<u8>, time: &mut TimeWriter, communities: RouteText, value: Value<'_>) {
+    fn write(&self, out: &mut Line, time: &mut TimeWriter, routes: &mut RouteWriter, value: Value<'_>) {
         let is_unknown = match value {
             Value::Number(number) => number == 0 && self.zero_is_unknown,
             Value::Text(text) => text.is_empty(),
@@ -139,7 +148,7 @@ impl Member {
         if is_unknown {
             return;
         }
-        out.extend_from_slice(&self.key);
+        out.put_constant(&self.key);
         match value {
             Value::Number(number) => text::number(out, number),
             Value::Degrees(degrees) => text::shortest_real(out, degrees.unwrap_or(0.0)),
@@ -161,15 +170,10 @@ impl Member {
             Value::TcpFlags(flags) => flag_names(out, flags),
             Value::Roa(state) => {
                 out.push(b'"');
-                out.extend_from_slice(state.map_or("", OriginValidation::as_str).as_bytes());
+                out.put(state.map_or("", OriginValidation::as_str).as_bytes());
                 out.push(b'"');
             }
-            Value::Path(route) => match self.primitive {
-                Primitive::AsPath | Primitive::SrcAsPath => {
-                    path(out, route.map_or(&[], |route: &BgpRoute| &route.attributes().as_path));
-                }
-                part => communities.write(out, part, route),
-            },
+            Value::Path(route) => routes.write(out, self.primitive, route),
             Value::Time(at) => {
                 out.push(b'"');
                 time.time(out, at.unwrap_or(0));
@@ -177,37 +181,12 @@ impl Member {
             }
             Value::Direction(direction) => {
                 out.push(b'"');
-                out.extend_from_slice(direction.as_str().as_bytes());
+                out.put(direction.as_str().as_bytes());
                 out.push(b'"');
             }
         }
         out.push(b',');
     }
-}
-
-fn path(out: &mut Vec<u8>, segments: &[BgpPathSegment]) {
-    out.push(b'[');
-    let start = out.len();
-    for segment in segments {
-        let (open, close): (&[u8], &[u8]) = match segment.kind {
-            BgpPathSegmentKind::Sequence => (b"", b""),
-            BgpPathSegmentKind::Set => (b"{\"set\":[", b"]}"),
-            BgpPathSegmentKind::ConfedSequence => (b"{\"confed_sequence\":[", b"]}"),
-            BgpPathSegmentKind::ConfedSet => (b"{\"confed_set\":[", b"]}"),
-        };
-        if out.len() > start {
-            out.push(b',');
-        }
-        out.extend_from_slice(open);
-        for (position, as_number) in segment.as_numbers.iter().enumerate() {
-            if position > 0 {
-                out.push(b',');
-            }
-            text::number(out, *as_number);
-        }
-        out.extend_from_slice(close);
-    }
-    out.push(b']');
 }
 
 /// Key; whether 0 says that nothing is known; whether it is of the source.

@@ -1,5 +1,6 @@
 //! JSON with the keys, order and types of pmacct 1.7.7, and the blanks of jansson.
 
+use super::line::{Constant, Line, Memo};
 use super::settings::{EncodeSettings, TcpFlagsStyle};
 use super::value::ValueWriter;
 use super::{Fields, Primitive, Value, label, text};
@@ -15,8 +16,9 @@ pub(super) struct PmacctJson {
     before_stamps: Vec<Member>,
     behind_stamps: Vec<Member>,
     /// What follows the octets.
-    end: Vec<u8>,
-    stamps: Stamps,
+    end: Constant,
+    /// The times of bin and purge.
+    stamps: Memo,
 }
 
 /// How values are written that may be of several types.
@@ -30,22 +32,15 @@ struct Styles {
 #[derive(Debug)]
 struct Member {
     /// Everything up to the value, but for quotation marks: `, "ip_src": `.
-    key: Box<[u8]>,
+    key: Constant,
     primitive: Primitive,
     position: usize,
-}
-
-/// The two times of bin and purge, which are the same in row after row.
-#[derive(Debug, Default)]
-struct Stamps {
-    of: Option<(u64, u64)>,
-    text: Vec<u8>,
 }
 
 impl PmacctJson {
     pub(super) fn new(settings: &EncodeSettings, primitives: &[Primitive]) -> Self {
         let member = |(position, &primitive): (usize, &Primitive)| Member {
-            key: format!(", \"{}\": ", primitive.json_key()).into_bytes().into(),
+            key: Constant::new(format!(", \"{}\": ", primitive.json_key()).as_bytes()),
             primitive,
             position,
         };
@@ -61,57 +56,44 @@ impl PmacctJson {
             },
             before_stamps,
             behind_stamps,
-            end: b"}".to_vec(),
-            stamps: Stamps::default(),
+            end: Constant::new(b"}"),
+            stamps: Memo::default(),
         }
     }
 
     pub(super) fn set_writer_id(&mut self, writer_id: &str) {
-        self.end = b", \"writer_id\": ".to_vec();
-        text::json_string(&mut self.end, writer_id);
-        self.end.push(b'}');
+        let mut end = Line::default();
+        end.put(b", \"writer_id\": ");
+        text::json_string(&mut end, writer_id);
+        end.push(b'}');
+        self.end.set(end.text());
     }
 
-    pub(super) fn row(&mut self, out: &mut Vec<u8>, row: &impl Fields, updated: u64) {
-        out.extend_from_slice(b"{\"event_type\": \"purge\"");
+    pub(super) fn row(&mut self, out: &mut Line, row: &impl Fields, updated: u64) {
+        out.put_first(*b"{\"event_type\": \"purge\"", 22);
         members(&mut self.values, self.styles, out, &self.before_stamps, row);
         if let Some(bin) = row.bin() {
-            self.stamps.write(&mut self.values, out, bin, updated);
+            self.stamps.put(out, (Some(bin), updated), |out| {
+                out.put(b", \"stamp_inserted\": \"");
+                self.values.time.stamp(out, bin);
+                out.put(b"\", \"stamp_updated\": \"");
+                self.values.time.stamp(out, updated);
+                out.push(b'"');
+            });
         }
         members(&mut self.values, self.styles, out, &self.behind_stamps, row);
-        out.extend_from_slice(b", \"packets\": ");
+        out.put_first(*b", \"packets\": ", 13);
         text::number(out, row.packets());
-        out.extend_from_slice(b", \"bytes\": ");
+        out.put_first(*b", \"bytes\": ", 11);
         text::number(out, row.octets());
-        out.extend_from_slice(&self.end);
-    }
-}
-
-impl Stamps {
-    fn write(&mut self, values: &mut ValueWriter, out: &mut Vec<u8>, bin: u64, updated: u64) {
-        if self.of != Some((bin, updated)) {
-            self.text.clear();
-            self.text.extend_from_slice(b", \"stamp_inserted\": \"");
-            values.time.stamp(&mut self.text, bin);
-            self.text.extend_from_slice(b"\", \"stamp_updated\": \"");
-            values.time.stamp(&mut self.text, updated);
-            self.text.push(b'"');
-            self.of = Some((bin, updated));
-        }
-        out.extend_from_slice(&self.text);
+        out.put_constant(&self.end);
     }
 }
 
 #[inline]
-fn members(
-    values: &mut ValueWriter,
-    styles: Styles,
-    out: &mut Vec<u8>,
-    members: &[Member],
-    row: &impl Fields,
-) {
+fn members(values: &mut ValueWriter, styles: Styles, out: &mut Line, members: &[Member], row: &impl Fields) {
     for Member { key, primitive, position } in members {
-        out.extend_from_slice(key);
+        out.put_constant(key);
         match row.value(*position) {
             value @ (Value::Number(_) | Value::Path(_) | Value::Degrees(_)) => {
                 values.write(out, *primitive, value);
@@ -132,13 +114,13 @@ fn members(
 }
 
 /// Appends an array of the names of the flags that are set.
-pub(super) fn flag_names(out: &mut Vec<u8>, flags: u8) {
+pub(super) fn flag_names(out: &mut Line, flags: u8) {
     out.push(b'[');
     let mut separator: &[u8] = b"\"";
     for (name, bit) in TCP_FLAGS.iter().zip((0..8).rev()) {
         if flags & (1 << bit) != 0 {
-            out.extend_from_slice(separator);
-            out.extend_from_slice(name.as_bytes());
+            out.put(separator);
+            out.put(name.as_bytes());
             out.push(b'"');
             separator = b", \"";
         }

@@ -42,19 +42,26 @@ const NAMES: [(u8, &str); 38] = [
     (133, "fc"),
 ];
 
-/// By number; empty = has no name.
-static BY_NUMBER: [&str; 256] = {
-    let mut names = [""; 256];
+/// Room for a name.
+const ROOM: usize = 16;
+
+/// By number, with their length; that of what has no name is 0.
+static BY_NUMBER: [([u8; ROOM], u8); 256] = {
+    let mut names = [([0; ROOM], 0); 256];
     let mut at = 0;
     while at < NAMES.len() {
-        names[NAMES[at].0 as usize] = NAMES[at].1;
+        let (number, name) = NAMES[at];
+        let (room, _) = names[number as usize].0.split_at_mut(name.len());
+        room.copy_from_slice(name.as_bytes());
+        names[number as usize].1 = name.len() as u8;
         at += 1;
     }
     names
 };
 
-/// The name; `None` = it is written as a number.
+/// The name, with what may be behind it, and its length; `None` = it is written as a number.
 #[inline]
-pub(super) fn name(protocol: u8) -> Option<&'static str> {
-    BY_NUMBER.get(usize::from(protocol)).copied().filter(|name| !name.is_empty())
+pub(super) fn name(protocol: u8) -> Option<([u8; ROOM], usize)> {
+    let (name, length) = BY_NUMBER[usize::from(protocol)];
+    (length > 0).then_some((name, length.into()))
 }

@@ -2,6 +2,8 @@
 
 mod any;
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 use pathflow_exporter::{BgpAttributes, BgpPathSegment, BgpPathSegmentKind, BgpRoute};
 use serde_json::{Value as Json, json};
@@ -56,16 +58,20 @@ fn address(text: &str) -> Value<'static> {
     Value::Address(Some(text.parse().unwrap()))
 }
 
-fn route() -> BgpRoute {
+fn route() -> Arc<BgpRoute> {
     let sequence =
         |numbers: &[u32]| BgpPathSegment { kind: BgpPathSegmentKind::Sequence, as_numbers: numbers.into() };
-    BgpRoute::new(BgpAttributes {
+    Arc::new(BgpRoute::new(BgpAttributes {
         as_path: [sequence(&[6939, 3356, 60_729])].into(),
         communities: [0x1b1b_0064, 0xffff_ff01].into(),
         extended_communities: [[0, 2, 0xfd, 0xe8, 0, 0, 0, 100]].into(),
         large_communities: [[397_143, 1, 2]].into(),
         ..BgpAttributes::default()
-    })
+    }))
+}
+
+fn part(route: &Arc<BgpRoute>) -> Value<'_> {
+    Value::Path(Some(RouteValue { route, number: 1 }))
 }
 
 /// As pmacctd 1.7.7 wrote it with `pmacctd_stitching` and `timestamps_secs`, less the bin.
@@ -138,7 +144,7 @@ fn a_row_with_routes_is_that_of_pmacctd() {
     use Primitive as P;
     let route = route();
     let both = |is_reverse: bool| {
-        let at = |wanted: bool| Value::Path((wanted != is_reverse).then_some(&route));
+        let at = |wanted: bool| if wanted == is_reverse { Value::Path(None) } else { part(&route) };
         let or = |forward: u64, reverse: u64| Value::Number(if is_reverse { reverse } else { forward });
         vec![
             (P::SrcAs, or(397_143, 60_729)),
@@ -195,7 +201,7 @@ fn csv_is_that_of_pmacctd() {
         (P::Label, Value::Text("edge")),
         (P::SrcAs, Value::Number(1)),
         (P::DstAs, Value::Number(2)),
-        (P::AsPath, Value::Path(Some(&route))),
+        (P::AsPath, part(&route)),
         (P::SrcHost, address("192.0.2.1")),
         (P::DstHost, address("2001:db8::1")),
         (P::SrcPort, Value::Number(80)),
@@ -288,13 +294,13 @@ fn nested_rows_have_what_is_known() {
     let mut attributes = route().attributes().clone();
     let set = BgpPathSegment { kind: BgpPathSegmentKind::Set, as_numbers: [64_500, 64_501].into() };
     attributes.as_path = [attributes.as_path[0].clone(), set].into();
-    let route = BgpRoute::new(attributes);
+    let route = Arc::new(BgpRoute::new(attributes));
     let (primitives, mut row) = row(&[
         (P::Tag, Value::Number(0)),
         (P::Label, Value::Text("edge")),
         (P::DstAs, Value::Number(60_729)),
-        (P::StdComm, Value::Path(Some(&route))),
-        (P::AsPath, Value::Path(Some(&route))),
+        (P::StdComm, part(&route)),
+        (P::AsPath, part(&route)),
         (P::LocalPref, Value::Number(150)),
         (P::SrcAsPath, Value::Path(None)),
         (P::SrcHost, address("192.0.2.1")),

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::line::Line;
 use super::settings::TimestampStyle;
 use super::text::number;
 
@@ -38,12 +39,12 @@ impl TimeWriter {
     }
 
     /// A time of whole seconds since the Unix epoch: `2026-11-21 05:45:00`.
-    pub(super) fn stamp(&mut self, out: &mut Vec<u8>, unix_seconds: u64) {
+    pub(super) fn stamp(&mut self, out: &mut Line, unix_seconds: u64) {
         self.write(out, unix_seconds, None);
     }
 
     /// A time in microseconds since the Unix epoch: `2026-11-21 05:45:00.000123`.
-    pub(super) fn time(&mut self, out: &mut Vec<u8>, unix_microseconds: u64) {
+    pub(super) fn time(&mut self, out: &mut Line, unix_microseconds: u64) {
         if self.whole_seconds {
             self.stamp(out, unix_microseconds / 1_000_000);
         } else {
@@ -52,19 +53,19 @@ impl TimeWriter {
     }
 
     /// The same with its fraction in any case.
-    pub(super) fn exact(&mut self, out: &mut Vec<u8>, unix_microseconds: u64) {
+    pub(super) fn exact(&mut self, out: &mut Line, unix_microseconds: u64) {
         let fraction = (unix_microseconds % 1_000_000) as u32;
         self.write(out, unix_microseconds / 1_000_000, Some(fraction));
     }
 
-    fn write(&mut self, out: &mut Vec<u8>, unix_seconds: u64, microseconds: Option<u32>) {
+    fn write(&mut self, out: &mut Line, unix_seconds: u64, microseconds: Option<u32>) {
         if self.style == TimestampStyle::Epoch {
             number(out, unix_seconds);
             return fraction(out, microseconds);
         }
         let unix_seconds = unix_seconds.min(LAST);
         let minute = self.minute(unix_seconds / 60);
-        out.extend_from_slice(&minute.text);
+        out.put_first(minute.text, minute.text.len());
         two_digits(out, (unix_seconds % 60) as u32);
         fraction(out, microseconds);
         match self.style {
@@ -117,7 +118,7 @@ impl TimeWriter {
     }
 }
 
-fn fraction(out: &mut Vec<u8>, microseconds: Option<u32>) {
+fn fraction(out: &mut Line, microseconds: Option<u32>) {
     if let Some(microseconds) = microseconds {
         out.push(b'.');
         for part in [microseconds / 10_000, microseconds / 100, microseconds] {
@@ -127,8 +128,8 @@ fn fraction(out: &mut Vec<u8>, microseconds: Option<u32>) {
 }
 
 /// The last two digits.
-fn two_digits(out: &mut Vec<u8>, value: u32) {
-    out.extend_from_slice(&[b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8]);
+fn two_digits(out: &mut Line, value: u32) {
+    out.put_first([b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8], 2);
 }
 
 #[cfg(test)]
@@ -137,10 +138,10 @@ mod tests {
 
     fn times(zone: &str, style: TimestampStyle, whole_seconds: bool) -> [String; 2] {
         let mut writer = TimeWriter::new(TimeZone::get(zone).unwrap(), style, whole_seconds);
-        let mut texts = [Vec::new(), Vec::new()];
+        let mut texts = [Line::default(), Line::default()];
         writer.stamp(&mut texts[0], 1_795_239_900);
         writer.time(&mut texts[1], 1_795_240_081_000_123);
-        texts.map(|text| String::from_utf8(text).unwrap())
+        texts.map(|text| String::from_utf8(text.text().to_vec()).unwrap())
     }
 
     /// Expected by `TZ=... date -d @1795239900` and as nfacctd 1.7.7 writes them.
@@ -168,11 +169,11 @@ mod tests {
         let mut writer = TimeWriter::new(zone.clone(), TimestampStyle::Rfc3339, false);
         for night in [1_774_735_200, 1_792_872_000_u64] {
             for second in (night..night + 86_400).step_by(59) {
-                let mut text = Vec::new();
+                let mut text = Line::default();
                 writer.stamp(&mut text, second);
                 let time = Timestamp::from_second(second as i64).unwrap().to_zoned(zone.clone());
                 assert_eq!(
-                    String::from_utf8(text).unwrap(),
+                    String::from_utf8(text.text().to_vec()).unwrap(),
                     time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
                 );
             }

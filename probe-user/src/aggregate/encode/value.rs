@@ -2,7 +2,8 @@
 
 use pathflow_exporter::{FlowDirection, OriginValidation};
 
-use super::route::RouteText;
+use super::line::Line;
+use super::route::{PathStyle, RouteStyle, RouteWriter};
 use super::settings::EncodeSettings;
 use super::time::TimeWriter;
 use super::{Primitive, Value, protocol, text};
@@ -11,7 +12,7 @@ use super::{Primitive, Value, protocol, text};
 #[derive(Debug)]
 pub struct ValueWriter {
     pub(super) time: TimeWriter,
-    pub(super) route: RouteText,
+    route: RouteWriter,
     protocol_numbers: bool,
     tos_as_dscp: bool,
     is_json: bool,
@@ -22,12 +23,12 @@ impl ValueWriter {
         let options = &settings.options;
         Self {
             time: TimeWriter::new(settings.zone.clone(), options.timestamps, options.timestamps_in_seconds),
-            route: RouteText {
-                path_as_array: is_json && options.as_path_as_array,
+            route: RouteWriter::new(RouteStyle {
+                path: if is_json && options.as_path_as_array { PathStyle::Array } else { PathStyle::Text },
                 communities_as_array: is_json && options.communities_as_array,
                 numbers: options.community_numbers,
                 quoted: is_json,
-            },
+            }),
             protocol_numbers: options.protocol_numbers,
             tos_as_dscp: options.tos_as_dscp,
             is_json,
@@ -36,7 +37,7 @@ impl ValueWriter {
 
     /// Appends the value. Text is appended as it is.
     #[inline]
-    pub fn write(&mut self, out: &mut Vec<u8>, primitive: Primitive, value: Value<'_>) {
+    pub fn write(&mut self, out: &mut Line, primitive: Primitive, value: Value<'_>) {
         match value {
             // The codepoint is in the upper six bits (RFC 2474, section 3).
             Value::Number(tos) if primitive == Primitive::Tos && self.tos_as_dscp => {
@@ -45,12 +46,12 @@ impl ValueWriter {
             Value::Number(number) => text::number(out, number),
             Value::Degrees(degrees) if self.is_json => text::json_real(out, degrees.unwrap_or(0.0)),
             Value::Degrees(degrees) => text::fixed_real(out, degrees.unwrap_or(0.0)),
-            Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Value::Text(text) => out.put(text.as_bytes()),
             Value::Address(Some(address)) => text::address(out, address),
             Value::Address(None) => {}
             Value::Mac(address) => text::mac_address(out, address),
             Value::Protocol(protocol) => match protocol::name(protocol).filter(|_| !self.protocol_numbers) {
-                Some(name) => out.extend_from_slice(name.as_bytes()),
+                Some((name, length)) => out.put_first(name, length),
                 None => text::number(out, protocol),
             },
             Value::EtherType(ether_type) => text::hexadecimal(out, ether_type),

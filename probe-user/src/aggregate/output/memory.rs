@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::RowOutput;
 use super::settings::MemorySettings;
-use crate::aggregate::encode::{EncodeError, EncodeSettings, Format, RowEncoder, Style, ValueWriter};
+use crate::aggregate::encode::{EncodeError, EncodeSettings, Format, Line, RowEncoder, Style, ValueWriter};
 use crate::aggregate::key::KeyLayout;
 use crate::aggregate::settings::AggregateSettings;
 use crate::aggregate::{Primitive, Purge, Row, TopBy, Value};
@@ -181,7 +181,7 @@ impl KeptRows {
         let conditions = question.conditions.iter().map(|condition| self.condition(&kept.rows, condition));
         let conditions = conditions.collect::<Result<Vec<_>, _>>()?;
         let mut values = ValueWriter::new(&self.encode, false);
-        let mut text = Vec::new();
+        let mut text = Line::default();
         let mut is_met =
             |row: &Row<'_>| conditions.iter().all(|condition| condition.is_met(row, &mut values, &mut text));
         let mut chosen: Vec<Row<'_>> = kept.rows.rows().filter(|row| is_met(row)).collect();
@@ -253,13 +253,13 @@ impl Kept {
 }
 
 impl Condition {
-    fn is_met(&self, row: &Row<'_>, values: &mut ValueWriter, text: &mut Vec<u8>) -> bool {
+    fn is_met(&self, row: &Row<'_>, values: &mut ValueWriter, text: &mut Line) -> bool {
         match (row.value(self.position), self.network) {
             (Value::Address(Some(address)), Some(network)) => network.contains(&address),
             (value, _) => {
-                text.clear();
+                text.truncate(0);
                 values.write(text, self.primitive, value);
-                *text == self.text.as_bytes()
+                text.text() == self.text.as_bytes()
             }
         }
     }

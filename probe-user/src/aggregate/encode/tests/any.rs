@@ -1,6 +1,7 @@
 //! Rows of any content: they are JSON with the right types, and cost no allocation.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use allocation_counter::measure;
 use pathflow_exporter::{BgpRoute, FlowDirection, OriginValidation};
@@ -8,10 +9,10 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::super::{Format, FormatTable, Primitive, RowEncoder, Style, Value, route};
-use super::{UPDATED, route as some_route, row, settings};
+use super::{UPDATED, part, route as some_route, row, settings};
 
 /// Text that may be anything a label is made of.
-fn values(route: &BgpRoute) -> impl Strategy<Value = Vec<(Primitive, Value<'_>)>> {
+fn values(route: &Arc<BgpRoute>) -> impl Strategy<Value = Vec<(Primitive, Value<'_>)>> {
     let texts = prop_oneof![Just(""), Just("a\"b\\\u{1}é,\n"), Just("bdr1.example.org")];
     (any::<u64>(), any::<[u16; 8]>(), any::<[u8; 6]>(), any::<bool>(), texts, any::<u8>()).prop_map(
         |(number, segments, mac, has, text, octet)| {
@@ -24,7 +25,7 @@ fn values(route: &BgpRoute) -> impl Strategy<Value = Vec<(Primitive, Value<'_>)>
 
 type Any = (u64, [u16; 8], [u8; 6], bool, &'static str, u8);
 
-fn value(primitive: Primitive, route: &BgpRoute, any: Any) -> Value<'_> {
+fn value(primitive: Primitive, route: &Arc<BgpRoute>, any: Any) -> Value<'_> {
     use Primitive as P;
     let (number, segments, mac, has, text, octet) = any;
     let state = [OriginValidation::Valid, OriginValidation::InvalidCoveredByNotFound][usize::from(octet) % 2];
@@ -41,7 +42,13 @@ fn value(primitive: Primitive, route: &BgpRoute, any: Any) -> Value<'_> {
         }
         P::SrcMac | P::DstMac => Value::Mac(mac),
         P::Etype => Value::EtherType(segments[0]),
-        primitive if route::is_of_route(primitive) => Value::Path(has.then_some(route)),
+        primitive if route::is_of_route(primitive) => {
+            if has {
+                part(route)
+            } else {
+                Value::Path(None)
+            }
+        }
         P::DstRoa | P::SrcRoa => Value::Roa(has.then_some(state)),
         P::PeerSrcIp | P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => {
             Value::Address(has.then_some(IpAddr::from(segments)))
