@@ -161,7 +161,6 @@ impl Flights {
         self.cursor = 0;
         for flight in &mut self.list {
             flight.handed = 0;
-            flight.since = None;
         }
     }
 

@@ -181,6 +181,10 @@ impl Inbox {
         self.state().events.tell(event, now);
     }
 
+    pub(super) fn end_of_outage(&self) {
+        self.state().events.end_of_outage();
+    }
+
     pub(super) fn next_event(&self) -> Option<KafkaEvent> {
         self.state().events.next()
     }

@@ -33,7 +33,7 @@ use std::{
     time::Instant,
 };
 
-pub use account::{DeliveryErrorKind, KafkaAccount, KafkaCounts, KafkaLossReason};
+pub use account::{ClientErrorKind, DeliveryErrorKind, KafkaAccount, KafkaCounts, KafkaLossReason};
 pub use event::KafkaEvent;
 pub use producer::STAMP_HEADER;
 pub use settings::{Durability, KafkaSettings, SpoolSettings};

@@ -17,7 +17,7 @@ use super::{
     event::{KafkaEvent, printable},
     flights::Flights,
     inbox::{Inbox, Published},
-    producer::{Batching, NotTaken, Producer, Report, Stamp, Verdict, judge, may_be_persisted},
+    producer::{Batching, Complaint, NotTaken, Producer, Report, Stamp, Verdict, judge, may_be_persisted},
     settings::{Durability, KafkaSettings},
     spool::{Amount, Entry},
 };
@@ -164,20 +164,21 @@ impl Worker {
 
     /// The producer's reports.
     fn hear(&mut self, now: Instant) -> bool {
-        let mut texts = Vec::new();
+        let mut complaints = Vec::new();
         let mut heard = |producer: &Option<Producer>| {
             let Some(producer) = producer else { return Vec::new() };
             let reports = producer.reports();
-            texts.append(&mut producer.errors());
+            complaints.append(&mut producer.errors());
             reports
         };
         let (many, single) = (heard(&self.producer), heard(&self.single));
         let is_busy = !many.is_empty() || !single.is_empty();
         self.settle_all(&many, false, now);
         self.settle_all(&single, true, now);
-        for text in texts {
+        for Complaint { kind, text } in complaints {
+            self.counts.client_errors[kind as usize] += 1;
             let text = printable(&self.settings.without_secrets(&text));
-            self.inbox.tell(KafkaEvent::ClientError { text }, now);
+            self.inbox.tell(KafkaEvent::ClientError { kind, text }, now);
         }
         is_busy
     }
@@ -195,6 +196,7 @@ impl Worker {
         self.delivered_at = now;
         if let Some(began) = self.outage.take() {
             self.inbox.tell(KafkaEvent::OutageEnded { lasted: now.duration_since(began) }, now);
+            self.inbox.end_of_outage();
         }
         let Some((_, message)) = self.flights.find(sequence) else { return };
         let tally = message.tally;
@@ -248,7 +250,8 @@ impl Worker {
     /// Makes a producer if there is none, or if it will never send again.
     fn replace_producer(&mut self, now: Instant) {
         let fatal = [&self.producer, &self.single].into_iter().flatten().find_map(Producer::fatal_error);
-        if let Some(text) = fatal {
+        if let Some(Complaint { kind, text }) = fatal {
+            self.counts.client_errors[kind as usize] += 1;
             self.end_producers(now);
             let (count, tally) = self.flights.iter().fold((0, Tally::ZERO), |(count, tally), flight| {
                 let (handed, sum) = flight.handed_over();

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::Tally;
-use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaLossReason, Message, Refused};
+use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaCounts, KafkaLossReason, Message, Refused};
 use tracing::{info, warn};
 
 pub use settings::{TopicSettings, TopicTable};
@@ -131,17 +131,18 @@ impl Topic {
             warn!("{}: messages are not accepted and lost: {:?} so far", self.name, self.refused);
         }
         (self.refused_before, self.is_losing) = (refused, is_losing);
-        self.counts.publish(account(&self.kafka.account(), &self.refused));
+        self.counts.publish(account(&self.kafka.account(), &self.kafka.counts(), &self.refused));
     }
 
     /// Sends what is there; what stays goes to the spool, if there is one.
     pub(super) fn close(mut self) {
         self.publish();
+        let counts = self.kafka.counts();
         let (last, left) = self.kafka.close(Instant::now() + CLOSE_TIME);
         for event in left {
             events::log(self.name, &event);
         }
-        let account = account(&last, &self.refused);
+        let account = account(&last, &counts, &self.refused);
         let lost: Vec<_> = account.lost.iter().filter(|(_, messages)| **messages > 0).collect();
         if account.spooled > 0 {
             info!("{}: {} messages stay in the spool for the next start", self.name, account.spooled);
@@ -153,7 +154,11 @@ impl Topic {
     }
 }
 
-fn account(kafka: &KafkaAccount, refused: &BTreeMap<&'static str, u64>) -> TopicAccount {
+fn account(
+    kafka: &KafkaAccount,
+    counts: &KafkaCounts,
+    refused: &BTreeMap<&'static str, u64>,
+) -> TopicAccount {
     let mut lost = refused.clone();
     for reason in KafkaLossReason::ALL {
         *lost.entry(events::loss_name(reason)).or_default() += kafka.lost(reason).records;
@@ -163,6 +168,7 @@ fn account(kafka: &KafkaAccount, refused: &BTreeMap<&'static str, u64>) -> Topic
         waiting: (kafka.queued + kafka.in_flight).records,
         spooled: kafka.spooled.records,
         lost,
+        errors: events::errors(counts).collect(),
     }
 }
 

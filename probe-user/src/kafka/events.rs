@@ -1,6 +1,8 @@
 //! What the Kafka output tells, as lines of the log, and names of its losses.
 
-use pathflow_exporter::kafka::{KafkaEvent, KafkaLossReason};
+use pathflow_exporter::kafka::{
+    ClientErrorKind, DeliveryErrorKind, KafkaCounts, KafkaEvent, KafkaLossReason,
+};
 use tracing::{info, warn};
 
 /// Under which name a loss is counted.
@@ -17,6 +19,13 @@ pub(crate) const fn loss_name(reason: KafkaLossReason) -> &'static str {
     }
 }
 
+/// What kept messages from being delivered, by name, in times that it happened.
+pub(crate) fn errors(counts: &KafkaCounts) -> impl Iterator<Item = (&'static str, u64)> {
+    let client = ClientErrorKind::ALL.map(|kind| (kind.as_str(), counts.client_errors[kind as usize]));
+    let delivery = DeliveryErrorKind::ALL.map(|kind| (kind.as_str(), counts.errors[kind as usize]));
+    client.into_iter().chain(delivery)
+}
+
 /// Logs an event of the output `name`.
 pub(crate) fn log(name: &str, event: &KafkaEvent) {
     match event {
@@ -29,7 +38,7 @@ pub(crate) fn log(name: &str, event: &KafkaEvent) {
         KafkaEvent::OutageEnded { lasted } => {
             info!("{name}: Kafka confirms messages again, after {:.1} s", lasted.as_secs_f64());
         }
-        KafkaEvent::ClientError { text } => warn!("{name}: Kafka: {text}"),
+        KafkaEvent::ClientError { text, .. } => warn!("{name}: Kafka: {text}"),
         KafkaEvent::DeliveryFailed { topic, text, .. } => {
             warn!("{name}: topic {topic}: {text}; sent again until it works");
         }

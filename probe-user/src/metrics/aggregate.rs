@@ -155,5 +155,19 @@ fn outputs(encoder: &mut DescriptorEncoder<'_>, aggregates: &[AggregateAccounts]
             &rows,
         )?;
     }
-    Ok(())
+    let mut errors: Rows<'_, 4> = Vec::new();
+    for (accounts, output) in all() {
+        let [name, kind, destination] = labels(accounts, output);
+        errors.extend(
+            output.account.errors.iter().map(|(reason, times)| ([name, kind, destination, *reason], *times)),
+        );
+    }
+    family(
+        encoder,
+        "pathflow_aggregate_output_errors",
+        "Failures to deliver, of which those of Kafka are tried again, by reason",
+        MetricType::Counter,
+        ["aggregate", "output", "destination", "reason"],
+        &errors,
+    )
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::Tally;
-use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaLossReason, Message, Refused};
+use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaCounts, KafkaLossReason, Message, Refused};
 use tracing::{info, warn};
 
 pub use settings::{KafkaOutputSettings, KafkaTable};
@@ -34,6 +34,7 @@ pub struct KafkaOutput {
     kafka: Option<Kafka>,
     /// Of [`Kafka`] at its end.
     last: KafkaAccount,
+    last_counts: KafkaCounts,
     /// What the queue did not take.
     refused: OutputAccount,
     /// The message in hand, and what it stands for.
@@ -66,6 +67,7 @@ impl KafkaOutput {
             encoder,
             kafka: Some(kafka),
             last: KafkaAccount::default(),
+            last_counts: KafkaCounts::default(),
             refused: OutputAccount::default(),
             payload: Vec::new(),
             pending: Tally::ZERO,
@@ -184,6 +186,8 @@ impl RowOutput for KafkaOutput {
     fn account(&self) -> OutputAccount {
         let kafka = self.kafka.as_ref().map_or(self.last, Kafka::account);
         let mut account = self.refused.clone();
+        let counts = self.kafka.as_ref().map_or(self.last_counts, Kafka::counts);
+        account.errors = events::errors(&counts).collect();
         account.waiting = kafka.queued + kafka.in_flight;
         account.spooled = kafka.spooled;
         account.recovered = kafka.recovered;
@@ -199,6 +203,7 @@ impl RowOutput for KafkaOutput {
 
     fn close(&mut self, deadline: Instant) {
         let Some(kafka) = self.kafka.take() else { return };
+        self.last_counts = kafka.counts();
         let (account, left) = kafka.close(deadline);
         self.last = account;
         for event in left {

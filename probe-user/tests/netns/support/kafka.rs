@@ -22,6 +22,8 @@ pub(crate) const SASL: &str = "127.0.0.1:9095";
 pub(crate) const SCRAM_USER: [&str; 2] = ["scram-user", "scram-word"];
 /// A user of a guarded broker by PLAIN, with the password.
 pub(crate) const PLAIN_USER: [&str; 2] = ["plain-user", "plain-word"];
+/// Another, who is nowhere allowed anything.
+pub(crate) const GUEST: [&str; 2] = ["guest", "guest-word"];
 
 const OPEN: &str = "\
 listeners=PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093
@@ -73,13 +75,14 @@ impl<'a> Kafka<'a> {
         let keystore = directory.file("keystore.pem");
         let pem = |file| fs::read_to_string(file).unwrap();
         fs::write(&keystore, pem(own.key()) + &pem(own.file())).unwrap();
-        let [plain, word] = PLAIN_USER;
+        let users = [PLAIN_USER, GUEST].map(|[name, word]| format!(" user_{name}=\"{word}\""));
         let settings = format!(
             "{GUARDED}ssl.keystore.location={}\nssl.truststore.location={}\n\
              listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
-             required user_{plain}=\"{word}\";\n",
+             required{};\n",
             keystore.display(),
             client.file().display(),
+            users.concat(),
         );
         let [scram, word] = SCRAM_USER;
         let user = format!("SCRAM-SHA-256=[name={scram},password={word}]");
