@@ -22,11 +22,13 @@ pub enum KafkaLossReason {
     SpoolFailed = 6,
     /// Neither delivered nor in a spool when pathflow stopped. Some may have arrived.
     Unsent = 7,
+    /// Their topic took nothing, and there was no room left for what waits for such topics.
+    TopicUnavailable = 8,
 }
 
 impl KafkaLossReason {
     /// Number of reasons.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// Every reason, in index order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -38,6 +40,7 @@ impl KafkaLossReason {
         Self::SpoolDamaged,
         Self::SpoolFailed,
         Self::Unsent,
+        Self::TopicUnavailable,
     ];
 
     /// Stable name for metrics.
@@ -52,6 +55,7 @@ impl KafkaLossReason {
             Self::SpoolDamaged => "spool_damaged",
             Self::SpoolFailed => "spool_failed",
             Self::Unsent => "unsent",
+            Self::TopicUnavailable => "topic_unavailable",
         }
     }
 }

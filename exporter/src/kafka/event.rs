@@ -39,14 +39,21 @@ pub enum KafkaEvent {
         /// As librdkafka puts it, without control characters.
         text: String,
     },
-    /// An attempt to send failed; there will be another.
+    /// A topic takes nothing. Its messages wait, and those of other topics go on.
     DeliveryFailed {
         /// Why.
         kind: DeliveryErrorKind,
-        /// Topic of the first such message.
+        /// Its name.
         topic: String,
         /// As librdkafka puts it.
         text: String,
+    },
+    /// The topic takes messages again.
+    TopicWorks {
+        /// Its name.
+        topic: String,
+        /// How long it did not.
+        lasted: Duration,
     },
     /// A message was lost.
     MessageLost {
@@ -58,6 +65,11 @@ pub enum KafkaEvent {
         key: String,
         /// Octets of its payload.
         octets: usize,
+    },
+    /// Messages of topics that take nothing were forced out: there was no more room for them.
+    HeldLost {
+        /// How many at first.
+        messages: u64,
     },
     /// The producer had a fatal error. Another takes its place and sends again what was not confirmed.
     ProducerRecreated {
@@ -160,10 +172,10 @@ impl KafkaEvent {
             Self::ProducerRecreated { .. } => Episode::ProducerRecreated,
             Self::ProducerFailed { .. } => Episode::ProducerFailed,
             Self::SpoolDamaged { .. } => Episode::SpoolDamaged,
+            Self::HeldLost { .. } => Episode::HeldLost,
             Self::SpoolFull => Episode::SpoolFull,
             Self::DiskFull => Episode::DiskFull,
             Self::SpoolFailed { .. } => Episode::SpoolFailed,
-            Self::DeliveryFailed { kind, .. } => Episode::DeliveryFailed(*kind),
             Self::MessageLost { reason, .. } => Episode::MessageLost(*reason),
             _ => return None,
         })
@@ -175,18 +187,18 @@ enum Episode {
     ClientError(ClientErrorKind),
     ProducerRecreated,
     ProducerFailed,
+    HeldLost,
     SpoolDamaged,
     SpoolFull,
     DiskFull,
     SpoolFailed,
-    DeliveryFailed(DeliveryErrorKind),
     MessageLost(KafkaLossReason),
 }
 
 impl Episode {
     /// Whether it says why nothing is delivered, for as long as that is so.
     fn is_reason(self) -> bool {
-        matches!(self, Self::ClientError(_) | Self::ProducerRecreated | Self::DeliveryFailed(_))
+        matches!(self, Self::ClientError(_) | Self::ProducerRecreated)
     }
 }
 

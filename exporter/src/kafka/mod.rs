@@ -4,7 +4,8 @@
 //! idempotent producer and keeps each until the broker has confirmed it; when the broker does not, it writes them to a
 //! spool on disk, as [`Durability`] says. As long as there is a message on disk that is not with the producer, all
 //! messages pass through the spool: they leave in the order in which they came. What cannot be delivered is counted by
-//! reason ([`KafkaAccount`]).
+//! reason ([`KafkaAccount`]). A topic that takes nothing holds back no other one: its messages move aside, in the spool
+//! or else in memory, as far as there is room, and go out in order when it takes them.
 //!
 //! The promise is *at least once*, within the bounds of queue and spool. Every message has a stamp in a Kafka header
 //! ([`STAMP_HEADER`]) by which a consumer can tell those that came twice: sequence numbers have no gaps but those that
@@ -16,6 +17,7 @@ mod block;
 mod disk;
 mod event;
 mod flights;
+mod held;
 mod inbox;
 mod producer;
 mod settings;

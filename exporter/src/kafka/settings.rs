@@ -192,6 +192,8 @@ const DEFAULTS: &[(&[&str], &str)] = &[
     (&["linger.ms", "queue.buffering.max.ms"], "20"),
     (&["queue.buffering.max.messages"], "1000000"),
     (&["reconnect.backoff.max.ms"], "2000"),
+    // A topic that is thought missing too early costs nothing but a try two seconds later.
+    (&["topic.metadata.propagation.max.ms"], "3000"),
     (&["socket.keepalive.enable"], "true"),
 ];
 

@@ -1,5 +1,7 @@
 //! Against librdkafka's own imitation of a cluster, which fails on demand.
 
+mod held;
+
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,

@@ -16,6 +16,7 @@ pub(crate) const fn loss_name(reason: KafkaLossReason) -> &'static str {
         KafkaLossReason::SpoolDamaged => "spool_damaged",
         KafkaLossReason::SpoolFailed => "spool_failed",
         KafkaLossReason::Unsent => "kafka_unsent",
+        KafkaLossReason::TopicUnavailable => "kafka_topic_unavailable",
     }
 }
 
@@ -40,8 +41,18 @@ pub(crate) fn log(name: &str, event: &KafkaEvent) {
         }
         KafkaEvent::ClientError { text, .. } => warn!("{name}: Kafka: {text}"),
         KafkaEvent::DeliveryFailed { topic, text, .. } => {
-            warn!("{name}: topic {topic}: {text}; sent again until it works");
+            warn!(
+                "{name}: topic {topic}: {text}; its messages wait, and one of them tries it every two seconds"
+            );
         }
+        KafkaEvent::TopicWorks { topic, lasted } => {
+            info!("{name}: topic {topic} takes messages again, after {:.1} s", lasted.as_secs_f64());
+        }
+        KafkaEvent::HeldLost { .. } => warn!(
+            "{name}: there is no more room for what waits for topics that take nothing; the oldest of it is lost, \
+             counted as {}",
+            loss_name(KafkaLossReason::TopicUnavailable)
+        ),
         KafkaEvent::MessageLost { reason, topic, key, octets } => warn!(
             "{name}: topic {topic}: a message of {octets} octets with the key {key:?} is lost, counted as {}",
             loss_name(*reason)

@@ -159,7 +159,11 @@ fn who_is_not_let_in_keeps_everything_and_says_why() {
     for (name, _, text, reason) in all() {
         let is_said = |line: &String| line.contains(text);
         let is_known = || is_kept(name) && errors(name, *reason) > 0 && warnings(name).iter().any(is_said);
-        wait_for(name, || format!("{:?} {}", warnings(name), errors(name, *reason)), || is_known().then_some(()));
+        wait_for(
+            name,
+            || format!("{:?} {}", warnings(name), errors(name, *reason)),
+            || is_known().then_some(()),
+        );
     }
     // Long enough for several attempts of each: a producer that may do nothing is made anew every five seconds.
     thread::sleep(Duration::from_secs(12));

@@ -128,6 +128,10 @@ impl Spool {
 
     /// Adds a block behind all others.
     pub(in crate::kafka) fn append(&mut self, block: &Block) -> Result<(), SpoolError> {
+        if self.removals.contains(&block.first) {
+            // What was left of a block may begin with the same message.
+            self.remove_now()?;
+        }
         let compressed = codec::compress(block);
         match self.insert(block, &compressed) {
             Err(SpoolError::DiskFull) => {}
@@ -146,6 +150,52 @@ impl Spool {
         if self.release_ballast()? { self.insert(block, &compressed) } else { Err(SpoolError::DiskFull) }
     }
 
+    /// Puts `remains` of blocks in the place of those that begin with `old`; of what these had, `settled` is settled. All
+    /// or nothing of it.
+    pub(in crate::kafka) fn exchange(
+        &mut self,
+        old: &[u64],
+        settled: Amount,
+        remains: &[Block],
+    ) -> Result<(), SpoolError> {
+        let rows: Vec<(&Block, Vec<u8>)> =
+            remains.iter().map(|block| (block, codec::compress(block))).collect();
+        match self.try_exchange(old, settled, &rows) {
+            Err(SpoolError::DiskFull) => {}
+            result => return result,
+        }
+        let octets: u64 = rows.iter().map(|(_, compressed)| compressed.len() as u64 + PAGE).sum();
+        if self.is_at_bound(octets)? {
+            return Err(SpoolError::Full);
+        }
+        if self.release_ballast()? {
+            self.try_exchange(old, settled, &rows)
+        } else {
+            Err(SpoolError::DiskFull)
+        }
+    }
+
+    fn try_exchange(
+        &mut self,
+        old: &[u64],
+        settled: Amount,
+        rows: &[(&Block, Vec<u8>)],
+    ) -> Result<(), SpoolError> {
+        let mut meta = self.meta;
+        meta.removed += settled;
+        let transaction = self.connection.transaction()?;
+        delete(&transaction, self.removals.iter().chain(old))?;
+        for (block, compressed) in rows {
+            insert(&transaction, block, compressed)?;
+        }
+        write_meta(&transaction, &meta)?;
+        transaction.commit()?;
+        self.meta = meta;
+        self.removals.clear();
+        self.needs_sync = true;
+        Ok(())
+    }
+
     /// Whether there is some room now that was not there before.
     fn release_ballast(&mut self) -> Result<bool, SpoolError> {
         if !self.ballast.is_held() {
@@ -160,24 +210,7 @@ impl Spool {
     }
 
     fn insert(&mut self, block: &Block, compressed: &[u8]) -> Result<(), SpoolError> {
-        let head = RowHead::of(block);
-        let RowHead { first, epoch, count, tally, raw } = head;
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO spool (first, epoch, count, records, packets, octets, raw, crc, v)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?;
-        let Tally { records, packets, octets } = tally;
-        statement.execute(params![
-            first as i64,
-            epoch,
-            count,
-            records as i64,
-            packets as i64,
-            octets as i64,
-            raw,
-            head.checksum(compressed),
-            compressed
-        ])?;
+        insert(&self.connection, block, compressed)?;
         self.needs_sync = true;
         Ok(())
     }
@@ -222,12 +255,7 @@ impl Spool {
             return Ok(0);
         }
         let transaction = self.connection.transaction()?;
-        {
-            let mut statement = transaction.prepare_cached("DELETE FROM spool WHERE first = ?")?;
-            for first in &self.removals {
-                statement.execute([*first as i64])?;
-            }
-        }
+        delete(&transaction, &self.removals)?;
         write_meta(&transaction, &self.meta)?;
         transaction.commit()?;
         let count = self.removals.len();
@@ -292,6 +320,36 @@ impl Spool {
         self.shrink()?;
         self.connection.close().map_err(|(_, error)| error.into())
     }
+}
+
+fn insert(connection: &Connection, block: &Block, compressed: &[u8]) -> rusqlite::Result<()> {
+    let head = RowHead::of(block);
+    let RowHead { first, epoch, count, tally, raw } = head;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO spool (first, epoch, count, records, packets, octets, raw, crc, v)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    let Tally { records, packets, octets } = tally;
+    statement.execute(params![
+        first as i64,
+        epoch,
+        count,
+        records as i64,
+        packets as i64,
+        octets as i64,
+        raw,
+        head.checksum(compressed),
+        compressed
+    ])?;
+    Ok(())
+}
+
+fn delete<'a>(connection: &Connection, rows: impl IntoIterator<Item = &'a u64>) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("DELETE FROM spool WHERE first = ?")?;
+    for first in rows {
+        statement.execute([*first as i64])?;
+    }
+    Ok(())
 }
 
 pub(super) fn write_meta(connection: &Connection, meta: &Meta) -> rusqlite::Result<()> {
