@@ -163,13 +163,25 @@ impl Kafka {
     /// # Errors
     /// The message is not accepted, and not a part of the account.
     pub fn send(&mut self, message: &Message<'_>) -> Result<(), Refused> {
+        self.push(message, None)
+    }
+
+    /// As [`send`](Self::send), but waits for room in the queue until `give_up`.
+    ///
+    /// # Errors
+    /// The message is not accepted, and not a part of the account.
+    pub fn send_before(&mut self, message: &Message<'_>, give_up: Instant) -> Result<(), Refused> {
+        self.push(message, Some(give_up))
+    }
+
+    fn push(&self, message: &Message<'_>, give_up: Option<Instant>) -> Result<(), Refused> {
         if !is_topic(message.topic) {
             return Err(Refused::InvalidTopic);
         }
         if message.payload.len() + message.key.map_or(0, <[u8]>::len) > LARGEST {
             return Err(Refused::TooLarge);
         }
-        self.inbox.push(message)
+        self.inbox.push(message, give_up)
     }
 
     /// Whether the queue has room: a small message would be accepted.

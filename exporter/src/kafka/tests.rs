@@ -439,6 +439,30 @@ fn a_full_spool_forces_out_its_oldest() {
 }
 
 #[test]
+fn a_full_queue_is_waited_for_until_there_is_room() {
+    let cluster = cluster("flows");
+    cluster.broker_down(1).expect("it is down");
+    let settings = KafkaSettings { queue_octets: 100_000, in_flight_octets: 100_000, ..settings(&cluster) };
+    let mut kafka = Kafka::start(settings).expect("it starts");
+    let payload = vec![b'x'; 1000];
+    let message = Message { topic: "flows", partition: None, key: None, payload: &payload, tally: ONE };
+    let mut accepted = 0;
+    let wait = Duration::from_millis(200);
+    while kafka.send_before(&message, Instant::now() + wait).is_ok() {
+        accepted += 1;
+        assert!(accepted < 2000, "it accepts without end");
+    }
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| kafka.send_before(&message, soon()));
+        std::thread::sleep(wait);
+        cluster.broker_up(1).expect("it is up");
+        assert_eq!(sender.join().expect("no panic"), Ok(()), "there is room in the end");
+    });
+    let (account, _) = kafka.close(soon());
+    assert_eq!(account.delivered.records, accepted + 1, "{account:?}");
+}
+
+#[test]
 fn names_that_no_topic_can_have_are_refused() {
     let cluster = cluster("flows");
     let mut kafka = Kafka::start(settings(&cluster)).expect("it starts");

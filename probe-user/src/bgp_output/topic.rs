@@ -5,7 +5,6 @@ mod settings;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::Tally;
@@ -20,8 +19,6 @@ use crate::kafka::events;
 
 /// How long a queue that stays full is waited for, since it took the last message.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(1);
 /// How long messages may take to leave at the end; the rest goes to the spool.
 const CLOSE_TIME: Duration = Duration::from_secs(4);
 
@@ -100,22 +97,14 @@ impl Topic {
                 payload,
                 tally: Tally { records: 1, ..Tally::ZERO },
             };
-            let reason = loop {
-                match self.kafka.send(&message) {
-                    Ok(()) => {
-                        if wait == Wait::Patiently {
-                            self.give_up = Instant::now() + PATIENCE;
-                        }
-                        break None;
-                    }
-                    Err(Refused::QueueFull) if wait == Wait::Patiently && Instant::now() < self.give_up => {
-                        thread::sleep(LOOK);
-                    }
-                    Err(refused) => break Some(refusal_name(refused)),
-                }
+            let sent = match wait {
+                Wait::Patiently => self.kafka.send_before(&message, self.give_up),
+                Wait::Never => self.kafka.send(&message),
             };
-            if let Some(reason) = reason {
-                *self.refused.entry(reason).or_default() += 1;
+            match sent {
+                Ok(()) if wait == Wait::Patiently => self.give_up = Instant::now() + PATIENCE,
+                Ok(()) => {}
+                Err(refused) => *self.refused.entry(refusal_name(refused)).or_default() += 1,
             }
         }
     }

@@ -3,7 +3,6 @@
 mod settings;
 mod template;
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::Tally;
@@ -21,8 +20,6 @@ use crate::ledger::OutputAccount;
 
 /// How long rows wait for a queue that stays full, in each purge.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(1);
 
 /// Writes rows to Kafka.
 #[derive(Debug)]
@@ -88,16 +85,9 @@ impl KafkaOutput {
             payload: &self.payload,
             tally: self.pending,
         };
-        let result = loop {
-            let Some(kafka) = &mut self.kafka else { break Err(Refused::Closing) };
-            match kafka.send(&message) {
-                Err(Refused::QueueFull) if Instant::now() < *give_up => thread::sleep(LOOK),
-                Ok(()) => {
-                    *give_up = Instant::now() + PATIENCE;
-                    break Ok(());
-                }
-                error => break error,
-            }
+        let result = match &mut self.kafka {
+            Some(kafka) => kafka.send_before(&message, *give_up),
+            None => Err(Refused::Closing),
         };
         if let Err(refused) = result {
             let reason = match refused {
@@ -107,6 +97,8 @@ impl KafkaOutput {
                 Refused::Closing => "kafka_unsent",
             };
             self.refused.lose(reason, self.pending);
+        } else {
+            *give_up = Instant::now() + PATIENCE;
         }
         self.pending = Tally::ZERO;
         self.payload.clear();
