@@ -103,6 +103,7 @@ impl Disk {
         }
         let removed = spool.removed();
         let end = entries.last().map_or(0, |entry| entry.first + entry.amount.messages);
+        let end = end.max(spool.end_of_remains());
         let standing = standing.filter(|standing| standing.instance == spool.instance());
         let mut accepted = standing.unwrap_or_default().accepted;
         if let Some(standing) = standing {

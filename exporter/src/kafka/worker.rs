@@ -526,10 +526,10 @@ impl Worker {
         let mut flights: Vec<_> = self.flights.drain().collect();
         for topic in self.held.topics.values_mut() {
             flights.extend(topic.flights.drain());
-            let (in_memory, stored) =
+            let (in_memory, stored): (VecDeque<_>, _) =
                 topic.resting.drain(..).partition(|block| matches!(block, Resting::InMemory(_)));
             topic.resting = stored;
-            self.pending.extend(VecDeque::from(in_memory).into_iter().filter_map(Resting::into_memory));
+            self.pending.extend(in_memory.into_iter().filter_map(Resting::into_memory));
         }
         for flight in flights {
             let (handed_count, handed) = flight.handed_over();

@@ -20,6 +20,9 @@ const PAGES_BESIDE: u64 = 4;
 /// A removal waits for others at most until there are so many; the next sync takes it in any case.
 const REMOVALS: usize = 256;
 
+/// Row of the table `meta` with [`Meta::end_of_remains`] in place of the number of messages.
+const REMAINS: i64 = 1;
+
 /// How often a full file system is asked whether it has the room of the ballast again.
 const BALLAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -75,6 +78,8 @@ pub(super) struct Meta {
     pub instance: [u8; 16],
     pub epoch: u32,
     pub removed: Amount,
+    /// Sequence numbers in blocks of remains are lower. Of such a block the row says only the first.
+    pub end_of_remains: u64,
 }
 
 /// The spool, open.
@@ -121,6 +126,11 @@ impl Spool {
         self.meta.epoch
     }
 
+    /// Sequence numbers in blocks of remains are lower.
+    pub(in crate::kafka) fn end_of_remains(&self) -> u64 {
+        self.meta.end_of_remains
+    }
+
     /// What was removed after it was settled.
     pub(in crate::kafka) fn removed(&self) -> Amount {
         self.meta.removed
@@ -131,6 +141,9 @@ impl Spool {
         if self.removals.contains(&block.first) {
             // What was left of a block may begin with the same message.
             self.remove_now()?;
+        }
+        if block.is_of_remains() {
+            self.meta.end_of_remains = self.meta.end_of_remains.max(end_of(block));
         }
         let compressed = codec::compress(block);
         match self.insert(block, &compressed) {
@@ -183,6 +196,8 @@ impl Spool {
     ) -> Result<(), SpoolError> {
         let mut meta = self.meta;
         meta.removed += settled;
+        let ends = rows.iter().map(|(block, _)| end_of(block));
+        meta.end_of_remains = ends.fold(meta.end_of_remains, u64::max);
         let transaction = self.connection.transaction()?;
         delete(&transaction, self.removals.iter().chain(old))?;
         for (block, compressed) in rows {
@@ -322,6 +337,11 @@ impl Spool {
     }
 }
 
+/// The sequence number after the last of `block`.
+fn end_of(block: &Block) -> u64 {
+    block.sequence(block.count().saturating_sub(1)) + 1
+}
+
 fn insert(connection: &Connection, block: &Block, compressed: &[u8]) -> rusqlite::Result<()> {
     let head = RowHead::of(block);
     let RowHead { first, epoch, count, tally, raw } = head;
@@ -353,12 +373,16 @@ fn delete<'a>(connection: &Connection, rows: impl IntoIterator<Item = &'a u64>) 
 }
 
 pub(super) fn write_meta(connection: &Connection, meta: &Meta) -> rusqlite::Result<()> {
-    let Meta { instance, epoch, removed: Amount { messages, tally } } = meta;
+    let Meta { instance, epoch, removed: Amount { messages, tally }, end_of_remains } = meta;
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO meta (id, instance, epoch, messages, records, packets, octets)
-         VALUES (0, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?;
+    if *end_of_remains > 0 {
+        statement.execute(params![REMAINS, instance, epoch, *end_of_remains as i64, 0, 0, 0])?;
+    }
     statement.execute(params![
+        0,
         instance,
         epoch,
         *messages as i64,
@@ -371,11 +395,14 @@ pub(super) fn write_meta(connection: &Connection, meta: &Meta) -> rusqlite::Resu
 
 pub(super) fn read_meta(connection: &Connection) -> rusqlite::Result<Option<Meta>> {
     let sql = "SELECT instance, epoch, messages, records, packets, octets FROM meta WHERE id = 0";
+    let remains = "SELECT messages FROM meta WHERE id = ?";
+    let remains = connection.query_row(remains, [REMAINS], |row| row.get::<_, i64>(0)).optional()?;
+    let end_of_remains = remains.unwrap_or(0) as u64;
     let row = connection.query_row(sql, [], |row| {
         let number = |index| row.get::<_, i64>(index).map(|number| number as u64);
         let tally = Tally { records: number(3)?, packets: number(4)?, octets: number(5)? };
         let removed = Amount { messages: number(2)?, tally };
-        Ok(Meta { instance: row.get(0)?, epoch: row.get(1)?, removed })
+        Ok(Meta { instance: row.get(0)?, epoch: row.get(1)?, removed, end_of_remains })
     });
     row.optional()
 }
