@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::aggregate::TopBy;
 use crate::config::raw::{FormatName, Tunnels};
-use crate::config::{self, Overrides};
+use crate::config::{self, Environment, Overrides};
 use crate::interfaces::{Direction, Hook};
 
 /// Counts every packet that a Linux router receives, and exports the flows.
@@ -62,6 +63,8 @@ pub enum Command {
         #[command(flatten)]
         control: Control,
     },
+    /// Show the rows that an aggregate of the running daemon keeps in memory, the largest first
+    Rows(Rows),
     /// End the counting that goes on in the kernel without pathflow, after a crash or with `capture.pin`
     Detach {
         /// Interfaces to detach from [default: all]
@@ -79,6 +82,39 @@ pub struct Control {
     /// Write JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Flags of `pathflow rows`.
+#[derive(Args, Debug)]
+pub struct Rows {
+    /// Name of the aggregate [default: the only one]
+    pub aggregate: Option<String>,
+    /// Only so many rows
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub top: usize,
+    /// What the largest are the largest by
+    #[arg(long, value_enum, default_value_t = TopBy::Octets)]
+    pub by: TopBy,
+    /// Only rows with this value, such as `src_host=192.0.2.0/24`; several have to be met together
+    #[arg(short = 'w', long = "where", value_name = "KEY=VALUE", value_parser = condition)]
+    pub conditions: Vec<(String, String)>,
+    /// Only the sums: rows, packets and octets
+    #[arg(short, long)]
+    pub sum: bool,
+    /// Forget all rows after they are shown
+    #[arg(long)]
+    pub reset: bool,
+    /// Write CSV
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    /// Which daemon, and how to write its answer.
+    #[command(flatten)]
+    pub control: Control,
+}
+
+fn condition(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it is not KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// Flags of `pathflow run`.
@@ -182,10 +218,11 @@ impl Common {
         }
     }
 
-    /// What the flags say over the file.
+    /// What the environment and the flags say over the file.
     #[must_use]
     pub fn overrides(self) -> Overrides {
         Overrides {
+            environment: Environment::of_process(),
             collectors: self.collector,
             format: self.format,
             active_timeout: self.active_timeout,
@@ -210,5 +247,27 @@ impl Run {
             listen: self.listen,
             ..self.common.overrides()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_told_apart() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_condition_is_a_key_and_a_value() {
+        let parsed =
+            Cli::try_parse_from(["pathflow", "rows", "-w", "src_host = 192.0.2.1", "-w", "label=a=b"]);
+        let Command::Rows(rows) = parsed.unwrap().command else { panic!() };
+        let of = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(rows.conditions, [of("src_host", "192.0.2.1"), of("label", "a=b")]);
+        assert!(Cli::try_parse_from(["pathflow", "rows", "-w", "src_host"]).is_err());
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod adoption;
 pub mod aggregate;
+pub mod answers;
 pub mod bgp_output;
 pub mod capture;
 pub mod captures;

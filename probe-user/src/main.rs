@@ -13,11 +13,12 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use crossbeam_channel::bounded;
 use mimalloc::MiMalloc;
+use pathflow::aggregate::encode::Format;
 use pathflow::capture::pin;
-use pathflow::cli::{Cli, Command, Control, Doctor, Replay, Source};
+use pathflow::cli::{Cli, Command, Control, Doctor, Replay, Rows, Source};
 use pathflow::config::raw::Raw;
-use pathflow::config::{self, Config, Overrides};
-use pathflow::control::{self, Request};
+use pathflow::config::{self, Config, Environment, Overrides};
+use pathflow::control::{self, CELL_SEPARATOR, Request, Response, RowsRequest};
 use pathflow::doctor::{self, Plan};
 use pathflow::host::System;
 use pathflow::interfaces::interfaces;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Doctor(flags) => doctor(flags),
         Command::Route { address, peer, control } => ask(&Request::Route { address, peer }, control),
         Command::Peers { control } => ask(&Request::Peers, control),
+        Command::Rows(flags) => rows(flags),
         Command::Detach { interface } => detach(&interface),
     };
     result.unwrap_or_else(|error| {
@@ -137,7 +139,9 @@ fn remark(imported: &Imported) {
 fn doctor(flags: Doctor) -> anyhow::Result<ExitCode> {
     let Doctor { config, interface, json } = flags;
     let raw = config.as_deref().map_or_else(|| Ok(Raw::default()), config::read)?;
-    let config = Config::resolve(raw, Overrides { interfaces: interface, ..Overrides::default() })?;
+    let environment = Environment::of_process();
+    let overrides = Overrides { environment, interfaces: interface, ..Overrides::default() };
+    let config = Config::resolve(raw, overrides)?;
     let findings = doctor::examine(
         &System,
         &Plan::new(&config, &interfaces().context("the interfaces cannot be listed")?),
@@ -151,14 +155,50 @@ fn doctor(flags: Doctor) -> anyhow::Result<ExitCode> {
 /// Asks the running daemon; the exit status is 1 if it has no answer.
 fn ask(request: &Request, flags: Control) -> anyhow::Result<ExitCode> {
     let Control { config, json } = flags;
-    let raw = config.as_deref().map_or_else(|| Ok(Raw::default()), config::read)?;
-    let socket = Path::new(&raw.control.socket);
-    let response = control::ask(socket, request)
-        .with_context(|| format!("{}: no answer of a daemon with BGP peers", socket.display()))?;
+    let (response, _) = ask_daemon(request, config.as_deref())?;
     let text = if json { serde_json::to_string(&response)? + "\n" } else { response.text() };
     // If nobody reads it, the exit status still says so.
     let _ = io::stdout().write_all(text.as_bytes());
     Ok(if response.is_answer() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks the running daemon for rows; the exit status is 1 if it has no answer.
+fn rows(flags: Rows) -> anyhow::Result<ExitCode> {
+    let Rows { aggregate, top, by, conditions, sum, reset, csv, control: Control { config, json } } = flags;
+    let format = if json { Format::Json } else { Format::Csv };
+    let separator = if csv || json { ",".to_owned() } else { CELL_SEPARATOR.to_string() };
+    let request = RowsRequest { aggregate, conditions, top, by, format, separator, reset };
+    let (response, rows) = ask_daemon(&Request::Rows(request), config.as_deref())?;
+    let mut stdout = io::stdout().lock();
+    // If nobody reads it, the exit status still says so.
+    let _ = match &response {
+        Response::Rows(answer) if sum && json => writeln!(stdout, "{}", serde_json::to_string(answer)?),
+        Response::Rows(_) if sum => stdout.write_all(response.text().as_bytes()),
+        Response::Rows(_) if csv || json => stdout.write_all(&rows),
+        Response::Rows(_) => stdout
+            .write_all(&control::aligned(&rows))
+            .and_then(|()| stdout.write_all(response.text().as_bytes())),
+        _ => {
+            say(&format!("pathflow: {}", response.text()));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the daemon whose configuration file this is.
+fn ask_daemon(request: &Request, config: Option<&Path>) -> anyhow::Result<(Response, Vec<u8>)> {
+    let raw = config.map_or_else(|| Ok(Raw::default()), config::read)?;
+    let raw = Environment::of_process().over(raw)?;
+    let socket = Path::new(&raw.control.socket);
+    let nobody = || {
+        let what = match request {
+            Request::Rows(_) => "rows in memory",
+            Request::Peers | Request::Route { .. } => "BGP peers",
+        };
+        format!("{}: no answer of a daemon with {what}", socket.display())
+    };
+    control::ask(socket, request).with_context(nobody)
 }
 
 /// Ends what goes on in the kernel, and says what it was.

@@ -14,7 +14,7 @@ use pathflow_exporter::{
     TlsSettings, Transport, Udp, UdpSettings,
 };
 
-use crate::aggregate::{Aggregates, Feed};
+use crate::aggregate::{Aggregates, Feed, KeptRows};
 use crate::capture::Delta;
 use crate::captures::Shared;
 use crate::clock::Clock;
@@ -118,6 +118,12 @@ impl Pipeline {
             shards.push(sender);
         }
         Ok(Self { ledger, latencies, shards, pool, shard_threads, sinks, sink_threads, aggregates })
+    }
+
+    /// The rows that aggregates keep in memory.
+    #[must_use]
+    pub fn kept_rows(&self) -> Vec<KeptRows> {
+        self.aggregates.kept.clone()
     }
 
     /// Ends shards and sinks, in this order. Nobody else may hold a queue of a shard any more. `has_failed`

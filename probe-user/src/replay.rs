@@ -52,6 +52,9 @@ pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunErr
     let routes =
         RouteSource { settings: CurrentSettings::new(config.enrich.clone()), ..RouteSource::default() };
     let pipeline = Pipeline::start(config, &shared(file), Pace::WaitForSinks, &routes, stop)?;
+    for kept in pipeline.kept_rows() {
+        warn!("aggregate {}: what it keeps in memory is gone when the replay ends", kept.aggregate());
+    }
     let mut replay = Replay::new(config, &pipeline);
     let mut fault = None;
     // Once the stop is pulled the file is at its end, after what has been read of it already.

@@ -1,18 +1,17 @@
-//! Where routes come from: the BGP speaker, BMP, RPKI, and the socket by which they can be asked.
+//! Where routes come from: the BGP speaker, BMP and RPKI.
 
 mod bmp;
 
 use std::collections::BTreeSet;
 use std::iter::once;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use pathflow_bgp::Family;
-use pathflow_bgp::bmp::status::StationHandle;
+use pathflow_bgp::bmp::status::{RouterStatus, StationHandle};
 use pathflow_bgp::fsm::State;
 use pathflow_bgp::rib::{FamilyState, PeerId};
 use pathflow_bgp::rpki::rtr::client::{Client, Settings as CacheSettings, Statistics};
@@ -24,7 +23,7 @@ use tracing::{info, warn};
 use crate::bgp_output::origin::Origins;
 use crate::bgp_output::{Output, OutputCounts};
 use crate::config::{Config, RpkiSettings};
-use crate::control::{ControlSocket, FamilyAnswer, PeerAnswer, Request, Response, RouteAnswer, SocketName};
+use crate::control::{FamilyAnswer, PeerAnswer, RouteAnswer};
 use crate::enrich::{Covers, CurrentSettings, Hold, RouteSettings, RouteSource, origin_validation};
 use crate::error::RunError;
 use crate::pipeline::{route_detail, spawn};
@@ -50,14 +49,21 @@ pub struct Routing {
     /// What the client of the RPKI cache did, if there is one.
     pub cache: Option<Arc<Statistics>>,
     output: Option<Output>,
-    _socket: Option<SocketName>,
+}
+
+/// What the routes of a running daemon can be asked.
+#[derive(Clone, Debug)]
+pub struct RouteAnswers {
+    source: RouteSource,
+    speaker: SpeakerHandle,
+    station: Option<StationHandle>,
 }
 
 impl Routing {
     /// Starts what is configured.
     ///
     /// # Errors
-    /// [`RunError`] if an address or the socket cannot be had, or a file cannot be read.
+    /// [`RunError`] if an address cannot be had, or a file cannot be read.
     pub fn start(config: &Config) -> Result<Self, RunError> {
         let settings = CurrentSettings::new(config.enrich.clone());
         announce_networks(config);
@@ -85,11 +91,14 @@ impl Routing {
         let covers = speaker.clone().map(Covers::from);
         let source =
             RouteSource { settings, detail: route_detail(config), reader, roas, covers, session_as, hold };
-        let socket = match (&config.control, &speaker) {
-            (Some(path), Some(speaker)) => Some(start_control(path, &source, speaker, station.clone())?),
-            _ => None,
-        };
-        Ok(Self { source, speaker, station, cache, output, _socket: socket })
+        Ok(Self { source, speaker, station, cache, output })
+    }
+
+    /// Who answers questions, if there are routes.
+    #[must_use]
+    pub fn answers(&self) -> Option<RouteAnswers> {
+        let Self { source, speaker, station, .. } = self;
+        Some(RouteAnswers { source: source.clone(), speaker: speaker.clone()?, station: station.clone() })
     }
 
     /// What became of files of what peers have sent.
@@ -283,66 +292,52 @@ fn peers_complete(status: &[PeerStatus], peers: &BTreeSet<IpAddr>) -> Complete {
     }
 }
 
-fn start_control(
-    path: &Path,
-    source: &RouteSource,
-    speaker: &SpeakerHandle,
-    station: Option<StationHandle>,
-) -> Result<SocketName, RunError> {
-    let (socket, name) =
-        ControlSocket::bind(path).map_err(|error| RunError::Control { path: path.to_owned(), error })?;
-    let (source, speaker) = (source.clone(), speaker.clone());
-    // Answers until the process ends, so nobody waits for it.
-    spawn("control".to_owned(), move || {
-        socket.run(|request| {
-            answer(&request, &source, &speaker, station.as_ref())
-                .unwrap_or_else(|error| Response::Error(error.to_string()))
-        });
-    })?;
-    Ok(name)
-}
+impl RouteAnswers {
+    /// How the peers are.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the thread `bgp` does not answer.
+    pub fn peers(&self) -> Result<Vec<PeerAnswer>, Unavailable> {
+        let mut answers: Vec<PeerAnswer> = self.speaker.peers()?.iter().map(peer_answer).collect();
+        answers.extend(bmp::answers(&self.routers()));
+        Ok(answers)
+    }
 
-fn answer(
-    request: &Request,
-    source: &RouteSource,
-    speaker: &SpeakerHandle,
-    station: Option<&StationHandle>,
-) -> Result<Response, Unavailable> {
-    let peers = speaker.peers()?;
-    let routers = station.and_then(StationHandle::routers).unwrap_or_default();
-    match request {
-        Request::Peers => {
-            let mut answers: Vec<PeerAnswer> = peers.iter().map(peer_answer).collect();
-            answers.extend(bmp::answers(&routers));
-            Ok(Response::Peers(answers))
+    /// What each of the peers, or `peer` alone, knows of an address.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the thread `bgp` does not answer.
+    pub fn routes(&self, address: IpAddr, peer: Option<&str>) -> Result<Vec<RouteAnswer>, Unavailable> {
+        let Self { source, speaker, .. } = self;
+        let settings = source.settings.load();
+        let is_asked = |names: &[&str]| peer.is_none_or(|peer| names.contains(&peer));
+        let mut routes = Vec::new();
+        let mut ask = |id: PeerId, name: String| {
+            let entries = speaker.covering(id, address)?;
+            let mut less = Vec::new();
+            if let (Some(first), Some(_)) = (entries.first(), &source.roas) {
+                less = speaker.less_specific(id, first.nlri.prefix, LESS_SPECIFIC_TIME)?;
+            }
+            routes.push(route_answer(name, &entries, &less, &settings.routes, source.roas.as_deref()));
+            Ok::<_, Unavailable>(())
+        };
+        for status in &speaker.peers()? {
+            if is_asked(&[&status.name, &status.address.to_string()]) {
+                ask(status.id, name(status))?;
+            }
         }
-        Request::Route { address, peer } => {
-            let settings = source.settings.load();
-            let is_asked = |names: &[&str]| peer.as_ref().is_none_or(|peer| names.contains(&&**peer));
-            let mut routes = Vec::new();
-            let mut ask = |id: PeerId, name: String| {
-                let entries = speaker.covering(id, *address)?;
-                let mut less = Vec::new();
-                if let (Some(first), Some(_)) = (entries.first(), &source.roas) {
-                    less = speaker.less_specific(id, first.nlri.prefix, LESS_SPECIFIC_TIME)?;
-                }
-                routes.push(route_answer(name, &entries, &less, &settings.routes, source.roas.as_deref()));
-                Ok::<_, Unavailable>(())
-            };
-            for status in &peers {
-                if is_asked(&[&status.name, &status.address.to_string()]) {
-                    ask(status.id, name(status))?;
+        for router in &self.routers() {
+            for table in router.peers.iter().flat_map(|peer| &peer.tables) {
+                if is_asked(&[&table.name, &router.address.to_string()]) {
+                    ask(table.id, table.name.clone())?;
                 }
             }
-            for router in &routers {
-                for table in router.peers.iter().flat_map(|peer| &peer.tables) {
-                    if is_asked(&[&table.name, &router.address.to_string()]) {
-                        ask(table.id, table.name.clone())?;
-                    }
-                }
-            }
-            Ok(Response::Routes(routes))
         }
+        Ok(routes)
+    }
+
+    fn routers(&self) -> Vec<RouterStatus> {
+        self.station.as_ref().and_then(StationHandle::routers).unwrap_or_default()
     }
 }
 

@@ -17,6 +17,7 @@ use pathflow_common::layout::OBSERVATION_POINTS;
 use tracing::{info, warn};
 
 use crate::adoption;
+use crate::answers::Answers;
 use crate::capture::pin::Pins;
 use crate::capture::{CaptureError, Epochs, FlowTables, KernelProgram, LoadSettings, receiving_cpus};
 use crate::captures::{Captures, Outlet, Shared};
@@ -122,6 +123,8 @@ fn capture(
     };
     let routing = Routing::start(config)?;
     let pipeline = Pipeline::start(config, &shared, Pace::NeverWait, &routing.source, stop)?;
+    let answers = Answers { routes: routing.answers(), rows: pipeline.kept_rows() };
+    let _socket = config.control.as_deref().map(|path| answers.serve(path)).transpose()?;
 
     let start_sflow = |settings| Sflow::start(settings, &shared, &routing.source, clock);
     let sflow = config.sflow.as_ref().map(start_sflow).transpose()?;

@@ -246,6 +246,8 @@ impl Writer {
         let (name, written, elapsed) = (&self.name, purge.len(), start.elapsed().as_secs_f64());
         if rows == 0 {
             debug!("aggregate {name}: nothing to purge");
+        } else if self.outputs.iter().all(|output| output.kept().is_some()) {
+            debug!("aggregate {name}: {written} of {rows} rows taken over in {elapsed:.3} s");
         } else {
             info!("aggregate {name}: purged {written} of {rows} rows in {elapsed:.3} s");
         }

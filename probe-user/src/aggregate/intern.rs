@@ -60,13 +60,18 @@ impl<T: ?Sized> Numbers<T> {
         self.values.get((number as usize).checked_sub(1)?)
     }
 
+    fn find(&self, hash: u64, is_equal: impl Fn(&T) -> bool) -> Option<u32> {
+        let of = |number: u32| self.get(number).map(Arc::as_ref);
+        self.index.find(hash, |number| of(*number).is_some_and(&is_equal)).copied()
+    }
+
     fn number(&mut self, value: &Arc<T>, hash: impl Fn(&T) -> u64, is_equal: impl Fn(&T) -> bool) -> u32 {
+        let own = hash(value);
+        if let Some(number) = self.find(own, is_equal) {
+            return number;
+        }
         let Self { index, values } = self;
         let of = |number: u32| values.get(number as usize - 1).map(Arc::as_ref);
-        let own = hash(value);
-        if let Some(number) = index.find(own, |number| of(*number).is_some_and(&is_equal)) {
-            return *number;
-        }
         let number = values.len() as u32 + 1;
         index.insert_unique(own, number, |number| of(*number).map_or(0, &hash));
         values.push(Arc::clone(value));
@@ -95,22 +100,19 @@ impl Interned {
         if let Some((_, numbers)) = self.routes.get(&address) {
             return numbers[part as usize];
         }
-        let (hasher, own) = (&self.hasher, route.attributes());
-        let mut numbers = [NOTHING; 4];
-        for part in PARTS {
-            if is_empty(own, part) {
-                continue;
-            }
-            let hash = |route: &BgpRoute| {
-                let mut state = hasher.build_hasher();
-                hash_part(route.attributes(), part, &mut state);
-                state.finish()
-            };
-            let is_equal = |other: &BgpRoute| is_same(own, other.attributes(), part);
-            numbers[part as usize] = self.parts[part as usize].number(route, hash, is_equal);
-        }
+        let numbers = PARTS.map(|part| self.part(route, part));
         self.routes.insert(address, (Arc::clone(route), numbers));
         numbers[part as usize]
+    }
+
+    fn part(&mut self, route: &Arc<BgpRoute>, part: RoutePart) -> u32 {
+        let own = route.attributes();
+        if is_empty(own, part) {
+            return NOTHING;
+        }
+        let Self { hasher, parts, .. } = self;
+        let is_equal = |other: &BgpRoute| is_same(own, other.attributes(), part);
+        parts[part as usize].number(route, |route| hash_of(hasher, route, part), is_equal)
     }
 
     /// The text with this number.
@@ -123,20 +125,37 @@ impl Interned {
         self.parts[part as usize].get(number).map(Arc::as_ref)
     }
 
-    /// The number that a value of `other` has here.
+    /// The number that a value of `other` has here. The route itself is not remembered: a table that is kept for long
+    /// sees many routes with the same parts.
     pub(super) fn adopt(&mut self, other: &Self, number: u32, kept: Kept) -> u32 {
         match kept {
             Kept::Text => other.texts.get(number).map_or(NOTHING, |text| self.text(text)),
             Kept::Part(part) => match other.parts[part as usize].get(number) {
-                Some(route) => self.route(route, part),
+                Some(route) => self.part(route, part),
                 None => NOTHING,
             },
         }
     }
 
+    /// The number that a value of `other` has here, if it is here.
+    pub(super) fn find(&self, other: &Self, number: u32, kept: Kept) -> Option<u32> {
+        match kept {
+            Kept::Text => {
+                let Some(text) = other.texts.get(number) else { return Some(NOTHING) };
+                self.texts.find(self.hasher.hash_one(&**text), |other| *other == **text)
+            }
+            Kept::Part(part) => {
+                let Some(route) = other.parts[part as usize].get(number) else { return Some(NOTHING) };
+                let is_equal = |other: &BgpRoute| is_same(route.attributes(), other.attributes(), part);
+                self.parts[part as usize].find(hash_of(&self.hasher, route, part), is_equal)
+            }
+        }
+    }
+
     /// How much is kept, in values.
     pub(super) fn len(&self) -> usize {
-        self.texts.values.len() + self.routes.len()
+        let parts = self.parts.iter().map(|part| part.values.len()).max().unwrap_or(0);
+        self.texts.values.len() + self.routes.len().max(parts)
     }
 
     /// Forgets everything.
@@ -145,6 +164,12 @@ impl Interned {
         self.parts.iter_mut().for_each(Numbers::clear);
         self.routes.clear();
     }
+}
+
+fn hash_of(hasher: &RandomState, route: &BgpRoute, part: RoutePart) -> u64 {
+    let mut state = hasher.build_hasher();
+    hash_part(route.attributes(), part, &mut state);
+    state.finish()
 }
 
 fn is_empty(attributes: &BgpAttributes, part: RoutePart) -> bool {

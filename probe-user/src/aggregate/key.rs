@@ -82,6 +82,13 @@ impl KeyBuffer {
     pub(super) const fn new() -> Self {
         Self([0; MAX_WORDS])
     }
+
+    /// A copy of a key.
+    pub(super) fn copy(&mut self, key: &[u64]) -> &mut [u64] {
+        let words = &mut self.0[..key.len().min(MAX_WORDS)];
+        words.copy_from_slice(&key[..words.len()]);
+        words
+    }
 }
 
 impl KeyLayout {
@@ -151,15 +158,22 @@ impl KeyLayout {
         read(*primitive, field, interned, self.agent)
     }
 
-    /// Puts the numbers of another table's values into a key that comes from there.
-    pub(super) fn adopt(&self, key: &mut [u64], from: &Interned, into: &mut Interned) {
+    /// Puts other numbers in place of those of another table into a key that comes from there; false if there is none for
+    /// one of them.
+    pub(super) fn renumber(
+        &self,
+        key: &mut [u64],
+        mut number_here: impl FnMut(u32, Kept) -> Option<u32>,
+    ) -> bool {
         let octets: &mut [u8] = bytemuck::cast_slice_mut(key);
         for (primitive, offset) in self.primitives.iter().zip(&self.offsets) {
             if let Some(kept) = interned_as(*primitive) {
                 let number = u32::from_ne_bytes(take(octets.get(*offset..).unwrap_or_default()));
-                put(octets, *offset, &into.adopt(from, number, kept).to_ne_bytes());
+                let Some(number) = number_here(number, kept) else { return false };
+                put(octets, *offset, &number.to_ne_bytes());
             }
         }
+        true
     }
 }
 

@@ -27,8 +27,8 @@ pub use bins::Bins;
 pub use feed::Feed;
 pub use observed::Observed;
 pub use output::{
-    FileOutput, FileSettings, FileTable, OutputSettingsError, RowOutput, StdoutOutput, StdoutSettings,
-    StdoutTable,
+    AskError, FileOutput, FileSettings, FileTable, KeptRows, MemoryOutput, MemorySettings, MemoryTable,
+    OutputSettingsError, Question, RowOutput, Selected, StdoutOutput, StdoutSettings, StdoutTable,
 };
 #[cfg(feature = "kafka")]
 pub use output::{KafkaOutput, KafkaOutputSettings, KafkaTable};

@@ -5,6 +5,7 @@ mod file;
 mod groups;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod memory;
 #[cfg(test)]
 mod pmacctd;
 mod settings;
@@ -19,7 +20,10 @@ use std::time::Instant;
 pub use file::FileOutput;
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaOutput, KafkaOutputSettings, KafkaTable};
-pub use settings::{FileSettings, FileTable, OutputSettingsError, StdoutSettings, StdoutTable};
+pub use memory::{AskError, KeptRows, MemoryOutput, Question, Selected};
+pub use settings::{
+    FileSettings, FileTable, MemorySettings, MemoryTable, OutputSettingsError, StdoutSettings, StdoutTable,
+};
 pub use stdout::StdoutOutput;
 
 use super::purge::Purge;
@@ -38,6 +42,7 @@ pub fn open(settings: &AggregateSettings) -> Result<Vec<Box<dyn RowOutput>>, Run
         Ok(match output {
             OutputSettings::File(file) => Box::new(FileOutput::new(name, file.clone(), &key.primitives)?),
             OutputSettings::Stdout(stdout) => Box::new(StdoutOutput::new(name, stdout, &key.primitives)?),
+            OutputSettings::Memory(memory) => Box::new(MemoryOutput::new(settings, memory)),
             #[cfg(feature = "kafka")]
             OutputSettings::Kafka(kafka) => {
                 Box::new(KafkaOutput::open(name, KafkaOutputSettings::clone(kafka), &key.primitives)?)
@@ -49,7 +54,7 @@ pub fn open(settings: &AggregateSettings) -> Result<Vec<Box<dyn RowOutput>>, Run
 
 /// An output of an aggregate. It is used by one thread, and may take its time.
 pub trait RowOutput: Debug + Send {
-    /// What it is, for metrics: `stdout`, `file`, `kafka`.
+    /// What it is, for metrics: `stdout`, `file`, `memory`, `kafka`.
     fn kind(&self) -> &'static str;
 
     /// Where it goes, for people and for metrics.
@@ -63,6 +68,11 @@ pub trait RowOutput: Debug + Send {
 
     /// What became of all rows so far.
     fn account(&self) -> OutputAccount;
+
+    /// The rows that it keeps for who asks, if it does.
+    fn kept(&self) -> Option<KeptRows> {
+        None
+    }
 
     /// The end: delivers until `deadline` what waits.
     fn close(&mut self, _deadline: Instant) {}

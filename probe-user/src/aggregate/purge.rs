@@ -1,8 +1,10 @@
 //! What an aggregate hands to its output: the rows of one purge.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use pathflow_exporter::Tally;
+use serde::{Deserialize, Serialize};
 
 use super::key::KeyLayout;
 use super::primitive::Primitive;
@@ -10,7 +12,8 @@ use super::table::{Counters, Table};
 use super::value::Value;
 
 /// What rows are chosen by when only the largest are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum TopBy {
     /// Octets.
     #[default]
@@ -62,6 +65,17 @@ pub struct Row<'p> {
 impl Purge {
     pub(super) const fn new(table: Table, updated: u64, has_bins: bool) -> Self {
         Self { table, updated, has_bins, chosen: None }
+    }
+
+    /// Room for rows of other purges of the same aggregate.
+    pub(super) fn for_rows(layout: Arc<KeyLayout>, limit: usize, has_bins: bool) -> Self {
+        Self::new(Table::new(layout, limit), 0, has_bins)
+    }
+
+    /// Adds a row of another purge of the same aggregate, which is of the time `updated`; false if there is no room.
+    pub(super) fn absorb(&mut self, row: &Row<'_>) -> bool {
+        self.updated = self.updated.max(row.purge.updated);
+        self.table.absorb(&row.purge.table, row.counters, row.key)
     }
 
     /// The primitives, in the order of [`Row::value`].
@@ -123,10 +137,7 @@ impl Purge {
         }
         if top > 0 {
             chosen.sort_by_cached_key(|number| {
-                Reverse(self.row(*number as usize).map_or(0, |row| match top_by {
-                    TopBy::Octets => row.octets(),
-                    TopBy::Packets => row.packets(),
-                }))
+                Reverse(self.row(*number as usize).map_or(0, |row| row.size(top_by)))
             });
             for number in chosen.drain(top.min(chosen.len())..) {
                 left_out.below_top += self.row(number as usize).map_or(Tally::ZERO, |row| row.tally());
@@ -175,6 +186,15 @@ impl<'p> Row<'p> {
     #[must_use]
     pub const fn octets(&self) -> u64 {
         self.counters.octets
+    }
+
+    /// What rows are the largest by.
+    #[must_use]
+    pub const fn size(&self, by: TopBy) -> u64 {
+        match by {
+            TopBy::Octets => self.counters.octets,
+            TopBy::Packets => self.counters.packets,
+        }
     }
 
     /// Flows that began among these packets.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bins::Bins;
 #[cfg(feature = "kafka")]
 use super::output::KafkaOutputSettings;
-use super::output::{FileSettings, StdoutSettings};
+use super::output::{FileSettings, MemorySettings, StdoutSettings};
 use super::primitive::Key;
 use super::purge::RowLimits;
 use super::selection::Selection;
@@ -46,6 +46,8 @@ pub enum OutputSettings {
     File(FileSettings),
     /// Standard output.
     Stdout(StdoutSettings),
+    /// A table in memory, for who asks.
+    Memory(MemorySettings),
     /// A topic of Apache Kafka.
     #[cfg(feature = "kafka")]
     Kafka(Box<KafkaOutputSettings>),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use super::aggregator::{AggregateQueue, Aggregator, AggregatorParts};
-use super::output;
+use super::output::{self, KeptRows};
 use super::settings::AggregateSettings;
 use crate::error::RunError;
 use crate::export::SharedContext;
@@ -23,6 +23,8 @@ const CLOSE_TIME: Duration = Duration::from_secs(10);
 pub struct Aggregates {
     /// Their queues, in the order of the ledger.
     pub queues: Vec<AggregateQueue>,
+    /// The rows that are kept in memory.
+    pub kept: Vec<KeptRows>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -54,8 +56,14 @@ impl Aggregates {
                 shards,
                 pace,
             };
+            aggregates.kept.extend(outputs.iter().filter_map(|output| output.kept()));
             for output in &outputs {
-                info!("aggregate {} to {} ({})", settings.name, output.destination(), output.kind());
+                let (kind, destination) = (output.kind(), output.destination());
+                if kind == destination {
+                    info!("aggregate {} to {kind}", settings.name);
+                } else {
+                    info!("aggregate {} to {kind}: {destination}", settings.name);
+                }
             }
             let (aggregator, writer, queue) = Aggregator::new(parts, outputs);
             aggregates.threads.push(spawn(format!("aggregate-{}", settings.name), || aggregator.run())?);

@@ -168,6 +168,23 @@ impl Table {
         self.rows.count(key, Counters::of(part.observed, amount))
     }
 
+    /// Adds a row of `other`, which is of the same layout; false if that needs a row and there is no room.
+    pub(super) fn absorb(&mut self, other: &Self, counters: Counters, key: &[u64]) -> bool {
+        if self.has_room(1) {
+            return self.copy(other, counters, key);
+        }
+        // A row that is there has only values that are there. Those of others would fill up what is kept.
+        let key = self.buffer.copy(key);
+        let find = |number, kept| self.interned.find(&other.interned, number, kept);
+        self.layout.renumber(key, find) && self.rows.count(key, counters)
+    }
+
+    fn copy(&mut self, other: &Self, counters: Counters, key: &[u64]) -> bool {
+        let key = self.buffer.copy(key);
+        let adopt = |number, kept| Some(self.interned.adopt(&other.interned, number, kept));
+        self.layout.renumber(key, adopt) && self.rows.count(key, counters)
+    }
+
     /// Values that are kept at most, beside the rows.
     fn most_interned(&self) -> usize {
         self.rows.limit.max(LEAST_INTERNED)
@@ -200,9 +217,8 @@ impl Table {
         let mut earlier = Self::new(Arc::clone(&self.layout), self.rows.limit);
         for (counters, key) in numbers() {
             let into = if is_later(key) { &mut *other } else { &mut earlier };
-            let mut key = key.to_vec();
-            self.layout.adopt(&mut key, &self.interned, &mut into.interned);
-            into.rows.count(&key, counters);
+            // There is room: it has no more rows than this table.
+            into.copy(self, counters, key);
         }
         *self = earlier;
     }

@@ -10,8 +10,8 @@ use super::{ConfigError, between, invalid, raw};
 use crate::aggregate::KafkaOutputSettings;
 use crate::aggregate::encode::EncodeSettings;
 use crate::aggregate::{
-    AggregateSettings, Bins, FileSettings, Key, OutputSettings, OutputSettingsError, RowLimits, Selection,
-    StdoutSettings, TopBy,
+    AggregateSettings, Bins, FileSettings, Key, MemorySettings, OutputSettings, OutputSettingsError,
+    RowLimits, Selection, StdoutSettings,
 };
 use crate::capture::FilterSet;
 
@@ -122,10 +122,7 @@ fn check(
         max_entries: aggregate.max_entries as usize,
         limits: RowLimits {
             top: aggregate.top as usize,
-            top_by: match aggregate.top_by {
-                raw::TopBy::Octets => TopBy::Octets,
-                raw::TopBy::Packets => TopBy::Packets,
-            },
+            top_by: aggregate.top_by,
             min_packets: aggregate.min_packets,
             min_octets: aggregate.min_octets,
         },
@@ -153,6 +150,10 @@ fn outputs(
     if let Some(table) = &aggregate.stdout {
         let stdout = StdoutSettings::new(table, &encode, &fields.primitives);
         outputs.push(OutputSettings::Stdout(stdout.map_err(|error| wrong("stdout", error))?));
+    }
+    if let Some(table) = &aggregate.memory {
+        let memory = MemorySettings::new(table, &encode);
+        outputs.push(OutputSettings::Memory(memory.map_err(|error| wrong("memory", error))?));
     }
     #[cfg(feature = "kafka")]
     if let Some(table) = &aggregate.kafka {

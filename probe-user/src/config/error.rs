@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+use super::environment::Environment;
 use crate::enrich::{NetworksError, TagMapError};
 use crate::interfaces::InterfacesMapError;
 
@@ -27,6 +28,14 @@ pub enum ConfigError {
         line: usize,
         /// Column in characters, from 1.
         column: usize,
+        /// What is wrong, with the nearest key if one is unknown.
+        reason: String,
+    },
+    /// A variable of the environment is not understood.
+    #[error("{name}: {reason}")]
+    Variable {
+        /// Its name.
+        name: String,
         /// What is wrong, with the nearest key if one is unknown.
         reason: String,
     },
@@ -69,12 +78,13 @@ impl ConfigError {
         self
     }
 
-    /// The same fault of a value that was given by a flag.
+    /// The same fault of a value that was given by the environment, or else by a flag.
     #[must_use]
-    pub fn of_flag(mut self) -> Self {
-        if let Self::Value { place, key, .. } = &mut self
-            && let Some((_, name)) = key.rsplit_once('.')
-        {
+    pub fn of_overrides(mut self, environment: &Environment) -> Self {
+        let Self::Value { place, key, .. } = &mut self else { return self };
+        if let Some(variable) = environment.name_of(key) {
+            variable.clone_into(place);
+        } else if let Some((_, name)) = key.rsplit_once('.') {
             // Flags are named as the keys are, but for lists, of which a flag gives one entry.
             let flag = name.trim_end_matches('s').replace('_', "-");
             *place = format!("--{flag}");
@@ -123,7 +133,7 @@ pub(super) fn syntax(file: &Path, text: &str, error: &toml::de::Error) -> Config
 }
 
 /// The parser's message; for an unknown key, with the nearest known one instead of all of them.
-fn reason(message: &str) -> String {
+pub(super) fn reason(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field `") else {
         return message.lines().collect::<Vec<_>>().join(", ");
     };

@@ -8,6 +8,7 @@ mod bgp;
 mod capture;
 pub(crate) mod duration;
 mod enrich;
+mod environment;
 mod error;
 mod export;
 pub mod raw;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use bgp::{BmpSettings, RpkiSettings};
+pub use environment::Environment;
 pub use error::ConfigError;
 pub use export::ExportProcess;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
@@ -89,9 +91,11 @@ pub struct Config {
     pub log: String,
 }
 
-/// What the command line says over the file. Fields as the flags of `pathflow run`.
+/// What the environment and the command line say over the file. Fields as the flags of `pathflow run`.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
+    /// Variables; flags are over them.
+    pub environment: Environment,
     /// `--interface`, in place of the file's list.
     pub interfaces: Vec<String>,
     /// `--collector`, in place of all collectors of the file.
@@ -163,11 +167,15 @@ impl Config {
         changed != *other
     }
 
-    /// Checks the settings of a file that was [`read`] (or the defaults), with the command line over them.
+    /// Checks the settings of a file that was [`read`] (or the defaults), with the environment and then the command line
+    /// over them.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] naming the flag, for the file alone has been found right.
-    pub fn resolve(mut raw: Raw, overrides: Overrides) -> Result<Self, ConfigError> {
+    /// [`ConfigError::Variable`], or [`ConfigError::Value`] naming the variable or flag, for the file alone has been found
+    /// right.
+    pub fn resolve(raw: Raw, overrides: Overrides) -> Result<Self, ConfigError> {
+        let environment = overrides.environment;
+        let mut raw = environment.over(raw)?;
         if !overrides.interfaces.is_empty() {
             raw.capture.interfaces = overrides.interfaces;
         }
@@ -193,7 +201,7 @@ impl Config {
         if overrides.json {
             raw.export.stdout = StdoutStyle::Json;
         }
-        let mut config = check(raw, look_up).map_err(ConfigError::of_flag)?;
+        let mut config = check(raw, look_up).map_err(|error| error.of_overrides(&environment))?;
         config.interfaces.forced_direction = overrides.direction;
         Ok(config)
     }

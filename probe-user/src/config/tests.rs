@@ -289,6 +289,7 @@ fn a_bad_flag_is_named() {
 fn flags_override_the_file() {
     let raw = toml::from_str("[capture]\ninterfaces = [\"a\"]\n[export]\nformat = \"ipfix\"\n").unwrap();
     let overrides = Overrides {
+        environment: Environment::default(),
         interfaces: vec!["b".to_owned(), "c".to_owned()],
         collectors: vec!["[2001:db8::1]:2055".to_owned()],
         format: Some(FormatName::NetflowV9),

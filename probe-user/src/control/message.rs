@@ -3,7 +3,11 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::aggregate::TopBy;
+use crate::aggregate::encode::Format;
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +22,28 @@ pub enum Request {
     },
     /// How the BGP peers are.
     Peers,
+    /// The rows that an aggregate keeps in memory.
+    Rows(RowsRequest),
+}
+
+/// Which rows are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowsRequest {
+    /// Name of the aggregate; `None` = the only one.
+    pub aggregate: Option<String>,
+    /// Primitives and what they have to say: an address, a prefix, or the value as rows have it.
+    pub conditions: Vec<(String, String)>,
+    /// Only so many; 0 = all.
+    pub top: usize,
+    /// What the largest are the largest by.
+    pub by: TopBy,
+    /// How they are written.
+    pub format: Format,
+    /// What is between two values of CSV.
+    pub separator: String,
+    /// Whether all rows are forgotten afterwards.
+    pub reset: bool,
 }
 
 /// An answer.
@@ -28,6 +54,8 @@ pub enum Response {
     Routes(Vec<RouteAnswer>),
     /// All of them.
     Peers(Vec<PeerAnswer>),
+    /// What comes behind this answer.
+    Rows(RowsAnswer),
     /// It cannot be answered.
     Error(String),
 }
@@ -45,6 +73,21 @@ pub struct RouteAnswer {
     pub stale: bool,
     /// Origin validation; `None` = not known.
     pub rpki: Option<String>,
+}
+
+/// What the rows are that come behind this.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsAnswer {
+    /// The aggregate.
+    pub aggregate: String,
+    /// Rows, packets and octets of what is behind this.
+    pub written: [u64; 3],
+    /// The same of all that meets the conditions.
+    pub matching: [u64; 3],
+    /// The same of all that is kept.
+    pub all: [u64; 3],
+    /// Since when, in seconds since the Unix epoch.
+    pub since: u64,
 }
 
 /// How one peer is.
@@ -86,7 +129,7 @@ impl Response {
     pub fn is_answer(&self) -> bool {
         match self {
             Self::Routes(routes) => routes.iter().any(|route| route.prefix.is_some()),
-            Self::Peers(_) => true,
+            Self::Peers(_) | Self::Rows(_) => true,
             Self::Error(_) => false,
         }
     }
@@ -98,8 +141,33 @@ impl Response {
             Self::Routes(routes) if routes.is_empty() => "no such peer\n".to_owned(),
             Self::Routes(routes) => routes.iter().map(RouteAnswer::text).collect(),
             Self::Peers(peers) => peers_text(peers),
+            Self::Rows(rows) => rows.text(),
             Self::Error(error) => format!("{error}\n"),
         }
+    }
+}
+
+impl RowsAnswer {
+    /// What there is, for people.
+    fn text(&self) -> String {
+        let Self { written, matching, all, since, .. } = self;
+        let tally = |[rows, packets, octets]: &[u64; 3]| {
+            let s = if *rows == 1 { "" } else { "s" };
+            format!("{rows} row{s}, {packets} packets, {octets} octets")
+        };
+        let mut text = tally(written);
+        // Writing to a String cannot fail.
+        if matching != written {
+            _ = write!(text, "; matching: {}", tally(matching));
+        }
+        if all != matching {
+            _ = write!(text, "; in memory: {}", tally(all));
+        }
+        let since = i64::try_from(*since).ok().and_then(|since| Timestamp::from_second(since).ok());
+        if let Some(since) = since {
+            _ = write!(text, "; since {since}");
+        }
+        text + "\n"
     }
 }
 

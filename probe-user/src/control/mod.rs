@@ -4,30 +4,47 @@
 //! program.
 
 mod message;
+mod table;
 
 use std::fs::{self, DirBuilder};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use tracing::debug;
 
-pub use message::{FamilyAnswer, PeerAnswer, Request, Response, RouteAnswer};
+pub use message::{FamilyAnswer, PeerAnswer, Request, Response, RouteAnswer, RowsAnswer, RowsRequest};
+pub use table::{CELL_SEPARATOR, aligned};
 
 /// Longest question, in octets.
 const REQUEST: u64 = 1024;
 /// Longest answer, in octets.
 const RESPONSE: u64 = 64 << 20;
+/// Longest text behind an answer, in octets.
+const TEXT: u64 = 4 << 30;
+/// What ends a text: one without it was cut off.
+const END_OF_TEXT: u8 = 0;
 /// Time for a question to come in, and for the pieces of its answer to go out.
 const SERVER_TIME: Duration = Duration::from_secs(2);
+/// Time for a text to go out.
+const TEXT_TIME: Duration = Duration::from_secs(30);
 /// Time for an answer to begin.
 const CLIENT_TIME: Duration = Duration::from_secs(30);
 /// Connections that wait.
 const BACKLOG: i32 = 16;
+
+/// Writes what comes behind an answer.
+pub type Text = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>>;
+
+/// What is answered.
+pub struct Answer {
+    response: Response,
+    text: Option<Text>,
+}
 
 /// The socket of a daemon.
 #[derive(Debug)]
@@ -71,7 +88,7 @@ impl ControlSocket {
     }
 
     /// Answers until the process ends.
-    pub fn run(self, mut answer: impl FnMut(Request) -> Response) {
+    pub fn run(self, mut answer: impl FnMut(Request) -> Answer) {
         loop {
             let result = match self.listener.accept() {
                 Ok((stream, _)) => serve(&stream, &mut answer),
@@ -88,6 +105,20 @@ impl ControlSocket {
     }
 }
 
+impl Answer {
+    /// An answer with a text behind it.
+    #[must_use]
+    pub fn with_text(response: Response, text: Text) -> Self {
+        Self { response, text: Some(text) }
+    }
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self { response, text: None }
+    }
+}
+
 impl Drop for SocketName {
     fn drop(&mut self) {
         // The next daemon removes it otherwise.
@@ -95,33 +126,66 @@ impl Drop for SocketName {
     }
 }
 
-fn serve(mut stream: &UnixStream, answer: &mut impl FnMut(Request) -> Response) -> io::Result<()> {
+fn serve(mut stream: &UnixStream, answer: &mut impl FnMut(Request) -> Answer) -> io::Result<()> {
     stream.set_read_timeout(Some(SERVER_TIME))?;
     stream.set_write_timeout(Some(SERVER_TIME))?;
     let mut line = String::new();
     BufReader::new(stream.take(REQUEST)).read_line(&mut line)?;
     let response = match serde_json::from_str(&line) {
         Ok(request) => answer(request),
-        Err(error) => Response::Error(format!("not understood: {error}")),
+        Err(error) => Response::Error(format!("not understood: {error}")).into(),
     };
+    let Answer { response, text } = response;
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
-    stream.write_all(&line)
+    stream.write_all(&line)?;
+    let Some(text) = text else { return Ok(()) };
+    let mut writer = BufWriter::new(Limited { stream, until: Instant::now() + TEXT_TIME });
+    text(&mut writer)?;
+    writer.write_all(&[END_OF_TEXT])?;
+    writer.flush()
 }
 
-/// Asks the daemon whose socket this is.
+/// Writes until a time.
+struct Limited<'s> {
+    stream: &'s UnixStream,
+    until: Instant,
+}
+
+impl Write for Limited<'_> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        if Instant::now() > self.until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Asks the daemon whose socket this is. What comes behind the answer is empty, but for rows.
 ///
 /// # Errors
-/// If there is none, it does not answer, or its answer is not understood.
-pub fn ask(path: &Path, request: &Request) -> io::Result<Response> {
+/// If there is none, it does not answer, or its answer is not understood or cut off.
+pub fn ask(path: &Path, request: &Request) -> io::Result<(Response, Vec<u8>)> {
     let stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(CLIENT_TIME))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     (&stream).write_all(&line)?;
-    let mut text = Vec::new();
-    (&stream).take(RESPONSE).read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
+    let mut reader = BufReader::new(&stream);
+    let (mut line, mut text) = (Vec::new(), Vec::new());
+    reader.by_ref().take(RESPONSE).read_until(b'\n', &mut line)?;
+    let response = serde_json::from_slice(&line)?;
+    if matches!(response, Response::Rows(_)) {
+        reader.take(TEXT).read_to_end(&mut text)?;
+        if text.pop() != Some(END_OF_TEXT) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut off"));
+        }
+    }
+    Ok((response, text))
 }
 
 #[cfg(test)]
@@ -147,13 +211,24 @@ mod tests {
         assert!(ControlSocket::bind(&path).unwrap_err().to_string().contains("another pathflow has it"));
         thread::spawn(move || {
             socket.run(|request| match request {
-                Request::Peers => Response::Peers(vec![PeerAnswer::default()]),
-                Request::Route { address, .. } => Response::Error(address.to_string()),
+                Request::Peers => Response::Peers(vec![PeerAnswer::default()]).into(),
+                Request::Route { address, .. } => Response::Error(address.to_string()).into(),
+                Request::Rows(request) => {
+                    let is_whole = !request.reset;
+                    let text = move |out: &mut dyn Write| {
+                        if is_whole { out.write_all(b"a\nb\n") } else { Err(io::ErrorKind::Other.into()) }
+                    };
+                    Answer::with_text(Response::Rows(RowsAnswer::default()), Box::new(text))
+                }
             });
         });
-        assert_eq!(ask(&path, &Request::Peers).unwrap(), Response::Peers(vec![PeerAnswer::default()]));
+        let one_peer = (Response::Peers(vec![PeerAnswer::default()]), Vec::new());
+        assert_eq!(ask(&path, &Request::Peers).unwrap(), one_peer);
         let route = Request::Route { address: "2001:db8::1".parse().unwrap(), peer: None };
-        assert_eq!(ask(&path, &route).unwrap(), Response::Error("2001:db8::1".to_owned()));
+        assert_eq!(ask(&path, &route).unwrap().0, Response::Error("2001:db8::1".to_owned()));
+        let rows = |reset| ask(&path, &Request::Rows(RowsRequest { reset, ..RowsRequest::default() }));
+        assert_eq!(rows(false).unwrap(), (Response::Rows(RowsAnswer::default()), b"a\nb\n".to_vec()));
+        assert!(rows(true).unwrap_err().to_string().contains("cut off"));
 
         for nonsense in ["\n", "{}\n", "\"shutdown\"\n", &("[".repeat(1023) + "\n"), &"x".repeat(4096)] {
             let mut stream = UnixStream::connect(&path).unwrap();
@@ -164,7 +239,7 @@ mod tests {
                 assert!(text.starts_with(r#"{"error":"not understood: "#), "{text}");
             }
         }
-        assert_eq!(ask(&path, &Request::Peers).unwrap(), Response::Peers(vec![PeerAnswer::default()]));
+        assert_eq!(ask(&path, &Request::Peers).unwrap(), one_peer);
         fs::remove_dir_all(&directory).unwrap();
     }
 

@@ -71,6 +71,8 @@ mod queues;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod rows;
+#[cfg(test)]
 mod rpki;
 #[cfg(test)]
 mod sampling;

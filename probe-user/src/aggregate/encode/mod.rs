@@ -16,6 +16,8 @@ mod time;
 mod value;
 
 pub use columns::NOT_IN_COLUMNS;
+pub(super) use value::ValueWriter;
+
 pub use settings::{EncodeSettings, FormatTable, Style, TcpFlagsStyle, TimestampStyle};
 
 use std::fmt;

@@ -9,7 +9,7 @@ use super::{Primitive, Value, protocol, text};
 
 /// Writes values in one style.
 #[derive(Debug)]
-pub(super) struct ValueWriter {
+pub struct ValueWriter {
     pub(super) time: TimeWriter,
     pub(super) route: RouteText,
     protocol_numbers: bool,
@@ -17,7 +17,7 @@ pub(super) struct ValueWriter {
 }
 
 impl ValueWriter {
-    pub(super) fn new(settings: &EncodeSettings, is_json: bool) -> Self {
+    pub fn new(settings: &EncodeSettings, is_json: bool) -> Self {
         let options = &settings.options;
         Self {
             time: TimeWriter::new(settings.zone.clone(), options.timestamps, options.timestamps_in_seconds),
@@ -34,7 +34,7 @@ impl ValueWriter {
 
     /// Appends the value. Text is appended as it is.
     #[inline]
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, primitive: Primitive, value: Value<'_>) {
+    pub fn write(&mut self, out: &mut Vec<u8>, primitive: Primitive, value: Value<'_>) {
         match value {
             // The codepoint is in the upper six bits (RFC 2474, section 3).
             Value::Number(tos) if primitive == Primitive::Tos && self.tos_as_dscp => {

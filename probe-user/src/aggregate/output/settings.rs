@@ -75,6 +75,29 @@ impl Default for StdoutTable {
     }
 }
 
+/// `[aggregate.memory]` as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryTable {
+    /// Rows at most.
+    pub max_entries: u32,
+}
+
+impl Default for MemoryTable {
+    fn default() -> Self {
+        Self { max_entries: 1 << 20 }
+    }
+}
+
+/// How rows are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemorySettings {
+    /// Rows at most.
+    pub max_entries: usize,
+    /// How values are written for who asks.
+    pub encode: EncodeSettings,
+}
+
 /// Where files are written, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileSettings {
@@ -198,6 +221,24 @@ impl StdoutSettings {
         let encode = EncodeSettings { separator: table.separator.clone(), ..encode.clone() };
         check_format(&encode, table.format, primitives)?;
         Ok(Self { format: table.format, encode, markers: table.markers })
+    }
+}
+
+impl MemorySettings {
+    /// Checks `table`. `encode` is as `[aggregate.format]` has it.
+    ///
+    /// # Errors
+    /// The key that is wrong.
+    pub fn new(table: &MemoryTable, encode: &EncodeSettings) -> Result<Self, OutputSettingsError> {
+        let MemoryTable { max_entries } = *table;
+        if !(2..=1 << 28).contains(&max_entries) {
+            return Err(OutputSettingsError {
+                key: "max_entries",
+                value: max_entries.to_string(),
+                reason: "it must be from 2 to 268435456".to_owned(),
+            });
+        }
+        Ok(Self { max_entries: max_entries as usize, encode: encode.clone() })
     }
 }
 

@@ -8,7 +8,9 @@ use super::super::duration;
 #[cfg(feature = "kafka")]
 pub use crate::aggregate::KafkaTable as AggregateKafka;
 use crate::aggregate::encode::FormatTable;
-pub use crate::aggregate::{FileTable as AggregateFile, StdoutTable as AggregateStdout};
+pub use crate::aggregate::{
+    FileTable as AggregateFile, MemoryTable as AggregateMemory, StdoutTable as AggregateStdout, TopBy,
+};
 
 /// `[[aggregate]]`: an aggregate. Names of primitives are pmacct's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +62,8 @@ pub struct Aggregate {
     pub file: Option<AggregateFile>,
     /// `[aggregate.stdout]`: rows go to standard output.
     pub stdout: Option<AggregateStdout>,
+    /// `[aggregate.memory]`: rows are kept and added up, for who asks.
+    pub memory: Option<AggregateMemory>,
     /// `[aggregate.kafka]`: rows go to Apache Kafka.
     #[cfg(feature = "kafka")]
     pub kafka: Option<AggregateKafka>,
@@ -90,18 +94,9 @@ impl Default for Aggregate {
             format: FormatTable::default(),
             file: None,
             stdout: None,
+            memory: None,
             #[cfg(feature = "kafka")]
             kafka: None,
         }
     }
-}
-
-/// By what rows are the largest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TopBy {
-    /// Octets.
-    Octets,
-    /// Packets.
-    Packets,
 }

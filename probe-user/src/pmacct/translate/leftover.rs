@@ -24,7 +24,6 @@ const NOT_NEEDED: &[(&str, &str)] = &[
     ("pmacctd_conntrack_buffer_size", "[flow] has the bounds of flows"),
     ("maps_*", "maps have no bounds, and SIGHUP has them read again"),
     ("networks_cache_entries", "lookups need no cache"),
-    ("imt_*", "it is of the table in memory"),
     ("bgp_table_*_buckets", "tables grow as needed"),
     ("bgp_table_attr_hash_buckets", "tables grow as needed"),
     ("bgp_table_peer_buckets", "tables grow as needed"),
@@ -74,8 +73,13 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
 ];
 
 /// Keys that only their plugins know.
-const OF_PLUGINS: &[(&str, &str)] =
-    &[("print_", "print"), ("kafka_", "kafka"), ("nfprobe_", "nfprobe"), ("sfprobe_", "sfprobe")];
+const OF_PLUGINS: &[(&str, &str)] = &[
+    ("print_", "print"),
+    ("kafka_", "kafka"),
+    ("imt_", "memory"),
+    ("nfprobe_", "nfprobe"),
+    ("sfprobe_", "sfprobe"),
+];
 
 pub(super) fn translate(work: &mut Translation<'_>, plugins: &[Plugin]) {
     daemonize(work);

@@ -6,6 +6,7 @@ mod capture;
 mod enrich;
 mod kafka;
 mod leftover;
+mod memory;
 mod nfprobe;
 mod print;
 mod sfprobe;
@@ -36,9 +37,9 @@ pub(super) fn translate(configuration: &Configuration) -> Result<(Document, Vec<
     for plugin in &plugins {
         work.plugin(plugin)?;
     }
-    let has_output = plugins
-        .iter()
-        .any(|plugin| matches!(plugin.kind.as_str(), "print" | "kafka" | "nfprobe" | "sfprobe"));
+    let has_output = plugins.iter().any(|plugin| {
+        matches!(plugin.kind.as_str(), "print" | "kafka" | "memory" | "imt" | "nfprobe" | "sfprobe")
+    });
     if !has_output && work.daemon != Daemon::Pmbgpd {
         work.whole("no plugin is left that writes anything: packets are counted for the metrics only");
     }
@@ -100,7 +101,8 @@ impl Translation<'_> {
                 return Ok(());
             }
             "memory" | "imt" => {
-                "there is no table in memory to ask yet; use print (JSON or CSV files) or the metrics"
+                memory::translate(self, plugin);
+                return Ok(());
             }
             "mysql" | "pgsql" | "sqlite3" => {
                 "databases are not written to; use print with print_output: csv, or kafka, and load that"

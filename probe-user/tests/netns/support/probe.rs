@@ -26,6 +26,9 @@ const CONFIGURATION: &str = "pathflow.toml";
 /// The same, of pmacct.
 const PMACCT_CONFIGURATION: &str = "pmacctd.conf";
 
+/// Where the daemon is asked, unless the file says it.
+const SOCKET: &str = "PATHFLOW_CONTROL__SOCKET";
+
 /// How to start the daemon.
 #[derive(Debug)]
 pub(crate) struct ProbeBuilder<'a> {
@@ -110,6 +113,10 @@ impl<'a> ProbeBuilder<'a> {
         let (configuration, output) = (directory.file(name), directory.file("stdout"));
         fs::write(&configuration, text).unwrap();
         let mut command = self.namespace.enter(daemon().to_str().unwrap());
+        // Other tests have daemons of their own.
+        if !text.contains("[control]") {
+            command.env(SOCKET, directory.file("control.sock"));
+        }
         command.arg("run").arg(flag).arg(&configuration).args(&self.arguments);
         if self.is_output_piped {
             command.stdout(Stdio::piped());
@@ -170,6 +177,13 @@ impl Probe<'_> {
     pub(crate) fn reload(&self, configuration: &str) {
         fs::write(self.directory.file(CONFIGURATION), configuration).unwrap();
         self.process.signal(Signal::HUP);
+    }
+
+    /// A command such as `pathflow peers` that asks this daemon.
+    pub(crate) fn ask(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(daemon());
+        command.args(words).env(SOCKET, self.directory.file("control.sock"));
+        command
     }
 
     /// Standard output so far.

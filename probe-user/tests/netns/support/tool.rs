@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 32] = [
+const PACKAGES: [(&str, &str); 33] = [
     ("/usr/lib/frr/bgpd", "frr"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
@@ -20,6 +20,7 @@ const PACKAGES: [(&str, &str); 32] = [
     ("java", "openjdk-17-jre-headless"),
     ("kcat", "kcat"),
     ("nfacctd", "pmacct"),
+    ("pmacct", "pmacct"),
     ("pmacctd", "pmacct"),
     ("pmbgpd", "pmacct"),
     ("nfcapd", "nfdump"),

@@ -1,0 +1,104 @@
+//! Answers to what a running daemon is asked: of routes, and of the rows that aggregates keep.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use pathflow_exporter::Tally;
+
+use crate::aggregate::{KeptRows, Question, Selected};
+use crate::control::{Answer, ControlSocket, Request, Response, RowsAnswer, RowsRequest, SocketName};
+use crate::error::RunError;
+use crate::pipeline::spawn;
+use crate::routing::RouteAnswers;
+
+/// Octets that are written at once.
+const CHUNK: usize = 1 << 16;
+
+/// Who knows the answers.
+#[derive(Debug)]
+pub struct Answers {
+    /// Of routes, if there is a BGP peer or a BMP station.
+    pub routes: Option<RouteAnswers>,
+    /// Of rows in memory.
+    pub rows: Vec<KeptRows>,
+}
+
+impl Answers {
+    /// Answers at the socket `path` until the process ends, unless there is nothing to ask. The socket has its name as
+    /// long as the result lives.
+    ///
+    /// # Errors
+    /// [`RunError`] if the socket cannot be had or the thread not be started.
+    pub fn serve(self, path: &Path) -> Result<Option<SocketName>, RunError> {
+        if self.routes.is_none() && self.rows.is_empty() {
+            return Ok(None);
+        }
+        let (socket, name) =
+            ControlSocket::bind(path).map_err(|error| RunError::Control { path: path.to_owned(), error })?;
+        spawn("control".to_owned(), move || {
+            socket.run(|request| self.answer(&request).unwrap_or_else(|error| Response::Error(error).into()));
+        })?;
+        Ok(Some(name))
+    }
+
+    fn answer(&self, request: &Request) -> Result<Answer, String> {
+        let routes =
+            || self.routes.as_ref().ok_or("there is no [bgp] peer and no [bmp] station in its settings");
+        let response = match request {
+            Request::Peers => Response::Peers(routes()?.peers().map_err(|error| error.to_string())?),
+            Request::Route { address, peer } => {
+                let routes = routes()?.routes(*address, peer.as_deref());
+                Response::Routes(routes.map_err(|error| error.to_string())?)
+            }
+            Request::Rows(request) => return self.rows(request),
+        };
+        Ok(response.into())
+    }
+
+    fn rows(&self, request: &RowsRequest) -> Result<Answer, String> {
+        let kept = self.kept(request.aggregate.as_deref())?;
+        let RowsRequest { conditions, top, by, reset, format, separator, .. } = request;
+        let question = Question { conditions: conditions.clone(), top: *top, top_by: *by, forget: *reset };
+        let selected = kept.ask(&question).map_err(|error| error.to_string())?;
+        let mut encoder = selected.encoder(*format, separator).map_err(|error| error.to_string())?;
+        let Selected { rows, matching, all, since, .. } = selected;
+        let numbers = |tally: Tally| [tally.records, tally.packets, tally.octets];
+        let answer = RowsAnswer {
+            aggregate: kept.aggregate().to_owned(),
+            written: numbers(rows.tally()),
+            matching: numbers(matching),
+            all: numbers(all),
+            since: since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        };
+        let text = move |out: &mut dyn Write| -> io::Result<()> {
+            let mut octets = Vec::with_capacity(2 * CHUNK);
+            encoder.header(&mut octets);
+            for row in rows.rows() {
+                encoder.row(&mut octets, &row, rows.updated());
+                octets.push(b'\n');
+                if octets.len() > CHUNK {
+                    out.write_all(&octets)?;
+                    octets.clear();
+                }
+            }
+            out.write_all(&octets)
+        };
+        Ok(Answer::with_text(Response::Rows(answer), Box::new(text)))
+    }
+
+    fn kept(&self, aggregate: Option<&str>) -> Result<&KeptRows, String> {
+        let names: Vec<&str> = self.rows.iter().map(KeptRows::aggregate).collect();
+        match (aggregate, self.rows.as_slice()) {
+            (_, []) => Err("no aggregate has [aggregate.memory] in its settings".to_owned()),
+            (None, [only]) => Ok(only),
+            (None, _) => Err(format!("which aggregate? There are {}", names.join(", "))),
+            (Some(name), all) => all.iter().find(|kept| kept.aggregate() == name).ok_or_else(|| {
+                format!(
+                    "{name}: no aggregate of this name keeps rows in memory; there are {}",
+                    names.join(", ")
+                )
+            }),
+        }
+    }
+}
