@@ -83,8 +83,9 @@ fn wait_for(kafka: &mut Kafka, what: &str, mut condition: impl FnMut(&mut Kafka)
     }
 }
 
+/// A busy machine must not fail a test.
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(30)
+    Instant::now() + Duration::from_mins(1)
 }
 
 /// Payloads and stamps by partition, in order, of `count` messages and of what comes within a moment after them.
@@ -102,7 +103,7 @@ fn consume(cluster: &Cluster, topic: &str, count: usize) -> BTreeMap<i32, Vec<(S
     consumer.assign(&partitions).expect("assigned");
     let mut found: BTreeMap<i32, Vec<(String, String)>> = BTreeMap::new();
     let mut total = 0;
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = soon();
     while Instant::now() < end {
         let wait = if total < count { Duration::from_secs(1) } else { Duration::from_millis(300) };
         let Some(message) = consumer.poll(wait) else {

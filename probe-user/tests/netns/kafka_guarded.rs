@@ -110,7 +110,9 @@ fn every_guarded_listener_takes_what_is_sent() {
     }
     let ended = probe.terminate();
     ended.report.assert_balanced();
-    assert!(!ended.report.text().contains(" WARN aggregate"), "{}", ended.report.text());
+    // A busy machine may take its time for the first connection, which is said as well.
+    let is_error = |line: &&str| line.contains(" WARN aggregate") && !line.contains("Kafka confirms nothing");
+    assert_eq!(ended.report.text().lines().find(is_error), None);
 }
 
 /// Who is not let in keeps what it has, says why once, and delivers when it is let in.
@@ -170,9 +172,16 @@ fn who_is_not_let_in_keeps_everything_and_says_why() {
     for (name, _, text, _) in all() {
         let said = warnings(name);
         let times = |text: &str| said.iter().filter(|line| line.contains(text)).count();
-        assert_eq!((times(text), times("Kafka confirms nothing")), (1, 1), "{said:#?}");
-        // One who may do nothing hears of the topic, too.
-        assert_eq!(said.len(), if *name == "guest" { 3 } else { 2 }, "{said:#?}");
+        assert_eq!(times(text), 1, "{said:#?}");
+        // A topic that takes nothing is no outage, if that is known soon. One who may do nothing hears of both.
+        let outages = times("Kafka confirms nothing");
+        let topics = times("its messages wait");
+        let expected = match *name {
+            "topic" => outages <= 1 && topics == 1 && said.len() == 1 + outages,
+            "guest" => outages <= 1 && topics <= 1 && said.len() == 1 + outages + topics,
+            _ => outages == 1 && said.len() == 2,
+        };
+        assert!(expected, "{said:#?}");
         assert_eq!(of(&probe, "delivered_packets_total", name), 0, "{name}");
         assert!(is_kept(name), "{name}");
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufWriter, Write as _},
+    io::{BufRead as _, BufReader, BufWriter, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -35,8 +35,8 @@ struct Row {
     program: &'static str,
     /// Messages in the topic, of each run.
     messages: Vec<u64>,
-    /// Flows that no message is of, of each run.
-    lost: Vec<u64>,
+    /// Packets that are in no message, of each run.
+    lost_packets: Vec<u64>,
     octets_of_message: Spread,
     /// By the broker's clock, from the first batch that it has appended to the last.
     messages_per_second: Spread,
@@ -49,6 +49,7 @@ struct Row {
 struct Found {
     messages: u64,
     octets: u64,
+    packets: u64,
     seconds: f64,
 }
 
@@ -70,7 +71,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<()> {
             options.flows,
             "program",
             "messages",
-            "lost",
+            "lost p.",
             "octets",
             "messages/s min/med/max",
             "CPU s/M messages"
@@ -101,11 +102,12 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<()> {
         let spread =
             |value: fn(f64, Found) -> f64| Spread::of(runs.iter().map(|(cpu, found)| value(*cpu, *found)));
         let messages: Vec<u64> = runs.iter().map(|(_, found)| found.messages).collect();
-        let lost = messages.iter().map(|count| u64::from(options.flows).saturating_sub(*count)).collect();
+        let sent = u64::from(options.flows * PACKETS);
+        let lost_packets = runs.iter().map(|(_, found)| sent.saturating_sub(found.packets)).collect();
         let row = Row {
             program: program.name(),
             messages,
-            lost,
+            lost_packets,
             octets_of_message: spread(|_, found| found.octets as f64 / found.messages as f64),
             messages_per_second: spread(|_, found| found.messages as f64 / found.seconds),
             cpu_seconds_per_million_messages: spread(|cpu, found| cpu * 1e6 / found.messages as f64),
@@ -115,7 +117,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<()> {
             "{:<10} {:>8} {:>8} {:>7.0} {:>30} {:>30}",
             row.program,
             most(&row.messages),
-            most(&row.lost),
+            most(&row.lost_packets),
             row.octets_of_message.median,
             row.messages_per_second.text(0),
             row.cpu_seconds_per_million_messages.text(2)
@@ -262,19 +264,25 @@ fn text(log: &Path) -> String {
 
 /// Everything in a topic.
 fn read(broker: &Broker, topic: &str) -> Result<Found> {
-    let output = Command::new("kcat")
-        .args(["-C", "-q", "-e", "-o", "beginning", "-b", &broker.address(), "-t", topic, "-f", "%S %T\n"])
-        .output()
+    let mut kcat = Command::new("kcat")
+        .args(["-C", "-q", "-e", "-o", "beginning", "-b", &broker.address(), "-t", topic, "-f", "%S %T %s\n"])
+        .stdout(Stdio::piped())
+        .spawn()
         .context("kcat is missing: `cargo xtask setup --peers` installs it")?;
-    ensure!(output.status.success(), "kcat: {}", String::from_utf8_lossy(&output.stderr));
-    let (mut found, mut first, mut last) = (Found { messages: 0, octets: 0, seconds: 0.0 }, u64::MAX, 0);
-    for line in String::from_utf8(output.stdout)?.lines() {
-        let (octets, milliseconds) = line.split_once(' ').context("a line of kcat")?;
-        let at: u64 = milliseconds.parse()?;
+    let mut found = Found { messages: 0, octets: 0, packets: 0, seconds: 0.0 };
+    let (mut first, mut last) = (u64::MAX, 0);
+    for line in BufReader::new(kcat.stdout.take().context("output of kcat")?).lines() {
+        let line = line?;
+        let mut parts = line.splitn(3, ' ');
+        let mut part = || parts.next().context("a line of kcat");
+        let (octets, at): (u64, u64) = (part()?.parse()?, part()?.parse()?);
+        let packets = part()?.split_once("\"packets\": ").and_then(|(_, rest)| rest.split(',').next());
         found.messages += 1;
-        found.octets += octets.parse::<u64>()?;
+        found.octets += octets;
+        found.packets += packets.context("a message without packets")?.parse::<u64>()?;
         (first, last) = (first.min(at), last.max(at));
     }
+    ensure!(kcat.wait()?.success(), "kcat failed");
     found.seconds = last.saturating_sub(first) as f64 / 1e3;
     Ok(found)
 }
