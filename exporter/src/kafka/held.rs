@@ -110,6 +110,12 @@ impl Held {
         self.topics.values().all(|topic| topic.due.is_some() && topic.scout.is_none())
     }
 
+    /// Topics for which something may be to do.
+    fn due(&self, now: Instant) -> impl Iterator<Item = &String> {
+        let is_due = move |topic: &Topic| topic.scout.is_none() && topic.due.is_none_or(|due| now >= due);
+        self.topics.iter().filter(move |(_, topic)| is_due(topic)).map(|(name, _)| name)
+    }
+
     /// Whether the message with this topic has to wait; it is counted as parked then.
     pub(super) fn parks(&mut self, topic: &str) -> bool {
         let held = self.topics.get_mut(topic);
@@ -237,7 +243,7 @@ impl Worker {
             self.held.moved = Some(now);
             self.move_parked(now);
         }
-        let names: Vec<String> = self.held.topics.keys().cloned().collect();
+        let names: Vec<String> = self.held.due(now).cloned().collect();
         let mut is_busy = false;
         for name in names {
             is_busy |= self.tend_topic(&name, now);
@@ -247,10 +253,6 @@ impl Worker {
 
     fn tend_topic(&mut self, name: &str, now: Instant) -> bool {
         let Some(held) = self.held.topics.get(name) else { return false };
-        let has_waited = held.due.is_none_or(|due| now >= due);
-        if !has_waited || held.scout.is_some() {
-            return false;
-        }
         let is_trying = held.due.is_some();
         if held.resting.is_empty() && held.flights.is_empty() {
             let is_stuck = held.due.is_some_and(|due| now >= due + IN_PLACE);
