@@ -80,6 +80,7 @@ fn topics_that_take_nothing_hold_back_no_other() {
         wait_for(&mut kafka, "it is delivered", |kafka| kafka.account().delivered.records == 2 * COUNT + 200);
         cluster.topic_error("missing", FINE).expect("it exists");
         send_to(&mut kafka, &["missing"], COUNT..COUNT + 100);
+        wait_for(&mut kafka, "all is settled", |kafka| kafka.account().outstanding() == Tally::ZERO);
         let (account, events) = kafka.close(soon());
         assert_eq!(account.delivered.records, 3 * (COUNT + 100), "{durability:?}: {account:?} {events:?}");
         assert!(account.is_balanced());
@@ -109,6 +110,7 @@ fn what_waits_for_a_topic_in_memory_has_a_bound_and_the_oldest_go() {
     wait_for(&mut kafka, "the others are delivered", |kafka| kafka.account().delivered.records == COUNT);
     wait_for(&mut kafka, "some are lost", |kafka| kafka.account().queued.records < 2000);
     cluster.topic_error("missing", FINE).expect("it exists");
+    wait_for(&mut kafka, "all is settled", |kafka| kafka.account().outstanding() == Tally::ZERO);
     let (account, events) = kafka.close(soon());
     let lost = account.lost(KafkaLossReason::TopicUnavailable).records;
     assert!(lost > 0, "{account:?}");
@@ -161,6 +163,7 @@ fn a_full_spool_loses_what_waits_for_a_topic_and_nothing_else() {
         (account.spooled + account.total_lost()).records >= COUNT - 1
     });
     cluster.topic_error("missing", FINE).expect("it exists");
+    wait_for(&mut kafka, "all is settled", |kafka| kafka.account().outstanding() == Tally::ZERO);
     let (account, _) = kafka.close(soon());
     let lost = account.lost(KafkaLossReason::TopicUnavailable).records;
     assert!(lost > 0 && lost < COUNT, "{account:?}");
@@ -192,6 +195,7 @@ fn what_waits_for_a_topic_at_the_end_comes_with_the_next_start() {
         std::fs::remove_file(folder.0.join("spool.account")).expect("it is there");
         let mut kafka = Kafka::start(settings()).expect("it starts");
         send_to(&mut kafka, &["missing"], 3000..3100);
+        wait_for(&mut kafka, "all is settled", |kafka| kafka.account().outstanding() == Tally::ZERO);
         let (account, events) = kafka.close(soon());
         assert_eq!(account.delivered.records, 3100, "{account:?}");
         assert_eq!(account.lost_by_crash, Tally::ZERO);
