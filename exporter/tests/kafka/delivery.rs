@@ -97,6 +97,11 @@ fn a_topic_that_is_missing_holds_back_no_other() {
     let mut kafka = Kafka::start(settings()).expect("it starts");
     both(&mut kafka, 20_000..30_000);
     wait_for(&mut kafka, "the other topic has all", |account| account.delivered.records == 10_000);
+    let end = soon();
+    while !matches!(kafka.next_event(), Some(KafkaEvent::DeliveryFailed { .. })) {
+        assert!(Instant::now() < end, "nothing was said of the missing topic");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     create("missing");
     wait_for(&mut kafka, "all is delivered", |account| account.outstanding().records == 0);
     let possible = kafka.counts().possibly_persisted;
