@@ -52,6 +52,8 @@ impl Complaint {
     fn new(code: RDKafkaErrorCode, text: &str) -> Self {
         use RDKafkaErrorCode as Code;
         let kind = match code {
+            // Under more than one code, as OpenSSL tells of it at once or later.
+            _ if text.contains("SSL routines") => ClientErrorKind::Tls,
             Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => {
                 ClientErrorKind::Unreachable
             }
@@ -61,8 +63,8 @@ impl Complaint {
             _ => ClientErrorKind::Other,
         };
         // What librdkafka advises here leaves out one of the two causes.
-        let text = match text.split_once(": SSL handshake failed: ") {
-            Some((broker, why)) if why.contains("could not be verified") => format!(
+        let text = match text.split_once(": ") {
+            Some((broker, why)) if why.contains("certificate verify failed") => format!(
                 "{broker}: the certificate of the broker is not for this host name, or nothing in ssl.ca.location \
                  vouches for it"
             ),
@@ -291,4 +293,32 @@ pub(super) fn may_be_persisted(code: RDKafkaErrorCode) -> bool {
             | Code::MessageSizeTooLarge
             | Code::TopicAuthorizationFailed
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both are what librdkafka 2.12 says of a certificate for another host.
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_said_in_one_way() {
+        let texts = [
+            (
+                RDKafkaErrorCode::SSL,
+                "ssl://localhost:9094/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify \
+                 failed: broker certificate could not be verified, verify that ssl.ca.location is correctly configured",
+            ),
+            (
+                RDKafkaErrorCode::BrokerTransportFailure,
+                "ssl://localhost:9094/bootstrap: error:0A000086:SSL routines::certificate verify failed (after 5ms in \
+                 state SSL_HANDSHAKE)",
+            ),
+        ];
+        let [one, other] = texts.map(|(code, text)| Complaint::new(code, text));
+        assert_eq!(one, other);
+        assert_eq!(one.kind, ClientErrorKind::Tls);
+        let expected =
+            "ssl://localhost:9094/bootstrap: the certificate of the broker is not for this host name";
+        assert!(one.text.starts_with(expected), "{}", one.text);
+    }
 }
