@@ -22,11 +22,13 @@ pub enum KafkaLossReason {
     SpoolFailed = 6,
     /// Neither delivered nor in a spool when pathflow stopped. Some may have arrived.
     Unsent = 7,
+    /// Their topic took nothing, and there was no room left for what waits for such topics.
+    TopicUnavailable = 8,
 }
 
 impl KafkaLossReason {
     /// Number of reasons.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// Every reason, in index order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -38,6 +40,7 @@ impl KafkaLossReason {
         Self::SpoolDamaged,
         Self::SpoolFailed,
         Self::Unsent,
+        Self::TopicUnavailable,
     ];
 
     /// Stable name for metrics.
@@ -52,6 +55,7 @@ impl KafkaLossReason {
             Self::SpoolDamaged => "spool_damaged",
             Self::SpoolFailed => "spool_failed",
             Self::Unsent => "unsent",
+            Self::TopicUnavailable => "topic_unavailable",
         }
     }
 }
@@ -131,6 +135,46 @@ pub struct KafkaCounts {
     pub spooled: u64,
     /// Messages that the producer gave up, by [`DeliveryErrorKind`].
     pub errors: [u64; DeliveryErrorKind::COUNT],
+    /// What was wrong with brokers and connections, in times, by [`ClientErrorKind`]. The same error of a broker counts
+    /// again after half a minute.
+    pub client_errors: [u64; ClientErrorKind::COUNT],
+}
+
+/// What is wrong between producer and brokers, whatever the messages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum ClientErrorKind {
+    /// Nobody answers there, the name is unknown, or a connection was lost.
+    Unreachable = 0,
+    /// The broker does not take the user's name or password.
+    Authentication = 1,
+    /// The user may not produce at all.
+    NotAllowed = 2,
+    /// No TLS connection: the certificate of one side is not what the other trusts.
+    Tls = 3,
+    /// Anything else.
+    Other = 4,
+}
+
+impl ClientErrorKind {
+    /// Number of kinds.
+    pub const COUNT: usize = 5;
+
+    /// Every kind, in index order.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Unreachable, Self::Authentication, Self::NotAllowed, Self::Tls, Self::Other];
+
+    /// Stable name for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Authentication => "authentication",
+            Self::NotAllowed => "not_allowed",
+            Self::Tls => "tls",
+            Self::Other => "client",
+        }
+    }
 }
 
 /// Why an attempt to send a message failed.

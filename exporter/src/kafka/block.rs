@@ -1,6 +1,7 @@
-//! Messages with consecutive sequence numbers, one after another in one buffer: the unit of queue and spool.
+//! Messages one after another in one buffer: the unit of queue and spool.
 //!
-//! A message is its lengths and its tally, in little-endian order, then topic, key and payload.
+//! A message is its lengths and its tally, in little-endian order, then topic, key and payload. Sequence numbers are
+//! consecutive; in a block of what was left of others each message has its own in front.
 
 use super::Message;
 use crate::record::Tally;
@@ -14,13 +15,19 @@ const OCTETS: usize = 256 * 1024;
 /// Octets of a message before its topic.
 const HEAD: usize = 40;
 
+/// In place of the length of a topic, before a sequence number.
+const OWN_SEQUENCE: u32 = u32::MAX;
+
+/// Octets of both.
+const SEQUENCE_HEAD: usize = 12;
+
 /// Key length of a message without a key.
 const NO_KEY: u32 = u32::MAX;
 
 /// Partition of a message that goes where the partitioner says.
 const NO_PARTITION: i32 = -1;
 
-/// Messages that were accepted one after another in one epoch.
+/// Messages in order of sequence numbers, accepted in one epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Block {
     /// Part of the stamp of each message.
@@ -32,11 +39,20 @@ pub(super) struct Block {
     octets: Vec<u8>,
     /// Where each message begins.
     starts: Vec<u32>,
+    /// Of each message; nothing if they are consecutive.
+    sequences: Vec<u64>,
 }
 
 impl Block {
     pub(super) fn new(epoch: u32, first: u64) -> Self {
-        Self { epoch, first, tally: Tally::ZERO, octets: Vec::new(), starts: Vec::new() }
+        Self {
+            epoch,
+            first,
+            tally: Tally::ZERO,
+            octets: Vec::new(),
+            starts: Vec::new(),
+            sequences: Vec::new(),
+        }
     }
 
     /// Octets that `message` takes in a block.
@@ -49,13 +65,28 @@ impl Block {
         let mut block = Self::new(epoch, first);
         let mut start = 0;
         while start < octets.len() {
+            if let Some(sequence) = sequence_at(&octets, start) {
+                block.sequences.push(sequence);
+                start += SEQUENCE_HEAD;
+            }
             let message = message_at(&octets, start)?;
             block.tally += message.tally;
             block.starts.push(u32::try_from(start).ok()?);
             start += Self::size_of(&message);
         }
         block.octets = octets;
-        (block.starts.len() == count as usize).then_some(block)
+        let is_in_order = block.sequences.is_sorted_by(|one, next| one < next)
+            && block.sequences.first().is_none_or(|sequence| *sequence == first)
+            && [0, block.starts.len()].contains(&block.sequences.len());
+        (block.starts.len() == count as usize && is_in_order).then_some(block)
+    }
+
+    /// Adds a message to a block that has only such ones; its number is higher than those of the others.
+    pub(super) fn push_with(&mut self, sequence: u64, message: &Message<'_>) {
+        self.sequences.push(sequence);
+        self.octets.extend(OWN_SEQUENCE.to_le_bytes());
+        self.octets.extend(sequence.to_le_bytes());
+        self.add(message);
     }
 
     pub(super) fn push(&mut self, message: &Message<'_>) {
@@ -63,6 +94,10 @@ impl Block {
             // Most blocks become full; a message may be larger than a whole block.
             self.octets.reserve_exact(OCTETS + Self::size_of(message));
         }
+        self.add(message);
+    }
+
+    fn add(&mut self, message: &Message<'_>) {
         self.starts.push(self.octets.len() as u32);
         let key_length = message.key.map_or(NO_KEY, |key| key.len() as u32);
         let octets = &mut self.octets;
@@ -93,10 +128,36 @@ impl Block {
         &self.octets
     }
 
+    /// Whether it has messages that were left of other blocks.
+    pub(super) fn is_of_remains(&self) -> bool {
+        !self.sequences.is_empty()
+    }
+
+    /// Sequence number of the message with this place in the block.
+    pub(super) fn sequence(&self, index: u32) -> u64 {
+        self.sequences.get(index as usize).copied().unwrap_or(self.first + u64::from(index))
+    }
+
+    /// Place of the message with this number, if it can be in the block.
+    pub(super) fn place_of(&self, sequence: u64) -> Option<u32> {
+        let place = if self.is_of_remains() {
+            self.sequences.binary_search(&sequence).ok()? as u64
+        } else {
+            sequence.checked_sub(self.first)?
+        };
+        u32::try_from(place).ok().filter(|place| *place < self.count())
+    }
+
     /// The message with this place in the block.
     pub(super) fn message(&self, index: u32) -> Option<Message<'_>> {
         message_at(&self.octets, *self.starts.get(index as usize)? as usize)
     }
+}
+
+fn sequence_at(octets: &[u8], start: usize) -> Option<u64> {
+    let (mark, rest) = octets.get(start..)?.split_first_chunk()?;
+    let sequence = rest.first_chunk()?;
+    (u32::from_le_bytes(*mark) == OWN_SEQUENCE).then_some(u64::from_le_bytes(*sequence))
 }
 
 fn message_at(octets: &[u8], start: usize) -> Option<Message<'_>> {
@@ -159,7 +220,24 @@ mod tests {
             prop_assert_eq!(&read, &block);
             let again: Vec<Message<'_>> =
                 (0..read.count()).filter_map(|index| read.message(index)).collect();
-            prop_assert_eq!(again, messages);
+            prop_assert_eq!(&again, &messages);
+
+            let sequence = |place: usize| 7 + 3 * place as u64;
+            let mut remains = Block::new(3, 7);
+            for (place, message) in messages.iter().enumerate() {
+                remains.push_with(sequence(place), message);
+            }
+            let read = Block::from_octets(3, 7, remains.count(), remains.octets().to_vec());
+            let read = read.expect("it is one");
+            prop_assert_eq!(&read, &remains);
+            for (place, message) in messages.iter().enumerate() {
+                let index = read.place_of(sequence(place)).expect("it is there");
+                prop_assert_eq!(index as usize, place);
+                prop_assert_eq!(read.sequence(index), sequence(place));
+                prop_assert_eq!(read.message(index), Some(*message));
+            }
+            prop_assert_eq!(read.place_of(8), None);
+            prop_assert_eq!(Block::from_octets(3, 8, remains.count(), remains.octets().to_vec()), None);
         }
 
         #[test]

@@ -10,6 +10,7 @@ use super::{
     account::KafkaLossReason,
     block::Block,
     event::KafkaEvent,
+    held::Resting,
     settings::KafkaSettings,
     spool::{
         AccountFile, Amount, Entry, Opened, Read, SetAside, Spool, SpoolError, SpoolFolder, Standing, random,
@@ -39,7 +40,7 @@ pub(super) struct Disk {
     reopen: Option<(Instant, Option<String>)>,
     /// Until then nothing is written.
     full_until: Option<Instant>,
-    has_grown: bool,
+    pub has_grown: bool,
 }
 
 /// What the start of an output found.
@@ -102,6 +103,7 @@ impl Disk {
         }
         let removed = spool.removed();
         let end = entries.last().map_or(0, |entry| entry.first + entry.amount.messages);
+        let end = end.max(spool.end_of_remains());
         let standing = standing.filter(|standing| standing.instance == spool.instance());
         let mut accepted = standing.unwrap_or_default().accepted;
         if let Some(standing) = standing {
@@ -178,7 +180,7 @@ impl Worker {
     }
 
     /// Makes room by the oldest block: a copy of what the producer has, or else one that is lost by it.
-    fn force_out(&mut self, reason: KafkaLossReason, now: Instant) -> bool {
+    pub(super) fn force_out(&mut self, reason: KafkaLossReason, now: Instant) -> bool {
         let Some(spool) = &mut self.disk.spool else { return false };
         let copy = self.flights.iter_mut().find(|flight| flight.stored);
         let removed = if let Some(flight) = copy {
@@ -187,6 +189,14 @@ impl Worker {
             self.account.spooled -= waiting;
             self.account.queued += waiting;
             spool.remove(&Entry::of(&flight.block), false)
+        } else if let Some(Resting::Stored(entry)) =
+            self.held.take_oldest(|block| matches!(block, Resting::Stored(_)))
+        {
+            self.account.spooled -= entry.amount.tally;
+            self.account.lose(entry.amount.tally, KafkaLossReason::TopicUnavailable);
+            self.counts.lost += entry.amount.messages;
+            self.inbox.tell(KafkaEvent::HeldLost { messages: entry.amount.messages }, now);
+            spool.remove(&entry, true)
         } else if let Some(entry) = self.disk.unsent.pop_front() {
             self.account.spooled -= entry.amount.tally;
             self.account.lose(entry.amount.tally, reason);
@@ -212,31 +222,39 @@ impl Worker {
             let (Some(entry), Some(spool)) = (self.disk.unsent.front().copied(), &mut self.disk.spool) else {
                 break;
             };
-            let damaged = match spool.read(entry.first) {
-                Ok(Read::Block(block)) if Entry::of(&block) == entry => {
-                    self.flights.push(block, true);
-                    None
-                }
-                Ok(_) => Some(spool.remove(&entry, true)),
-                Err(error) => {
-                    self.spool_failed(error, now);
-                    break;
-                }
-            };
+            let read = spool.read(entry.first);
+            if let Err(error) = read {
+                self.spool_failed(error, now);
+                break;
+            }
             self.disk.unsent.pop_front();
             has_loaded = true;
-            if let Some(removed) = damaged {
-                let Amount { messages, tally } = entry.amount;
-                self.account.spooled -= tally;
-                self.account.lose(tally, KafkaLossReason::SpoolDamaged);
-                self.counts.lost += messages;
-                self.inbox.tell(KafkaEvent::SpoolDamaged { messages }, now);
-                if let Err(error) = removed {
-                    self.spool_failed(error, now);
+            match read {
+                Ok(Read::Block(block)) if Entry::of(&block) == entry => {
+                    if block.is_of_remains() {
+                        self.rest(&block, now);
+                    } else {
+                        self.flights.push(block, true);
+                    }
                 }
+                _ => self.lose_damaged(&entry, now),
             }
         }
         has_loaded
+    }
+
+    /// A block of the spool is not what was written.
+    pub(super) fn lose_damaged(&mut self, entry: &Entry, now: Instant) {
+        let Amount { messages, tally } = entry.amount;
+        self.account.spooled -= tally;
+        self.account.lose(tally, KafkaLossReason::SpoolDamaged);
+        self.counts.lost += messages;
+        self.inbox.tell(KafkaEvent::SpoolDamaged { messages }, now);
+        if let Some(spool) = &mut self.disk.spool
+            && let Err(error) = spool.remove(entry, true)
+        {
+            self.spool_failed(error, now);
+        }
     }
 
     /// Copies what the producer has to the spool: it may never be able to send it. Nothing is forced out for that: it
@@ -271,7 +289,9 @@ impl Worker {
     /// Syncs, and tries again what failed.
     pub(super) fn tend_spool(&mut self, now: Instant) {
         if let Some(spool) = &mut self.disk.spool {
-            let is_empty = self.disk.unsent.is_empty() && !self.flights.iter().any(|flight| flight.stored);
+            let is_empty = self.disk.unsent.is_empty()
+                && !self.flights.iter().any(|flight| flight.stored)
+                && !self.held.is_stored();
             let mut done = spool.tick(now);
             if done.is_ok() && is_empty && self.disk.has_grown && !self.is_storing {
                 self.disk.has_grown = false;
@@ -296,7 +316,8 @@ impl Worker {
             _ => (now + REOPEN, None),
         });
         // What the producer has is in memory alone now.
-        for flight in self.flights.iter_mut().filter(|flight| flight.stored) {
+        let flights = self.flights.iter_mut().chain(self.held.flights_mut());
+        for flight in flights.filter(|flight| flight.stored) {
             flight.stored = false;
             let (_, waiting) = flight.waiting();
             self.account.spooled -= waiting;
@@ -318,7 +339,12 @@ impl Worker {
         let Opened { mut spool, entries, set_aside } = opened;
         self.inbox.begin_epoch(spool.epoch());
         self.disk.standing.epoch = spool.epoch();
-        let wanted: HashSet<u64> = self.disk.unsent.iter().map(|entry| entry.first).collect();
+        let resting = self.held.topics.values().flat_map(|topic| &topic.resting);
+        let resting = resting.filter_map(|block| match block {
+            Resting::Stored(entry) => Some(entry),
+            Resting::InMemory(_) => None,
+        });
+        let wanted: HashSet<u64> = self.disk.unsent.iter().chain(resting).map(|entry| entry.first).collect();
         let mut found: HashMap<u64, Entry> = HashMap::new();
         let mut failure = None;
         for entry in entries {
@@ -330,11 +356,24 @@ impl Worker {
             }
         }
         failure = failure.or(spool.remove_now().err());
-        for entry in std::mem::take(&mut self.disk.unsent) {
-            if found.get(&entry.first) == Some(&entry) {
-                self.disk.unsent.push_back(entry);
-                continue;
+        let is_there = |entry: &Entry| found.get(&entry.first) == Some(entry);
+        let mut gone = Vec::new();
+        self.disk.unsent.retain(|entry| {
+            is_there(entry) || {
+                gone.push(*entry);
+                false
             }
+        });
+        for topic in self.held.topics.values_mut() {
+            topic.resting.retain(|block| match block {
+                Resting::Stored(entry) if !is_there(entry) => {
+                    gone.push(*entry);
+                    false
+                }
+                _ => true,
+            });
+        }
+        for entry in gone {
             let Amount { messages, tally } = entry.amount;
             self.account.spooled -= tally;
             self.account.lose(tally, KafkaLossReason::SpoolFailed);

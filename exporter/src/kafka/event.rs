@@ -6,14 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::account::{DeliveryErrorKind, KafkaLossReason};
+use super::account::{ClientErrorKind, DeliveryErrorKind, KafkaLossReason};
 use crate::record::Tally;
 
 /// As many events wait for the caller; later ones are dropped.
 const WAITING: usize = 64;
 
-/// An episode that goes on is not told of again for so long.
+/// What goes on is not told of again for so long.
 const QUIET: Duration = Duration::from_secs(30);
+
+/// Why nothing is delivered is told once, until something is delivered or the reason has not been seen for so long:
+/// more than librdkafka is silent between errors that are alike.
+const FORGOTTEN: Duration = Duration::from_mins(2);
 
 /// An event for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,17 +34,26 @@ pub enum KafkaEvent {
     },
     /// The producer tells of a broker that is down, of a failed authentication, and the like.
     ClientError {
+        /// What it is about.
+        kind: ClientErrorKind,
         /// As librdkafka puts it, without control characters.
         text: String,
     },
-    /// An attempt to send failed; there will be another.
+    /// A topic takes nothing. Its messages wait, and those of other topics go on.
     DeliveryFailed {
         /// Why.
         kind: DeliveryErrorKind,
-        /// Topic of the first such message.
+        /// Its name.
         topic: String,
         /// As librdkafka puts it.
         text: String,
+    },
+    /// The topic takes messages again.
+    TopicWorks {
+        /// Its name.
+        topic: String,
+        /// How long it did not.
+        lasted: Duration,
     },
     /// A message was lost.
     MessageLost {
@@ -52,6 +65,11 @@ pub enum KafkaEvent {
         key: String,
         /// Octets of its payload.
         octets: usize,
+    },
+    /// Messages of topics that take nothing were forced out: there was no more room for them.
+    HeldLost {
+        /// How many at first.
+        messages: u64,
     },
     /// The producer had a fatal error. Another takes its place and sends again what was not confirmed.
     ProducerRecreated {
@@ -113,7 +131,7 @@ pub enum KafkaEvent {
 pub(super) struct Events {
     waiting: VecDeque<KafkaEvent>,
     /// When each kind was told of.
-    told: Vec<(u64, Instant)>,
+    told: Vec<(Episode, Instant)>,
 }
 
 impl Events {
@@ -121,12 +139,21 @@ impl Events {
         self.waiting.pop_front()
     }
 
+    /// Something is delivered: what hinders it next is news.
+    pub(super) fn end_of_outage(&mut self) {
+        self.told.retain(|(episode, _)| !episode.is_reason());
+    }
+
     /// Keeps `event`, unless the same episode was told of lately.
     pub(super) fn tell(&mut self, event: KafkaEvent, now: Instant) {
         if let Some(episode) = event.episode() {
             let told = self.told.iter_mut().find(|(kind, _)| *kind == episode);
             match told {
-                Some((_, at)) if now.duration_since(*at) < QUIET => return,
+                Some((_, at)) if episode.is_reason() && now.duration_since(*at) < FORGOTTEN => {
+                    *at = now;
+                    return;
+                }
+                Some((_, at)) if !episode.is_reason() && now.duration_since(*at) < QUIET => return,
                 Some((_, at)) => *at = now,
                 None => self.told.push((episode, now)),
             }
@@ -138,19 +165,40 @@ impl Events {
 }
 
 impl KafkaEvent {
-    /// Events with the same number may come by the thousand.
-    fn episode(&self) -> Option<u64> {
-        match self {
-            Self::ClientError { .. } => Some(1),
-            Self::ProducerFailed { .. } => Some(2),
-            Self::SpoolDamaged { .. } => Some(3),
-            Self::SpoolFull => Some(4),
-            Self::DiskFull => Some(5),
-            Self::SpoolFailed { .. } => Some(6),
-            Self::DeliveryFailed { kind, .. } => Some(0x10 + *kind as u64),
-            Self::MessageLost { reason, .. } => Some(0x20 + *reason as u64),
-            _ => None,
-        }
+    /// Events of the same episode may come by the thousand.
+    fn episode(&self) -> Option<Episode> {
+        Some(match self {
+            Self::ClientError { kind, .. } => Episode::ClientError(*kind),
+            Self::ProducerRecreated { .. } => Episode::ProducerRecreated,
+            Self::ProducerFailed { .. } => Episode::ProducerFailed,
+            Self::SpoolDamaged { .. } => Episode::SpoolDamaged,
+            Self::HeldLost { .. } => Episode::HeldLost,
+            Self::SpoolFull => Episode::SpoolFull,
+            Self::DiskFull => Episode::DiskFull,
+            Self::SpoolFailed { .. } => Episode::SpoolFailed,
+            Self::MessageLost { reason, .. } => Episode::MessageLost(*reason),
+            _ => return None,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Episode {
+    ClientError(ClientErrorKind),
+    ProducerRecreated,
+    ProducerFailed,
+    HeldLost,
+    SpoolDamaged,
+    SpoolFull,
+    DiskFull,
+    SpoolFailed,
+    MessageLost(KafkaLossReason),
+}
+
+impl Episode {
+    /// Whether it says why nothing is delivered, for as long as that is so.
+    fn is_reason(self) -> bool {
+        matches!(self, Self::ClientError(_) | Self::ProducerRecreated)
     }
 }
 
@@ -181,6 +229,22 @@ mod tests {
         events.tell(KafkaEvent::SpoolFull, start + Duration::from_secs(31));
         let told: Vec<KafkaEvent> = std::iter::from_fn(|| events.next()).collect();
         assert_eq!(told, [KafkaEvent::SpoolFull, KafkaEvent::DiskFull, KafkaEvent::SpoolFull]);
+    }
+
+    #[test]
+    fn a_reason_is_told_once_until_something_is_delivered() {
+        let mut events = Events::default();
+        let start = Instant::now();
+        let error = |kind| KafkaEvent::ClientError { kind, text: String::new() };
+        for seconds in 0..100 {
+            let now = start + Duration::from_secs(31 * seconds);
+            events.tell(error(ClientErrorKind::Unreachable), now);
+            events.tell(error(ClientErrorKind::Tls), now);
+        }
+        assert_eq!(std::iter::from_fn(|| events.next()).count(), 2);
+        events.end_of_outage();
+        events.tell(error(ClientErrorKind::Tls), start + Duration::from_secs(31 * 100));
+        assert_eq!(std::iter::from_fn(|| events.next()).count(), 1);
     }
 
     #[test]

@@ -5,6 +5,19 @@ use std::{collections::VecDeque, time::Instant};
 use super::{Message, block::Block};
 use crate::record::Tally;
 
+/// Where a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Next for the producer.
+    Waiting,
+    /// With the producer, or about to be sent again.
+    Handed,
+    /// Its topic takes nothing.
+    Parked,
+    /// It needs no more care.
+    Settled,
+}
+
 /// A block with the producer.
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -13,34 +26,77 @@ pub(super) struct Flight {
     pub stored: bool,
     /// It had one, or could have none: it is too late for it.
     pub forced_out: bool,
-    /// Since its first message is with the producer.
+    /// Since its first message was with the producer.
     pub since: Option<Instant>,
-    /// Messages before this one are with the producer, or settled.
-    handed: u32,
-    settled: Vec<bool>,
+    /// No message before this one waits.
+    next: u32,
+    states: Vec<State>,
     unsettled: u32,
+    parked: u32,
 }
 
 impl Flight {
-    fn is_settled(&self, index: u32) -> bool {
-        self.settled.get(index as usize).copied().unwrap_or(true)
+    fn state(&self, index: u32) -> State {
+        self.states.get(index as usize).copied().unwrap_or(State::Settled)
     }
 
-    /// Of those that are not settled: with the producer.
+    fn set(&mut self, index: u32, state: State) {
+        let Some(place) = self.states.get_mut(index as usize) else { return };
+        let was = std::mem::replace(place, state);
+        self.unsettled -= u32::from(was != State::Settled);
+        self.unsettled += u32::from(state != State::Settled);
+        self.parked -= u32::from(was == State::Parked);
+        self.parked += u32::from(state == State::Parked);
+        if state == State::Waiting {
+            self.next = self.next.min(index);
+        }
+    }
+
+    /// Whether nothing of it is settled or with the producer.
+    fn is_untouched(&self) -> bool {
+        self.states.iter().all(|state| *state == State::Waiting)
+    }
+
+    /// Whether some of it is settled.
+    fn is_partial(&self) -> bool {
+        self.unsettled < self.block.count()
+    }
+
+    /// All that is left of it is to move to other blocks.
+    pub(super) fn park_all(&mut self) {
+        for index in 0..self.block.count() {
+            if self.state(index) != State::Settled {
+                self.set(index, State::Parked);
+            }
+        }
+    }
+
+    /// Whether all that is left of it is of topics that take nothing.
+    fn is_parked(&self) -> bool {
+        self.unsettled > 0 && self.unsettled == self.parked
+    }
+
+    /// What is with the producer.
     pub(super) fn handed_over(&self) -> (u64, Tally) {
-        self.sum(0..self.handed)
+        self.sum(|state| state == State::Handed)
     }
 
-    /// Of those that are not settled: not with the producer.
+    /// What is not with the producer, and not settled.
     pub(super) fn waiting(&self) -> (u64, Tally) {
-        self.sum(self.handed..self.block.count())
+        self.sum(|state| matches!(state, State::Waiting | State::Parked))
     }
 
-    fn sum(&self, indexes: std::ops::Range<u32>) -> (u64, Tally) {
-        let messages = indexes.filter(|index| !self.is_settled(*index));
+    fn sum(&self, is_meant: fn(State) -> bool) -> (u64, Tally) {
+        let messages = (0..self.block.count()).filter(|index| is_meant(self.state(*index)));
         messages
             .filter_map(|index| self.block.message(index))
             .fold((0, Tally::ZERO), |(count, sum), message| (count + 1, sum + message.tally))
+    }
+
+    /// What its topic does not take, with sequence numbers.
+    pub(super) fn parked(&self) -> impl Iterator<Item = (u64, Message<'_>)> {
+        let parked = (0..self.block.count()).filter(|index| self.state(*index) == State::Parked);
+        parked.filter_map(|index| Some((self.block.sequence(index), self.block.message(index)?)))
     }
 }
 
@@ -48,7 +104,7 @@ impl Flight {
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     list: VecDeque<Flight>,
-    /// The first that is not all with the producer.
+    /// No message of those before this one waits.
     cursor: usize,
     octets: usize,
 }
@@ -63,8 +119,9 @@ impl Flights {
         self.octets
     }
 
+    /// The oldest of which a message is with the producer, as far as that is known without a search, or waits for it.
     pub(super) fn oldest(&self) -> Option<&Flight> {
-        self.list.front()
+        self.list.iter().find(|flight| flight.unsettled > flight.parked)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flight> {
@@ -78,26 +135,26 @@ impl Flights {
     pub(super) fn push(&mut self, block: Block, stored: bool) {
         let count = block.count();
         self.octets += block.octets().len();
-        let settled = vec![false; count as usize];
+        let states = vec![State::Waiting; count as usize];
         self.list.push_back(Flight {
             block,
             stored,
             forced_out: false,
             since: None,
-            handed: 0,
-            settled,
+            next: 0,
+            states,
             unsettled: count,
+            parked: 0,
         });
     }
 
     /// The next message for the producer.
     pub(super) fn next_to_hand(&mut self) -> Option<(&mut Flight, u32)> {
         loop {
-            let flight = self.list.get(self.cursor)?;
-            let (handed, count) = (flight.handed, flight.block.count());
-            let next = (handed..count).find(|index| !flight.is_settled(*index));
             let flight = self.list.get_mut(self.cursor)?;
-            flight.handed = next.unwrap_or(count);
+            let count = flight.block.count();
+            let next = (flight.next..count).find(|index| flight.state(*index) == State::Waiting);
+            flight.next = next.unwrap_or(count);
             if let Some(index) = next {
                 // The borrow checker wants the flight once more.
                 return self.list.get_mut(self.cursor).map(|flight| (flight, index));
@@ -109,8 +166,49 @@ impl Flights {
     /// The message of the last [`next_to_hand`](Self::next_to_hand) is with the producer.
     pub(super) fn advance(&mut self, now: Instant) {
         if let Some(flight) = self.list.get_mut(self.cursor) {
-            flight.handed += 1;
+            flight.set(flight.next, State::Handed);
+            flight.next += 1;
             flight.since.get_or_insert(now);
+        }
+    }
+
+    /// The message of the last [`next_to_hand`](Self::next_to_hand) is for a topic that takes nothing.
+    pub(super) fn park_next(&mut self) {
+        if let Some(flight) = self.list.get_mut(self.cursor) {
+            flight.set(flight.next, State::Parked);
+            flight.next += 1;
+        }
+    }
+
+    /// The message with this number is for a topic that takes nothing.
+    pub(super) fn park(&mut self, sequence: u64) {
+        self.set(sequence, State::Parked);
+    }
+
+    /// What was parked for `topic` is for the producer again.
+    pub(super) fn unpark(&mut self, topic: &str) {
+        for (place, flight) in self.list.iter_mut().enumerate().filter(|(_, flight)| flight.parked > 0) {
+            for index in 0..flight.block.count() {
+                if flight.state(index) == State::Parked
+                    && flight.block.message(index).is_some_and(|message| message.topic == topic)
+                {
+                    flight.set(index, State::Waiting);
+                    self.cursor = self.cursor.min(place);
+                }
+            }
+        }
+    }
+
+    /// The blocks of which some is settled, and those before them.
+    pub(super) fn remains(&mut self) -> impl Iterator<Item = &mut Flight> {
+        let end = self.list.iter().rposition(Flight::is_partial).map_or(0, |last| last + 1);
+        self.list.iter_mut().take(end)
+    }
+
+    /// The message with this number is for the producer again.
+    pub(super) fn put_back(&mut self, sequence: u64) {
+        if let Some(place) = self.set(sequence, State::Waiting) {
+            self.cursor = self.cursor.min(place);
         }
     }
 
@@ -118,7 +216,7 @@ impl Flights {
     pub(super) fn find(&self, sequence: u64) -> Option<(&Flight, Message<'_>)> {
         let (place, index) = self.place(sequence)?;
         let flight = self.list.get(place)?;
-        if flight.is_settled(index) {
+        if flight.state(index) == State::Settled {
             return None;
         }
         Some((flight, flight.block.message(index)?))
@@ -126,28 +224,41 @@ impl Flights {
 
     /// The message with this number needs no more care.
     pub(super) fn settle(&mut self, sequence: u64) {
-        let Some((place, index)) = self.place(sequence) else { return };
-        let Some(flight) = self.list.get_mut(place) else { return };
-        if let Some(settled) = flight.settled.get_mut(index as usize)
-            && !std::mem::replace(settled, true)
-        {
-            flight.unsettled -= 1;
-        }
+        self.set(sequence, State::Settled);
+    }
+
+    fn set(&mut self, sequence: u64, state: State) -> Option<usize> {
+        let (place, index) = self.place(sequence)?;
+        self.list.get_mut(place)?.set(index, state);
+        Some(place)
     }
 
     fn place(&self, sequence: u64) -> Option<(usize, u32)> {
         let place = self.list.partition_point(|flight| flight.block.first <= sequence).checked_sub(1)?;
-        let index = sequence - self.list.get(place)?.block.first;
-        Some((place, u32::try_from(index).ok()?))
+        Some((place, self.list.get(place)?.block.place_of(sequence)?))
     }
 
-    /// Takes out a block of which every message is settled. Blocks leave in any order: one that waits for a missing
-    /// topic does not hold the others.
+    /// Takes out a block of which every message is settled. Blocks leave in any order.
     pub(super) fn take_settled(&mut self) -> Option<Flight> {
         let place = match self.list.front() {
             Some(flight) if flight.unsettled == 0 => 0,
             _ => self.list.iter().position(|flight| flight.unsettled == 0)?,
         };
+        self.take(place)
+    }
+
+    /// Takes out the oldest block if all that is left of it is of topics that take nothing. In order: what a topic gets
+    /// when it takes messages again must not overtake what is left of older blocks.
+    pub(super) fn take_parked(&mut self) -> Option<Flight> {
+        if self.list.front()?.is_parked() { self.take(0) } else { None }
+    }
+
+    /// Takes out the only block if nothing of it is settled or with the producer.
+    pub(super) fn take_untouched(&mut self) -> Option<Flight> {
+        if self.list.len() == 1 && self.list.front()?.is_untouched() { self.take(0) } else { None }
+    }
+
+    fn take(&mut self, place: usize) -> Option<Flight> {
         let flight = self.list.remove(place)?;
         self.octets -= flight.block.octets().len();
         if place < self.cursor {
@@ -156,12 +267,16 @@ impl Flights {
         Some(flight)
     }
 
-    /// Everything that is not settled is to be handed over again.
+    /// What is with the producer is to be handed over again.
     pub(super) fn restart(&mut self) {
         self.cursor = 0;
         for flight in &mut self.list {
-            flight.handed = 0;
-            flight.since = None;
+            for index in 0..flight.block.count() {
+                if flight.state(index) == State::Handed {
+                    flight.set(index, State::Waiting);
+                }
+            }
+            flight.next = 0;
         }
     }
 

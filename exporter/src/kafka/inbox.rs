@@ -23,6 +23,8 @@ const RESERVATION: u64 = 1000;
 pub(super) struct Inbox {
     state: Mutex<State>,
     filled: Condvar,
+    /// There may be room again.
+    emptied: Condvar,
     file: Option<AccountFile>,
     max_octets: usize,
 }
@@ -38,6 +40,7 @@ struct State {
     next: u64,
     reserved: u64,
     worker_waits: bool,
+    sender_waits: bool,
     end: Option<Instant>,
     published: Published,
     events: Events,
@@ -73,11 +76,12 @@ impl Inbox {
             next,
             reserved: next,
             worker_waits: false,
+            sender_waits: false,
             end: None,
             published: Published::default(),
             events: Events::default(),
         };
-        Self { state: Mutex::new(state), filled: Condvar::new(), file, max_octets }
+        Self { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new(), file, max_octets }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,16 +92,24 @@ impl Inbox {
         self.file.as_ref()
     }
 
-    pub(super) fn push(&self, message: &Message<'_>) -> Result<(), Refused> {
+    /// Accepts a message; waits for room until `give_up`, if that is given.
+    pub(super) fn push(&self, message: &Message<'_>, give_up: Option<Instant>) -> Result<(), Refused> {
         let size = Block::size_of(message);
         let mut state = self.state();
-        if state.end.is_some() {
-            return Err(Refused::Closing);
-        }
-        let waiting = state.octets + state.published.octets;
-        // A message that is larger than the queue goes alone.
-        if waiting > 0 && waiting + size > self.max_octets {
-            return Err(Refused::QueueFull);
+        loop {
+            if state.end.is_some() {
+                return Err(Refused::Closing);
+            }
+            let waiting = state.octets + state.published.octets;
+            // A message that is larger than the queue goes alone.
+            if waiting == 0 || waiting + size <= self.max_octets {
+                break;
+            }
+            let left = give_up.map(|at| at.saturating_duration_since(Instant::now()));
+            let Some(left) = left.filter(|left| !left.is_zero()) else { return Err(Refused::QueueFull) };
+            state.sender_waits = true;
+            (state, _) = self.emptied.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            state.sender_waits = false;
         }
         if state.next >= state.reserved {
             state.reserved = state.next + RESERVATION;
@@ -174,11 +186,20 @@ impl Inbox {
     }
 
     pub(super) fn publish(&self, published: &Published) {
-        self.state().published = *published;
+        let mut state = self.state();
+        let has_more_room = published.octets < state.published.octets;
+        state.published = *published;
+        if has_more_room && state.sender_waits {
+            self.emptied.notify_one();
+        }
     }
 
     pub(super) fn tell(&self, event: KafkaEvent, now: Instant) {
         self.state().events.tell(event, now);
+    }
+
+    pub(super) fn end_of_outage(&self) {
+        self.state().events.end_of_outage();
     }
 
     pub(super) fn next_event(&self) -> Option<KafkaEvent> {
@@ -189,6 +210,7 @@ impl Inbox {
         let mut state = self.state();
         state.end = Some(end);
         self.filled.notify_one();
+        self.emptied.notify_one();
     }
 
     /// When to end.

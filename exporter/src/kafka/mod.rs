@@ -4,7 +4,8 @@
 //! idempotent producer and keeps each until the broker has confirmed it; when the broker does not, it writes them to a
 //! spool on disk, as [`Durability`] says. As long as there is a message on disk that is not with the producer, all
 //! messages pass through the spool: they leave in the order in which they came. What cannot be delivered is counted by
-//! reason ([`KafkaAccount`]).
+//! reason ([`KafkaAccount`]). A topic that takes nothing holds back no other one: its messages move aside, in the spool
+//! or else in memory, as far as there is room, and go out in order when it takes them.
 //!
 //! The promise is *at least once*, within the bounds of queue and spool. Every message has a stamp in a Kafka header
 //! ([`STAMP_HEADER`]) by which a consumer can tell those that came twice: sequence numbers have no gaps but those that
@@ -16,6 +17,7 @@ mod block;
 mod disk;
 mod event;
 mod flights;
+mod held;
 mod inbox;
 mod producer;
 mod settings;
@@ -33,7 +35,7 @@ use std::{
     time::Instant,
 };
 
-pub use account::{DeliveryErrorKind, KafkaAccount, KafkaCounts, KafkaLossReason};
+pub use account::{ClientErrorKind, DeliveryErrorKind, KafkaAccount, KafkaCounts, KafkaLossReason};
 pub use event::KafkaEvent;
 pub use producer::STAMP_HEADER;
 pub use settings::{Durability, KafkaSettings, SpoolSettings};
@@ -161,13 +163,25 @@ impl Kafka {
     /// # Errors
     /// The message is not accepted, and not a part of the account.
     pub fn send(&mut self, message: &Message<'_>) -> Result<(), Refused> {
+        self.push(message, None)
+    }
+
+    /// As [`send`](Self::send), but waits for room in the queue until `give_up`.
+    ///
+    /// # Errors
+    /// The message is not accepted, and not a part of the account.
+    pub fn send_before(&mut self, message: &Message<'_>, give_up: Instant) -> Result<(), Refused> {
+        self.push(message, Some(give_up))
+    }
+
+    fn push(&self, message: &Message<'_>, give_up: Option<Instant>) -> Result<(), Refused> {
         if !is_topic(message.topic) {
             return Err(Refused::InvalidTopic);
         }
         if message.payload.len() + message.key.map_or(0, <[u8]>::len) > LARGEST {
             return Err(Refused::TooLarge);
         }
-        self.inbox.push(message)
+        self.inbox.push(message, give_up)
     }
 
     /// Whether the queue has room: a small message would be accepted.

@@ -16,7 +16,7 @@ use rdkafka::{
 
 use super::{
     KafkaError, Message,
-    account::{DeliveryErrorKind, KafkaLossReason},
+    account::{ClientErrorKind, DeliveryErrorKind, KafkaLossReason},
     settings::KafkaSettings,
 };
 
@@ -41,11 +41,44 @@ pub(super) struct Report {
     pub error: Option<RDKafkaErrorCode>,
 }
 
+/// What is wrong with a broker or the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Complaint {
+    pub kind: ClientErrorKind,
+    pub text: String,
+}
+
+impl Complaint {
+    fn new(code: RDKafkaErrorCode, text: &str) -> Self {
+        use RDKafkaErrorCode as Code;
+        let kind = match code {
+            // Under more than one code, as OpenSSL tells of it at once or later.
+            _ if text.contains("SSL routines") => ClientErrorKind::Tls,
+            Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => {
+                ClientErrorKind::Unreachable
+            }
+            Code::SaslAuthenticationFailed | Code::Authentication => ClientErrorKind::Authentication,
+            Code::ClusterAuthorizationFailed => ClientErrorKind::NotAllowed,
+            Code::SSL => ClientErrorKind::Tls,
+            _ => ClientErrorKind::Other,
+        };
+        // What librdkafka advises here leaves out one of the two causes.
+        let text = match text.split_once(": ") {
+            Some((broker, why)) if why.contains("certificate verify failed") => format!(
+                "{broker}: the certificate of the broker is not for this host name, or nothing in ssl.ca.location \
+                 vouches for it"
+            ),
+            _ => text.to_owned(),
+        };
+        Self { kind, text }
+    }
+}
+
 /// What the producer says by itself.
 #[derive(Debug, Default)]
 struct Heard {
     reports: Vec<Report>,
-    errors: Vec<String>,
+    errors: Vec<Complaint>,
 }
 
 /// Receives what librdkafka has to say; called by the thread that polls, and by no other.
@@ -64,10 +97,15 @@ impl ClientContext for Listener {
 
     fn stats_raw(&self, _statistics: &[u8]) {}
 
-    fn error(&self, _error: ClientError, reason: &str) {
+    fn error(&self, error: ClientError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        // That all are down is said of each of them as well; a fatal error is asked for.
+        if matches!(code, RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Fatal) {
+            return;
+        }
         let mut heard = self.heard();
         if heard.errors.len() < 16 {
-            heard.errors.push(reason.to_owned());
+            heard.errors.push(Complaint::new(code, reason));
         }
     }
 }
@@ -177,13 +215,14 @@ impl Producer {
     }
 
     /// What it said of brokers and connections since the last call.
-    pub(super) fn errors(&self) -> Vec<String> {
+    pub(super) fn errors(&self) -> Vec<Complaint> {
         std::mem::take(&mut self.listener.heard().errors)
     }
 
     /// Why it will never send again, if that is so.
-    pub(super) fn fatal_error(&self) -> Option<String> {
-        self.client.client().fatal_error().map(|(code, text)| format!("{code}: {text}"))
+    pub(super) fn fatal_error(&self) -> Option<Complaint> {
+        let (code, text) = self.client.client().fatal_error()?;
+        Some(Complaint::new(code, &format!("{code}: {text}")))
     }
 
     /// Ends it within about half a second; the last reports.
@@ -254,4 +293,32 @@ pub(super) fn may_be_persisted(code: RDKafkaErrorCode) -> bool {
             | Code::MessageSizeTooLarge
             | Code::TopicAuthorizationFailed
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both are what librdkafka 2.12 says of a certificate for another host.
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_said_in_one_way() {
+        let texts = [
+            (
+                RDKafkaErrorCode::SSL,
+                "ssl://localhost:9094/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify \
+                 failed: broker certificate could not be verified, verify that ssl.ca.location is correctly configured",
+            ),
+            (
+                RDKafkaErrorCode::BrokerTransportFailure,
+                "ssl://localhost:9094/bootstrap: error:0A000086:SSL routines::certificate verify failed (after 5ms in \
+                 state SSL_HANDSHAKE)",
+            ),
+        ];
+        let [one, other] = texts.map(|(code, text)| Complaint::new(code, text));
+        assert_eq!(one, other);
+        assert_eq!(one.kind, ClientErrorKind::Tls);
+        let expected =
+            "ssl://localhost:9094/bootstrap: the certificate of the broker is not for this host name";
+        assert!(one.text.starts_with(expected), "{}", one.text);
+    }
 }

@@ -52,7 +52,8 @@ pub struct KafkaSettings {
     pub spool: Option<SpoolSettings>,
     /// Octets that may wait in memory before the producer.
     pub queue_octets: usize,
-    /// Octets that may be with the producer, not confirmed. Memory holds them twice.
+    /// Octets that may be with the producer, not confirmed. Memory holds them twice. What has waited for a topic that took
+    /// nothing has half as much of its own; without a spool it may wait in another half.
     pub in_flight_octets: usize,
     /// So long without a confirmation is an outage.
     pub outage_after: Duration,
@@ -192,6 +193,8 @@ const DEFAULTS: &[(&[&str], &str)] = &[
     (&["linger.ms", "queue.buffering.max.ms"], "20"),
     (&["queue.buffering.max.messages"], "1000000"),
     (&["reconnect.backoff.max.ms"], "2000"),
+    // A topic that is thought missing too early costs nothing but a try two seconds later.
+    (&["topic.metadata.propagation.max.ms"], "3000"),
     (&["socket.keepalive.enable"], "true"),
 ];
 

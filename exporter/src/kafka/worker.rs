@@ -10,18 +10,18 @@ use std::{
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::{
-    KafkaError,
+    KafkaError, Message,
     account::{DeliveryErrorKind, KafkaAccount, KafkaCounts, KafkaLossReason},
     block::Block,
     disk::Disk,
     event::{KafkaEvent, printable},
-    flights::Flights,
+    flights::{Flight, Flights},
+    held::{Held, Resting},
     inbox::{Inbox, Published},
-    producer::{Batching, NotTaken, Producer, Report, Stamp, Verdict, judge, may_be_persisted},
+    producer::{Batching, Complaint, NotTaken, Producer, Report, Stamp, Verdict, judge, may_be_persisted},
     settings::{Durability, KafkaSettings},
     spool::{Amount, Entry},
 };
-use crate::record::Tally;
 
 /// A block that is not full waits so long for more messages ...
 const LINGER: Duration = Duration::from_millis(5);
@@ -30,7 +30,7 @@ const LINGER: Duration = Duration::from_millis(5);
 const SPOOL_LINGER: Duration = Duration::from_millis(50);
 
 /// Messages that failed are tried again after this time.
-const AGAIN: Duration = Duration::from_secs(2);
+pub(super) const AGAIN: Duration = Duration::from_secs(2);
 
 /// A producer that ended is replaced at once, but no more often than this.
 const RECREATE: Duration = Duration::from_secs(5);
@@ -42,19 +42,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STORED_AT_ONCE: usize = 32;
 
 /// Messages that go to the producer before it is asked for its reports again.
-const HANDED_AT_ONCE: usize = 8192;
+pub(super) const HANDED_AT_ONCE: usize = 8192;
 
 pub(super) struct Worker {
     pub settings: KafkaSettings,
     pub inbox: Arc<Inbox>,
     pub disk: Disk,
     pub flights: Flights,
+    pub held: Held,
     pub account: KafkaAccount,
     pub counts: KafkaCounts,
     /// Messages go through the spool.
     pub is_storing: bool,
-    instance: String,
-    producer: Option<Producer>,
+    pub instance: String,
+    pub producer: Option<Producer>,
     /// Made when it is needed.
     single: Option<Producer>,
     recreate_at: Instant,
@@ -95,6 +96,7 @@ impl Worker {
             inbox: Arc::clone(&inbox),
             disk: found.disk,
             flights: Flights::default(),
+            held: Held::default(),
             account,
             counts: KafkaCounts::default(),
             is_storing: false,
@@ -123,12 +125,12 @@ impl Worker {
             let end = self.inbox.end();
             let is_busy = self.step(now);
             if let Some(end) = end
-                && (now >= end || self.is_done() || self.is_safe(now))
+                && (now >= end || self.is_done() && self.held.is_empty() || self.is_safe(now))
             {
                 break;
             }
             if !is_busy {
-                let is_idle = self.is_done();
+                let is_idle = self.is_done() && self.held.is_quiet();
                 self.inbox.wait(Duration::from_millis(if is_idle { 50 } else { 2 }));
             }
         }
@@ -143,6 +145,7 @@ impl Worker {
         self.watch(now);
         is_busy |= self.pass_on(now);
         is_busy |= self.hand_over(now);
+        is_busy |= self.tend_held(now);
         self.send_again(now);
         self.sweep(now);
         self.tend_spool(now);
@@ -156,28 +159,44 @@ impl Worker {
 
     /// At the end: everything is in the spool, and the broker has not taken it for long.
     fn is_safe(&self, now: Instant) -> bool {
-        self.outage.is_some_and(|began| now.duration_since(began) >= PATIENCE)
-            && self.disk.spool.is_some()
+        let is_long = self.outage.is_some_and(|began| now.duration_since(began) >= PATIENCE);
+        self.disk.spool.is_some()
             && self.pending.is_empty()
-            && self.flights.iter().all(|flight| flight.stored)
+            && (self.is_done() || is_long && self.flights.iter().all(|flight| flight.stored))
+            && self.held.is_safe(if is_long { Duration::ZERO } else { PATIENCE }, now)
+    }
+
+    /// The message with this number, and the block that it is in, if it is not settled.
+    pub(super) fn locate(&self, sequence: u64) -> Option<(&Flight, Message<'_>)> {
+        let held = || self.held.topics.values().find_map(|topic| topic.flights.find(sequence));
+        self.flights.find(sequence).or_else(held)
+    }
+
+    fn settle(&mut self, sequence: u64) {
+        if self.flights.find(sequence).is_some() {
+            self.flights.settle(sequence);
+        } else {
+            self.held.topics.values_mut().for_each(|topic| topic.flights.settle(sequence));
+        }
     }
 
     /// The producer's reports.
     fn hear(&mut self, now: Instant) -> bool {
-        let mut texts = Vec::new();
+        let mut complaints = Vec::new();
         let mut heard = |producer: &Option<Producer>| {
             let Some(producer) = producer else { return Vec::new() };
             let reports = producer.reports();
-            texts.append(&mut producer.errors());
+            complaints.append(&mut producer.errors());
             reports
         };
         let (many, single) = (heard(&self.producer), heard(&self.single));
         let is_busy = !many.is_empty() || !single.is_empty();
         self.settle_all(&many, false, now);
         self.settle_all(&single, true, now);
-        for text in texts {
+        for Complaint { kind, text } in complaints {
+            self.counts.client_errors[kind as usize] += 1;
             let text = printable(&self.settings.without_secrets(&text));
-            self.inbox.tell(KafkaEvent::ClientError { text }, now);
+            self.inbox.tell(KafkaEvent::ClientError { kind, text }, now);
         }
         is_busy
     }
@@ -195,18 +214,26 @@ impl Worker {
         self.delivered_at = now;
         if let Some(began) = self.outage.take() {
             self.inbox.tell(KafkaEvent::OutageEnded { lasted: now.duration_since(began) }, now);
+            self.inbox.end_of_outage();
         }
-        let Some((_, message)) = self.flights.find(sequence) else { return };
+        let Some((_, message)) = self.locate(sequence) else { return };
         let tally = message.tally;
+        if !self.held.is_empty() {
+            let topic = message.topic.to_owned();
+            if let Some(held) = self.held.topics.get_mut(&topic) {
+                Self::topic_works(held, sequence);
+            }
+        }
         self.account.in_flight -= tally;
         self.account.delivered += tally;
         self.counts.delivered += 1;
-        self.flights.settle(sequence);
+        self.settle(sequence);
     }
 
     /// An attempt to send a message that was with the producer has failed.
-    fn failed(&mut self, sequence: u64, code: RDKafkaErrorCode, alone: bool, now: Instant) {
-        let Some((_, message)) = self.flights.find(sequence) else { return };
+    pub(super) fn failed(&mut self, sequence: u64, code: RDKafkaErrorCode, alone: bool, now: Instant) {
+        let Some((_, message)) = self.locate(sequence) else { return };
+        let tally = message.tally;
         let (kind, verdict) = judge(code, alone);
         self.counts.errors[kind as usize] += 1;
         if may_be_persisted(code) {
@@ -214,16 +241,14 @@ impl Worker {
         }
         match verdict {
             Verdict::Lose(reason) => {
-                self.account.in_flight -= message.tally;
+                self.account.in_flight -= tally;
                 self.lost(sequence, reason, now);
+            }
+            Verdict::SendAgain if kind != DeliveryErrorKind::ProducerEnded => {
+                self.hold(sequence, kind, code, now);
             }
             verdict => {
                 let again = verdict == Verdict::SendAgain;
-                if again && kind != DeliveryErrorKind::ProducerEnded {
-                    let topic = message.topic.to_owned();
-                    let text = printable(&code.to_string());
-                    self.inbox.tell(KafkaEvent::DeliveryFailed { kind, topic, text }, now);
-                }
                 let due = if again { now + AGAIN } else { now };
                 self.retries.push_back(Retry { due, sequence, alone: alone || !again });
             }
@@ -232,33 +257,31 @@ impl Worker {
 
     /// Counts a message as lost that has been taken out of its place in the account.
     fn lost(&mut self, sequence: u64, reason: KafkaLossReason, now: Instant) {
-        let Some((_, message)) = self.flights.find(sequence) else { return };
-        self.account.lose(message.tally, reason);
-        self.counts.lost += 1;
+        let Some((_, message)) = self.locate(sequence) else { return };
+        let tally = message.tally;
         let event = KafkaEvent::MessageLost {
             reason,
             topic: message.topic.to_owned(),
             key: printable(&String::from_utf8_lossy(message.key.unwrap_or_default())),
             octets: message.payload.len(),
         };
+        self.account.lose(tally, reason);
+        self.counts.lost += 1;
         self.inbox.tell(event, now);
-        self.flights.settle(sequence);
+        self.settle(sequence);
     }
 
     /// Makes a producer if there is none, or if it will never send again.
     fn replace_producer(&mut self, now: Instant) {
         let fatal = [&self.producer, &self.single].into_iter().flatten().find_map(Producer::fatal_error);
-        if let Some(text) = fatal {
+        if let Some(Complaint { kind, text }) = fatal {
+            self.counts.client_errors[kind as usize] += 1;
             self.end_producers(now);
-            let (count, tally) = self.flights.iter().fold((0, Tally::ZERO), |(count, tally), flight| {
-                let (handed, sum) = flight.handed_over();
-                (count + handed, tally + sum)
-            });
-            self.counts.possibly_persisted += count;
-            self.counts.resent += count;
-            self.account.in_flight -= tally;
-            for flight in self.flights.iter() {
-                let (_, handed) = flight.handed_over();
+            for flight in self.flights.iter().chain(self.held.flights()) {
+                let (count, handed) = flight.handed_over();
+                self.counts.possibly_persisted += count;
+                self.counts.resent += count;
+                self.account.in_flight -= handed;
                 if flight.stored {
                     self.account.spooled += handed;
                 } else {
@@ -266,6 +289,7 @@ impl Worker {
                 }
             }
             self.flights.restart();
+            self.held.restart();
             self.retries.clear();
             self.begin_epoch(now);
             self.counts.producers_recreated += 1;
@@ -389,6 +413,11 @@ impl Worker {
             let stamp = Stamp { instance: &self.instance, epoch: flight.block.epoch, sequence };
             let stored = flight.stored;
             let Some(message) = flight.block.message(index) else { break };
+            if !self.held.is_empty() && self.held.parks(message.topic) {
+                self.flights.park_next();
+                is_busy = true;
+                continue;
+            }
             let tally = message.tally;
             let sent = producer.send(&message, &stamp);
             if sent == Err(NotTaken::QueueFull) {
@@ -439,7 +468,7 @@ impl Worker {
             }
         }
         let Some(producer) = (if retry.alone { &self.single } else { &self.producer }) else { return false };
-        let Some((flight, message)) = self.flights.find(retry.sequence) else { return true };
+        let Some((flight, message)) = self.locate(retry.sequence) else { return true };
         let stamp = Stamp { instance: &self.instance, epoch: flight.block.epoch, sequence: retry.sequence };
         match producer.send(&message, &stamp) {
             Ok(()) => self.counts.resent += 1,
@@ -451,7 +480,9 @@ impl Worker {
 
     /// Lets go of blocks that need no more care.
     fn sweep(&mut self, now: Instant) {
-        while let Some(flight) = self.flights.take_settled() {
+        loop {
+            let held = || self.held.topics.values_mut().find_map(|topic| topic.flights.take_settled());
+            let Some(flight) = self.flights.take_settled().or_else(held) else { break };
             let entry = Entry::of(&flight.block);
             match &mut self.disk.spool {
                 Some(spool) if flight.stored => {
@@ -480,7 +511,26 @@ impl Worker {
         self.end_producers(now);
         self.sweep(now);
         let keeps = self.settings.durability != Durability::Memory;
-        let flights: Vec<_> = self.flights.drain().collect();
+        if keeps && self.disk.spool.is_some() {
+            // What has arrived need not come again.
+            for flight in self.flights.remains() {
+                let (count, handed) = flight.handed_over();
+                self.counts.possibly_persisted += count;
+                self.account.in_flight -= handed;
+                let home = if flight.stored { &mut self.account.spooled } else { &mut self.account.queued };
+                *home += handed;
+                flight.park_all();
+            }
+        }
+        self.move_parked(now);
+        let mut flights: Vec<_> = self.flights.drain().collect();
+        for topic in self.held.topics.values_mut() {
+            flights.extend(topic.flights.drain());
+            let (in_memory, stored): (VecDeque<_>, _) =
+                topic.resting.drain(..).partition(|block| matches!(block, Resting::InMemory(_)));
+            topic.resting = stored;
+            self.pending.extend(in_memory.into_iter().filter_map(Resting::into_memory));
+        }
         for flight in flights {
             let (handed_count, handed) = flight.handed_over();
             let (waiting_count, waiting) = flight.waiting();

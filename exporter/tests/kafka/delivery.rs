@@ -69,6 +69,53 @@ fn a_topic_that_is_made_later_gets_everything() {
     assert!(verdict.missing.is_empty() && verdict.duplicates <= possible, "{verdict:?}");
 }
 
+#[test]
+fn a_topic_that_is_missing_holds_back_no_other() {
+    let broker = Broker::start(&["auto.create.topics.enable=false"]);
+    let create = |topic: &str| {
+        let arguments =
+            ["--create", "--topic", topic, "--partitions", "2", "--bootstrap-server", &broker.address()];
+        broker.tool("org.apache.kafka.tools.TopicCommand", &arguments);
+    };
+    create("there");
+    let folder = Folder::new();
+    let settings = || KafkaSettings {
+        in_flight_octets: 1 << 20,
+        ..settings(&broker.address(), folder.path(), Durability::Outage)
+    };
+    let both = |kafka: &mut Kafka, numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            send(kafka, "there", number);
+            send(kafka, "missing", number);
+        }
+    };
+    let mut kafka = Kafka::start(settings()).expect("it starts");
+    both(&mut kafka, 0..20_000);
+    wait_for(&mut kafka, "the other topic has all", |account| account.delivered.records == 20_000);
+    let (account, _) = kafka.close(Instant::now() + Duration::from_secs(1));
+    assert_eq!((account.spooled.records, account.total_lost().records), (20_000, 0), "{account:?}");
+    let mut kafka = Kafka::start(settings()).expect("it starts");
+    both(&mut kafka, 20_000..30_000);
+    wait_for(&mut kafka, "the other topic has all", |account| account.delivered.records == 10_000);
+    let end = soon();
+    while !matches!(kafka.next_event(), Some(KafkaEvent::DeliveryFailed { .. })) {
+        assert!(Instant::now() < end, "nothing was said of the missing topic");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    create("missing");
+    wait_for(&mut kafka, "all is delivered", |account| account.outstanding().records == 0);
+    let possible = kafka.counts().possibly_persisted;
+    let (account, events) = kafka.close(soon());
+    assert_eq!((account.delivered.records, account.recovered.records), (40_000, 20_000), "{account:?}");
+    let works = |event: &KafkaEvent| matches!(event, KafkaEvent::TopicWorks { .. });
+    assert!(events.iter().any(works), "{events:?}");
+    for topic in ["there", "missing"] {
+        let verdict = judge(&read(&broker.address(), topic), 30_000);
+        assert!(verdict.missing.is_empty() && verdict.duplicates <= possible, "{topic}: {verdict:?}");
+        assert_eq!(verdict.out_of_order, 0, "{topic}");
+    }
+}
+
 /// The broker, not the producer, finds the message too large, and refuses all that are in one batch with it.
 #[test]
 fn a_message_that_the_broker_finds_too_large_is_lost_alone() {

@@ -279,7 +279,7 @@ impl Drop for Running {
 }
 
 /// A process and all that come from it.
-fn descendants(id: u32) -> Vec<u32> {
+pub(crate) fn descendants(id: u32) -> Vec<u32> {
     let mut found = vec![id];
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {

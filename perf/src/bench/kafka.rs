@@ -1,4 +1,7 @@
-//! `kafka`: how many messages a second one producer puts into a broker, and how many the spool takes.
+//! `kafka`: how many messages a second one producer puts into a broker, and how many the spool takes; then the same
+//! traffic through pathflow and through pmacctd.
+
+mod beside;
 
 use std::{
     fs::{self, File},
@@ -9,11 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use pathflow_exporter::{
     Tally,
-    kafka::{Durability, Kafka, KafkaAccount, KafkaSettings, Message, Refused, SpoolSettings},
+    kafka::{Durability, Kafka, KafkaAccount, KafkaSettings, Message, SpoolSettings},
 };
 use serde::Serialize;
 
@@ -35,9 +38,18 @@ pub(crate) struct Options {
     /// Archives of Apache Kafka, as `cargo xtask kafka` prints them: a broker is started from them
     #[arg(long)]
     libraries: PathBuf,
-    /// Messages of each run
+    /// Messages of each run; none: not measured
     #[arg(long, default_value_t = 2_000_000)]
     messages: u64,
+    /// Flows of the capture for pathflow and pmacctd; none: not measured
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(..=600_000))]
+    flows: u32,
+    /// Runs of pathflow and pmacctd
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// The program to measure beside pmacctd; without it, `pathflow` beside this program
+    #[arg(long)]
+    pathflow: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +90,16 @@ impl Subject {
 }
 
 pub(crate) fn run(options: &Options, common: &Common, report: &mut Report) -> Result<()> {
+    if options.messages > 0 {
+        producer(options, common, report)?;
+    }
+    if options.flows > 0 {
+        beside::run(options, report)?;
+    }
+    Ok(())
+}
+
+fn producer(options: &Options, common: &Common, report: &mut Report) -> Result<()> {
     report.heading(
         "kafka",
         &format!(
@@ -90,7 +112,7 @@ pub(crate) fn run(options: &Options, common: &Common, report: &mut Report) -> Re
     let scratch = Scratch::new()?;
     let folder = scratch.file("kafka");
     fs::create_dir(&folder)?;
-    let broker = Broker::start(&options.libraries, &folder)?;
+    let broker = Broker::start(&options.libraries, &folder, "")?;
     let mut results = Subject::ALL.map(|subject| (subject, Vec::new(), Vec::new()));
     for run in 0..common.runs {
         for (subject, rates, costs) in &mut results {
@@ -134,18 +156,12 @@ fn measure(subject: Subject, broker: &Broker, spool: &Path, count: u64) -> Resul
     let payloads: Vec<Vec<u8>> = (0..4096).map(payload).collect();
     let cpu = cpu_seconds();
     let start = Instant::now();
+    let end = start + Duration::from_mins(5);
     for (number, payload) in (0..count).zip(payloads.iter().cycle()) {
         let key = number.to_le_bytes();
         let message = Message { topic: "bench", partition: None, key: Some(&key), payload, tally: TALLY };
-        loop {
-            match kafka.send(&message) {
-                Ok(()) => break,
-                Err(Refused::QueueFull) => thread::sleep(Duration::from_millis(1)),
-                Err(refused) => bail!("{refused}"),
-            }
-        }
+        kafka.send_before(&message, end)?;
     }
-    let end = start + Duration::from_mins(5);
     while !subject.is_done(&kafka.account(), count) {
         ensure!(Instant::now() < end, "not done: {:?} {:?}", kafka.account(), kafka.counts());
         thread::sleep(Duration::from_millis(2));
@@ -197,7 +213,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn start(libraries: &Path, folder: &Path) -> Result<Self> {
+    fn start(libraries: &Path, folder: &Path, properties: &str) -> Result<Self> {
         let ports =
             [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).and_then(|socket| socket.local_addr()));
         let [port, controller] = ports;
@@ -206,7 +222,7 @@ impl Broker {
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
-             log.dirs={}\nnum.partitions=2\nlog.retention.bytes=500000000\n",
+             log.dirs={}\nnum.partitions=2\nlog.retention.bytes=500000000\n{properties}",
             folder.join("data").display()
         );
         fs::write(folder.join("server.properties"), settings)?;

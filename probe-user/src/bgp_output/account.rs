@@ -14,6 +14,8 @@ pub struct TopicAccount {
     pub spooled: u64,
     /// Lost, by reason.
     pub lost: BTreeMap<&'static str, u64>,
+    /// What keeps messages from being delivered, in times that it happened, by reason.
+    pub errors: Vec<(&'static str, u64)>,
 }
 
 /// The account as of now, for those who want to see it.

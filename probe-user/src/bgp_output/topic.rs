@@ -5,11 +5,10 @@ mod settings;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::Tally;
-use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaLossReason, Message, Refused};
+use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaCounts, KafkaLossReason, Message, Refused};
 use tracing::{info, warn};
 
 pub use settings::{TopicSettings, TopicTable};
@@ -20,8 +19,6 @@ use crate::kafka::events;
 
 /// How long a queue that stays full is waited for, since it took the last message.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(1);
 /// How long messages may take to leave at the end; the rest goes to the spool.
 const CLOSE_TIME: Duration = Duration::from_secs(4);
 
@@ -100,22 +97,14 @@ impl Topic {
                 payload,
                 tally: Tally { records: 1, ..Tally::ZERO },
             };
-            let reason = loop {
-                match self.kafka.send(&message) {
-                    Ok(()) => {
-                        if wait == Wait::Patiently {
-                            self.give_up = Instant::now() + PATIENCE;
-                        }
-                        break None;
-                    }
-                    Err(Refused::QueueFull) if wait == Wait::Patiently && Instant::now() < self.give_up => {
-                        thread::sleep(LOOK);
-                    }
-                    Err(refused) => break Some(refusal_name(refused)),
-                }
+            let sent = match wait {
+                Wait::Patiently => self.kafka.send_before(&message, self.give_up),
+                Wait::Never => self.kafka.send(&message),
             };
-            if let Some(reason) = reason {
-                *self.refused.entry(reason).or_default() += 1;
+            match sent {
+                Ok(()) if wait == Wait::Patiently => self.give_up = Instant::now() + PATIENCE,
+                Ok(()) => {}
+                Err(refused) => *self.refused.entry(refusal_name(refused)).or_default() += 1,
             }
         }
     }
@@ -131,17 +120,18 @@ impl Topic {
             warn!("{}: messages are not accepted and lost: {:?} so far", self.name, self.refused);
         }
         (self.refused_before, self.is_losing) = (refused, is_losing);
-        self.counts.publish(account(&self.kafka.account(), &self.refused));
+        self.counts.publish(account(&self.kafka.account(), &self.kafka.counts(), &self.refused));
     }
 
     /// Sends what is there; what stays goes to the spool, if there is one.
     pub(super) fn close(mut self) {
         self.publish();
+        let counts = self.kafka.counts();
         let (last, left) = self.kafka.close(Instant::now() + CLOSE_TIME);
         for event in left {
             events::log(self.name, &event);
         }
-        let account = account(&last, &self.refused);
+        let account = account(&last, &counts, &self.refused);
         let lost: Vec<_> = account.lost.iter().filter(|(_, messages)| **messages > 0).collect();
         if account.spooled > 0 {
             info!("{}: {} messages stay in the spool for the next start", self.name, account.spooled);
@@ -153,7 +143,11 @@ impl Topic {
     }
 }
 
-fn account(kafka: &KafkaAccount, refused: &BTreeMap<&'static str, u64>) -> TopicAccount {
+fn account(
+    kafka: &KafkaAccount,
+    counts: &KafkaCounts,
+    refused: &BTreeMap<&'static str, u64>,
+) -> TopicAccount {
     let mut lost = refused.clone();
     for reason in KafkaLossReason::ALL {
         *lost.entry(events::loss_name(reason)).or_default() += kafka.lost(reason).records;
@@ -163,6 +157,7 @@ fn account(kafka: &KafkaAccount, refused: &BTreeMap<&'static str, u64>) -> Topic
         waiting: (kafka.queued + kafka.in_flight).records,
         spooled: kafka.spooled.records,
         lost,
+        errors: events::errors(counts).collect(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the Kafka output tells, as lines of the log, and names of its losses.
 
-use pathflow_exporter::kafka::{KafkaEvent, KafkaLossReason};
+use pathflow_exporter::kafka::{
+    ClientErrorKind, DeliveryErrorKind, KafkaCounts, KafkaEvent, KafkaLossReason,
+};
 use tracing::{info, warn};
 
 /// Under which name a loss is counted.
@@ -14,7 +16,15 @@ pub(crate) const fn loss_name(reason: KafkaLossReason) -> &'static str {
         KafkaLossReason::SpoolDamaged => "spool_damaged",
         KafkaLossReason::SpoolFailed => "spool_failed",
         KafkaLossReason::Unsent => "kafka_unsent",
+        KafkaLossReason::TopicUnavailable => "kafka_topic_unavailable",
     }
+}
+
+/// What kept messages from being delivered, by name, in times that it happened.
+pub(crate) fn errors(counts: &KafkaCounts) -> impl Iterator<Item = (&'static str, u64)> {
+    let client = ClientErrorKind::ALL.map(|kind| (kind.as_str(), counts.client_errors[kind as usize]));
+    let delivery = DeliveryErrorKind::ALL.map(|kind| (kind.as_str(), counts.errors[kind as usize]));
+    client.into_iter().chain(delivery)
 }
 
 /// Logs an event of the output `name`.
@@ -29,10 +39,20 @@ pub(crate) fn log(name: &str, event: &KafkaEvent) {
         KafkaEvent::OutageEnded { lasted } => {
             info!("{name}: Kafka confirms messages again, after {:.1} s", lasted.as_secs_f64());
         }
-        KafkaEvent::ClientError { text } => warn!("{name}: Kafka: {text}"),
+        KafkaEvent::ClientError { text, .. } => warn!("{name}: Kafka: {text}"),
         KafkaEvent::DeliveryFailed { topic, text, .. } => {
-            warn!("{name}: topic {topic}: {text}; sent again until it works");
+            warn!(
+                "{name}: topic {topic}: {text}; its messages wait, and one of them tries it every two seconds"
+            );
         }
+        KafkaEvent::TopicWorks { topic, lasted } => {
+            info!("{name}: topic {topic} takes messages again, after {:.1} s", lasted.as_secs_f64());
+        }
+        KafkaEvent::HeldLost { .. } => warn!(
+            "{name}: there is no more room for what waits for topics that take nothing; the oldest of it is lost, \
+             counted as {}",
+            loss_name(KafkaLossReason::TopicUnavailable)
+        ),
         KafkaEvent::MessageLost { reason, topic, key, octets } => warn!(
             "{name}: topic {topic}: a message of {octets} octets with the key {key:?} is lost, counted as {}",
             loss_name(*reason)

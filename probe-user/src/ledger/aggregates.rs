@@ -64,6 +64,8 @@ pub struct OutputAccount {
     pub delivered: Tally,
     /// Lost, by reason.
     pub lost: Vec<(&'static str, Tally)>,
+    /// What keeps rows from being delivered, in times that it happened, by reason.
+    pub errors: Vec<(&'static str, u64)>,
     /// Programs that were run for what was written, if there is one to run.
     pub programs: Option<ProgramCounts>,
 }

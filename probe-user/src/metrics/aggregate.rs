@@ -165,15 +165,29 @@ fn outputs(encoder: &mut DescriptorEncoder<'_>, aggregates: &[AggregateAccounts]
             programs.push(([name, kind, destination, result], count));
         }
     }
-    if programs.is_empty() {
-        return Ok(());
+    if !programs.is_empty() {
+        family(
+            encoder,
+            "pathflow_aggregate_output_programs",
+            "Programs that were to be run for files that were written",
+            MetricType::Counter,
+            ["aggregate", "output", "destination", "result"],
+            &programs,
+        )?;
+    }
+    let mut errors: Rows<'_, 4> = Vec::new();
+    for (accounts, output) in all() {
+        let [name, kind, destination] = labels(accounts, output);
+        errors.extend(
+            output.account.errors.iter().map(|(reason, times)| ([name, kind, destination, *reason], *times)),
+        );
     }
     family(
         encoder,
-        "pathflow_aggregate_output_programs",
-        "Programs that were to be run for files that were written",
+        "pathflow_aggregate_output_errors",
+        "Failures to deliver, of which those of Kafka are tried again, by reason",
         MetricType::Counter,
-        ["aggregate", "output", "destination", "result"],
-        &programs,
+        ["aggregate", "output", "destination", "reason"],
+        &errors,
     )
 }

@@ -51,5 +51,11 @@ fn encode_topics(encoder: &mut DescriptorEncoder<'_>, topics: &[(&str, TopicAcco
         .flat_map(|(function, account)| account.lost.iter().map(|(why, value)| ([*function, *why], *value)))
         .collect();
     let (name, help) = ("pathflow_bgp_kafka_lost_messages", "Messages lost, by reason");
-    family(encoder, name, help, MetricType::Counter, ["function", "reason"], &lost)
+    family(encoder, name, help, MetricType::Counter, ["function", "reason"], &lost)?;
+    let errors: Vec<([&str; 2], u64)> = topics
+        .iter()
+        .flat_map(|(function, account)| account.errors.iter().map(|(why, value)| ([*function, *why], *value)))
+        .collect();
+    let (name, help) = ("pathflow_bgp_kafka_errors", "Failures to deliver messages, by reason");
+    family(encoder, name, help, MetricType::Counter, ["function", "reason"], &errors)
 }

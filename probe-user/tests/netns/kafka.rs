@@ -358,3 +358,109 @@ fn messages_take_turns_over_topics_as_pmacctds_do() {
     let theirs = sent("theirs", theirs);
     assert_eq!((ours, theirs), (vec![3, 3, 2, 0], vec![3, 3, 2, 0]));
 }
+
+/// Messages of a topic that has one partition: who wrote them, and what they are.
+fn by_writer(messages: &str) -> Vec<(String, Value)> {
+    let row = |line: &str| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        (row["writer_id"].as_str().unwrap().to_owned(), row)
+    };
+    messages.lines().map(row).collect()
+}
+
+#[test]
+fn dumps_and_log_of_an_outage_are_there_once_after_the_next_start() {
+    let routed = Routed::new();
+    let mut kafka = Kafka::start(&routed.router);
+    let directory = TempDir::new();
+    let broker = format!("brokers = [\"{BROKER}\"]\nspool = \"{}\"", directory.file("spool").display());
+    let configuration = format!(
+        "[bgp]\nlisten = [\"127.0.0.2:17917\"]\n[[bgp.peer]]\naddress = \"127.0.0.1\"\n\
+         [bgp.table_dump]\ninterval = \"10s\"\n[bgp.table_dump.kafka]\ntopic = \"pmacct.bgp\"\n{broker}\n\
+         [bgp.message_log.kafka]\ntopic = \"pmacct.log\"\n{broker}\n[control]\nsocket = \"\"\n",
+    );
+    let start = || {
+        ProbeBuilder::configured(&routed.router)
+            .argument("--interface", LEFT)
+            .configuration(&configuration)
+            .start()
+    };
+    let kept = |probe: &Probe<'_>, function: &str, count: u64| {
+        probe.wait_until(&format!("messages of the {function} wait"), |metrics| {
+            let sum = |name: &str| {
+                metrics.sum(&format!("pathflow_bgp_kafka_{name}_messages"), &[("function", function)])
+            };
+            sum("waiting") + sum("spooled") >= count
+        });
+    };
+    kafka.kill();
+    let bird =
+        Bird::start(&routed.router, &(ROUTES.to_owned() + &session("pathflow", "127.0.0.2 port 17917")));
+    let mut writers = Vec::new();
+    // Two runs leave messages behind, and a third is there when the broker comes back.
+    for run in 1..=3 {
+        let mut probe = start();
+        writers.push(format!("default/{}", probe.process().id()));
+        bird.wait_until_established();
+        // Session, two End-of-RIBs and four routes of each run; of a dump, the first and last line and the routes.
+        kept(&probe, "message_log", run * 7);
+        kept(&probe, "table_dump", run * 6);
+        if run == 3 {
+            kafka.start_again();
+            probe.wait_until("all is delivered", |metrics| {
+                metrics.total("pathflow_bgp_kafka_waiting_messages") == 0
+                    && metrics.total("pathflow_bgp_kafka_spooled_messages") == 0
+            });
+        }
+        let report = probe.terminate().report;
+        if run < 3 {
+            for function in ["bgp.table_dump", "bgp.message_log"] {
+                let is_told = |line: &str| line.contains(function) && line.contains("stay in the spool");
+                assert!(report.text().lines().any(is_told), "{function}: {}", report.text());
+            }
+        }
+        assert!(!report.text().contains("messages are lost"), "{}", report.text());
+    }
+
+    // Every run numbers its lines from 0.
+    let of_log = by_writer(&kafka.messages("pmacct.log"));
+    let mut seen: Vec<&str> = of_log.iter().map(|(writer, _)| writer.as_str()).collect();
+    seen.dedup();
+    assert_eq!(seen, writers, "the order of the runs");
+    for writer in &writers {
+        let lines = of_log.iter().filter(|(of, _)| of == writer);
+        let numbers: Vec<u64> = lines.map(|(_, line)| line["seq"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "{writer}");
+        assert!(numbers.len() >= 7, "{writer}: {numbers:?}");
+    }
+    let dumps = by_writer(&kafka.messages("pmacct.bgp"));
+    let mut seen: Vec<&str> = dumps.iter().map(|(writer, _)| writer.as_str()).collect();
+    seen.dedup();
+    assert_eq!(seen, writers, "the order of the runs");
+    // Each dump once, from its first line to its last, with as many routes as that says.
+    let mut lines = dumps.iter().map(|(_, line)| line);
+    while let Some(first) = lines.next() {
+        assert_eq!(first["event_type"], "dump_init");
+        let mut prefixes = Vec::new();
+        let last = loop {
+            let line = lines.next().unwrap();
+            assert_eq!((&line["seq"], &line["writer_id"]), (&first["seq"], &first["writer_id"]));
+            if line["event_type"] == "dump_close" {
+                break line;
+            }
+            prefixes.push(line["ip_prefix"].as_str().unwrap());
+        };
+        assert_eq!(last["entries"], prefixes.len());
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        assert_eq!(last["entries"], prefixes.len());
+    }
+    let begun: Vec<(&str, &Value)> = dumps
+        .iter()
+        .filter(|(_, line)| line["event_type"] == "dump_init")
+        .map(|(writer, line)| (writer.as_str(), &line["seq"]))
+        .collect();
+    let mut once = begun.clone();
+    once.dedup();
+    assert_eq!(begun, once);
+}

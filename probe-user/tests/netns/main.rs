@@ -51,6 +51,8 @@ mod interfaces;
 #[cfg(test)]
 mod kafka;
 #[cfg(test)]
+mod kafka_guarded;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod marking;

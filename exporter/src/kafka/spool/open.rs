@@ -218,7 +218,12 @@ fn check(connection: &mut Connection) -> Result<(), SpoolError> {
 fn first_meta(standing: Option<&Standing>) -> Meta {
     standing.map_or_else(
         || Meta { instance: random(), ..Meta::default() },
-        |standing| Meta { instance: standing.instance, epoch: standing.epoch, removed: standing.removed },
+        |standing| Meta {
+            instance: standing.instance,
+            epoch: standing.epoch,
+            removed: standing.removed,
+            end_of_remains: 0,
+        },
     )
 }
 

@@ -20,6 +20,9 @@ const PAGES_BESIDE: u64 = 4;
 /// A removal waits for others at most until there are so many; the next sync takes it in any case.
 const REMOVALS: usize = 256;
 
+/// Row of the table `meta` with [`Meta::end_of_remains`] in place of the number of messages.
+const REMAINS: i64 = 1;
+
 /// How often a full file system is asked whether it has the room of the ballast again.
 const BALLAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -75,6 +78,8 @@ pub(super) struct Meta {
     pub instance: [u8; 16],
     pub epoch: u32,
     pub removed: Amount,
+    /// Sequence numbers in blocks of remains are lower. Of such a block the row says only the first.
+    pub end_of_remains: u64,
 }
 
 /// The spool, open.
@@ -121,6 +126,11 @@ impl Spool {
         self.meta.epoch
     }
 
+    /// Sequence numbers in blocks of remains are lower.
+    pub(in crate::kafka) fn end_of_remains(&self) -> u64 {
+        self.meta.end_of_remains
+    }
+
     /// What was removed after it was settled.
     pub(in crate::kafka) fn removed(&self) -> Amount {
         self.meta.removed
@@ -128,6 +138,13 @@ impl Spool {
 
     /// Adds a block behind all others.
     pub(in crate::kafka) fn append(&mut self, block: &Block) -> Result<(), SpoolError> {
+        if self.removals.contains(&block.first) {
+            // What was left of a block may begin with the same message.
+            self.remove_now()?;
+        }
+        if block.is_of_remains() {
+            self.meta.end_of_remains = self.meta.end_of_remains.max(end_of(block));
+        }
         let compressed = codec::compress(block);
         match self.insert(block, &compressed) {
             Err(SpoolError::DiskFull) => {}
@@ -146,6 +163,54 @@ impl Spool {
         if self.release_ballast()? { self.insert(block, &compressed) } else { Err(SpoolError::DiskFull) }
     }
 
+    /// Puts `remains` of blocks in the place of those that begin with `old`; of what these had, `settled` is settled. All
+    /// or nothing of it.
+    pub(in crate::kafka) fn exchange(
+        &mut self,
+        old: &[u64],
+        settled: Amount,
+        remains: &[Block],
+    ) -> Result<(), SpoolError> {
+        let rows: Vec<(&Block, Vec<u8>)> =
+            remains.iter().map(|block| (block, codec::compress(block))).collect();
+        match self.try_exchange(old, settled, &rows) {
+            Err(SpoolError::DiskFull) => {}
+            result => return result,
+        }
+        let octets: u64 = rows.iter().map(|(_, compressed)| compressed.len() as u64 + PAGE).sum();
+        if self.is_at_bound(octets)? {
+            return Err(SpoolError::Full);
+        }
+        if self.release_ballast()? {
+            self.try_exchange(old, settled, &rows)
+        } else {
+            Err(SpoolError::DiskFull)
+        }
+    }
+
+    fn try_exchange(
+        &mut self,
+        old: &[u64],
+        settled: Amount,
+        rows: &[(&Block, Vec<u8>)],
+    ) -> Result<(), SpoolError> {
+        let mut meta = self.meta;
+        meta.removed += settled;
+        let ends = rows.iter().map(|(block, _)| end_of(block));
+        meta.end_of_remains = ends.fold(meta.end_of_remains, u64::max);
+        let transaction = self.connection.transaction()?;
+        delete(&transaction, self.removals.iter().chain(old))?;
+        for (block, compressed) in rows {
+            insert(&transaction, block, compressed)?;
+        }
+        write_meta(&transaction, &meta)?;
+        transaction.commit()?;
+        self.meta = meta;
+        self.removals.clear();
+        self.needs_sync = true;
+        Ok(())
+    }
+
     /// Whether there is some room now that was not there before.
     fn release_ballast(&mut self) -> Result<bool, SpoolError> {
         if !self.ballast.is_held() {
@@ -160,24 +225,7 @@ impl Spool {
     }
 
     fn insert(&mut self, block: &Block, compressed: &[u8]) -> Result<(), SpoolError> {
-        let head = RowHead::of(block);
-        let RowHead { first, epoch, count, tally, raw } = head;
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO spool (first, epoch, count, records, packets, octets, raw, crc, v)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?;
-        let Tally { records, packets, octets } = tally;
-        statement.execute(params![
-            first as i64,
-            epoch,
-            count,
-            records as i64,
-            packets as i64,
-            octets as i64,
-            raw,
-            head.checksum(compressed),
-            compressed
-        ])?;
+        insert(&self.connection, block, compressed)?;
         self.needs_sync = true;
         Ok(())
     }
@@ -222,12 +270,7 @@ impl Spool {
             return Ok(0);
         }
         let transaction = self.connection.transaction()?;
-        {
-            let mut statement = transaction.prepare_cached("DELETE FROM spool WHERE first = ?")?;
-            for first in &self.removals {
-                statement.execute([*first as i64])?;
-            }
-        }
+        delete(&transaction, &self.removals)?;
         write_meta(&transaction, &self.meta)?;
         transaction.commit()?;
         let count = self.removals.len();
@@ -294,13 +337,52 @@ impl Spool {
     }
 }
 
+/// The sequence number after the last of `block`.
+fn end_of(block: &Block) -> u64 {
+    block.sequence(block.count().saturating_sub(1)) + 1
+}
+
+fn insert(connection: &Connection, block: &Block, compressed: &[u8]) -> rusqlite::Result<()> {
+    let head = RowHead::of(block);
+    let RowHead { first, epoch, count, tally, raw } = head;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO spool (first, epoch, count, records, packets, octets, raw, crc, v)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    let Tally { records, packets, octets } = tally;
+    statement.execute(params![
+        first as i64,
+        epoch,
+        count,
+        records as i64,
+        packets as i64,
+        octets as i64,
+        raw,
+        head.checksum(compressed),
+        compressed
+    ])?;
+    Ok(())
+}
+
+fn delete<'a>(connection: &Connection, rows: impl IntoIterator<Item = &'a u64>) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("DELETE FROM spool WHERE first = ?")?;
+    for first in rows {
+        statement.execute([*first as i64])?;
+    }
+    Ok(())
+}
+
 pub(super) fn write_meta(connection: &Connection, meta: &Meta) -> rusqlite::Result<()> {
-    let Meta { instance, epoch, removed: Amount { messages, tally } } = meta;
+    let Meta { instance, epoch, removed: Amount { messages, tally }, end_of_remains } = meta;
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO meta (id, instance, epoch, messages, records, packets, octets)
-         VALUES (0, ?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?;
+    if *end_of_remains > 0 {
+        statement.execute(params![REMAINS, instance, epoch, *end_of_remains as i64, 0, 0, 0])?;
+    }
     statement.execute(params![
+        0,
         instance,
         epoch,
         *messages as i64,
@@ -313,11 +395,14 @@ pub(super) fn write_meta(connection: &Connection, meta: &Meta) -> rusqlite::Resu
 
 pub(super) fn read_meta(connection: &Connection) -> rusqlite::Result<Option<Meta>> {
     let sql = "SELECT instance, epoch, messages, records, packets, octets FROM meta WHERE id = 0";
+    let remains = "SELECT messages FROM meta WHERE id = ?";
+    let remains = connection.query_row(remains, [REMAINS], |row| row.get::<_, i64>(0)).optional()?;
+    let end_of_remains = remains.unwrap_or(0) as u64;
     let row = connection.query_row(sql, [], |row| {
         let number = |index| row.get::<_, i64>(index).map(|number| number as u64);
         let tally = Tally { records: number(3)?, packets: number(4)?, octets: number(5)? };
         let removed = Amount { messages: number(2)?, tally };
-        Ok(Meta { instance: row.get(0)?, epoch: row.get(1)?, removed })
+        Ok(Meta { instance: row.get(0)?, epoch: row.get(1)?, removed, end_of_remains })
     });
     row.optional()
 }

@@ -81,6 +81,54 @@ fn read(spool: &Spool, first: u64) -> Option<Block> {
     }
 }
 
+/// The files as a kill would leave them: nothing was closed.
+fn as_after_a_kill(folder: &Folder) -> Folder {
+    let copy = Folder::new();
+    for file in fs::read_dir(&folder.0).expect("files") {
+        let file = file.expect("a file");
+        fs::copy(file.path(), copy.0.join(file.file_name())).expect("a copy");
+    }
+    copy
+}
+
+/// What is left of `block`: every third message.
+fn remains(block: &Block) -> Block {
+    let mut remains = Block::new(block.epoch, block.first);
+    for index in (0..block.count()).step_by(3) {
+        remains.push_with(block.sequence(index), &block.message(index).expect("it is there"));
+    }
+    remains
+}
+
+#[test]
+fn remains_take_the_place_of_their_block_or_nothing_changes() {
+    let folder = Folder::new();
+    let lock = SpoolFolder::take(&folder.settings(SIZE)).expect("the folder");
+    let mut spool = open(&lock).spool;
+    let blocks: Vec<Block> = (0..3).map(|number| block(number * 10, 10, 100)).collect();
+    for block in &blocks {
+        spool.append(block).expect("there is room");
+    }
+    // They begin with the same message as their block.
+    let rest = remains(&blocks[1]);
+    let settled = Amount { messages: 6, tally: Tally { records: 6, packets: 7, octets: 8 } };
+    spool.exchange(&[10], settled, std::slice::from_ref(&rest)).expect("there is room");
+    assert_eq!(spool.removed(), settled);
+    let copy = as_after_a_kill(&folder);
+    let lock = SpoolFolder::take(&copy.settings(SIZE)).expect("the folder");
+    let again = open(&lock);
+    assert_eq!(again.entries, [&blocks[0], &rest, &blocks[2]].map(Entry::of));
+    assert_eq!(read(&again.spool, 10).as_ref(), Some(&rest));
+    assert_eq!((again.spool.removed(), again.spool.end_of_remains()), (settled, 20));
+
+    // More than there is room for.
+    let large = block(1000, 1000, 6000);
+    let result = spool.exchange(&[20], settled, &[remains(&blocks[2]), large]);
+    assert!(matches!(result, Err(SpoolError::Full)), "{result:?}");
+    assert_eq!(spool.removed(), settled);
+    assert_eq!(read(&spool, 20).as_ref(), Some(&blocks[2]));
+}
+
 #[test]
 fn what_was_written_is_there_after_a_kill() {
     let folder = Folder::new();
@@ -91,12 +139,7 @@ fn what_was_written_is_there_after_a_kill() {
     for block in &blocks {
         spool.append(block).expect("there is room");
     }
-    // The files as a kill would leave them: nothing was closed.
-    let copy = Folder::new();
-    for file in fs::read_dir(&folder.0).expect("files") {
-        let file = file.expect("a file");
-        fs::copy(file.path(), copy.0.join(file.file_name())).expect("a copy");
-    }
+    let copy = as_after_a_kill(&folder);
     let lock = SpoolFolder::take(&copy.settings(SIZE)).expect("the folder");
     let again = open(&lock);
     assert_eq!(again.entries, blocks.iter().map(Entry::of).collect::<Vec<_>>());

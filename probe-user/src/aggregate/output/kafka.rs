@@ -4,11 +4,10 @@ mod settings;
 mod template;
 
 use std::fmt::Write as _;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use pathflow_exporter::Tally;
-use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaLossReason, Message, Refused};
+use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaCounts, KafkaLossReason, Message, Refused};
 use tracing::{info, warn};
 
 pub use settings::{KafkaOutputSettings, KafkaTable};
@@ -22,8 +21,6 @@ use crate::ledger::OutputAccount;
 
 /// How long rows wait for a queue that stays full, in each purge.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(1);
 
 /// Writes rows to Kafka.
 #[derive(Debug)]
@@ -35,6 +32,7 @@ pub struct KafkaOutput {
     kafka: Option<Kafka>,
     /// Of [`Kafka`] at its end.
     last: KafkaAccount,
+    last_counts: KafkaCounts,
     /// What the queue did not take.
     refused: OutputAccount,
     /// The message in hand, and what it stands for.
@@ -69,6 +67,7 @@ impl KafkaOutput {
             encoder,
             kafka: Some(kafka),
             last: KafkaAccount::default(),
+            last_counts: KafkaCounts::default(),
             refused: OutputAccount::default(),
             payload: Vec::new(),
             pending: Tally::ZERO,
@@ -92,16 +91,9 @@ impl KafkaOutput {
             payload: &self.payload,
             tally: self.pending,
         };
-        let result = loop {
-            let Some(kafka) = &mut self.kafka else { break Err(Refused::Closing) };
-            match kafka.send(&message) {
-                Err(Refused::QueueFull) if Instant::now() < *give_up => thread::sleep(LOOK),
-                Ok(()) => {
-                    *give_up = Instant::now() + PATIENCE;
-                    break Ok(());
-                }
-                error => break error,
-            }
+        let result = match &mut self.kafka {
+            Some(kafka) => kafka.send_before(&message, *give_up),
+            None => Err(Refused::Closing),
         };
         if let Err(refused) = result {
             let reason = match refused {
@@ -111,6 +103,8 @@ impl KafkaOutput {
                 Refused::Closing => "kafka_unsent",
             };
             self.refused.lose(reason, self.pending);
+        } else {
+            *give_up = Instant::now() + PATIENCE;
         }
         self.topic.truncate(name);
         self.pending = Tally::ZERO;
@@ -203,6 +197,8 @@ impl RowOutput for KafkaOutput {
     fn account(&self) -> OutputAccount {
         let kafka = self.kafka.as_ref().map_or(self.last, Kafka::account);
         let mut account = self.refused.clone();
+        let counts = self.kafka.as_ref().map_or(self.last_counts, Kafka::counts);
+        account.errors = events::errors(&counts).collect();
         account.waiting = kafka.queued + kafka.in_flight;
         account.spooled = kafka.spooled;
         account.recovered = kafka.recovered;
@@ -218,6 +214,7 @@ impl RowOutput for KafkaOutput {
 
     fn close(&mut self, deadline: Instant) {
         let Some(kafka) = self.kafka.take() else { return };
+        self.last_counts = kafka.counts();
         let (account, left) = kafka.close(deadline);
         self.last = account;
         for event in left {
