@@ -77,8 +77,8 @@ pub struct ProgramCounts {
     pub succeeded: u64,
     /// Could not be run, ended with another status or by a signal, or were killed at the end.
     pub failed: u64,
-    /// Not run, as too many ran.
-    pub left_out: u64,
+    /// Not run at once, as too many ran; the next one is for their files, too.
+    pub postponed: u64,
 }
 
 impl OutputAccount {

@@ -160,7 +160,7 @@ fn outputs(encoder: &mut DescriptorEncoder<'_>, aggregates: &[AggregateAccounts]
         let [name, kind, destination] = labels(accounts, output);
         let Some(counts) = output.account.programs else { continue };
         for (result, count) in
-            [("succeeded", counts.succeeded), ("failed", counts.failed), ("left_out", counts.left_out)]
+            [("succeeded", counts.succeeded), ("failed", counts.failed), ("postponed", counts.postponed)]
         {
             programs.push(([name, kind, destination, result], count));
         }

@@ -287,7 +287,7 @@ impl RowOutput for FileOutput {
             self.books.works(self.writer.name());
         }
         if let Some(program) = self.program.as_mut().filter(|_| !written.is_empty()) {
-            program.run(&written);
+            program.run(written);
         }
     }
 

@@ -20,6 +20,8 @@ use crate::ledger::ProgramCounts;
 
 /// Programs of one output that run at once at most.
 const MOST: usize = 4;
+/// Names that wait for one of them to end at most.
+const NAMES: usize = 10_000;
 /// How often it is looked at the end whether they have ended.
 const LOOK: Duration = Duration::from_millis(10);
 /// Says to the program whose files they are.
@@ -34,6 +36,8 @@ pub(super) struct Program {
     /// The program and its arguments.
     command: Vec<String>,
     running: Vec<Child>,
+    /// Files for the next one.
+    waiting: Vec<PathBuf>,
     counts: ProgramCounts,
     is_behind: bool,
 }
@@ -46,27 +50,38 @@ impl Program {
             aggregate: aggregate.to_owned(),
             command: command.to_vec(),
             running: Vec::new(),
+            waiting: Vec::new(),
             counts: ProgramCounts::default(),
             is_behind: false,
         })
     }
 
-    /// Starts it for these files, unless as many as may run do so.
-    pub(super) fn run(&mut self, files: &[PathBuf]) {
+    /// Starts it for these files, or when another one has ended if as many as may run do so.
+    pub(super) fn run(&mut self, files: Vec<PathBuf>) {
+        self.waiting.extend(files);
         self.reap();
-        if self.running.len() >= MOST {
-            self.counts.left_out += 1;
-            if !std::mem::replace(&mut self.is_behind, true) {
-                warn!(
-                    "{}: exec: {MOST} of {} still run: it is left out until one has ended",
-                    self.name,
-                    self.path()
-                );
-            }
+        if self.waiting.is_empty() {
+            self.is_behind = false;
             return;
         }
-        self.is_behind = false;
-        match self.start(files) {
+        self.counts.postponed += 1;
+        if !std::mem::replace(&mut self.is_behind, true) {
+            let path = self.path();
+            warn!("{}: exec: {MOST} of {path} still run: the next one has to wait", self.name);
+        }
+        if self.waiting.len() > NAMES {
+            let lost = self.waiting.len() - NAMES;
+            warn!("{}: exec: too many files wait for {}: {lost} are left out", self.name, self.path());
+            self.waiting.drain(..lost);
+        }
+    }
+
+    fn run_waiting(&mut self) {
+        if self.waiting.is_empty() || self.running.len() >= MOST {
+            return;
+        }
+        let files = std::mem::take(&mut self.waiting);
+        match self.start(&files) {
             Ok(child) => self.running.push(child),
             Err(error) => {
                 self.counts.failed += 1;
@@ -86,7 +101,7 @@ impl Program {
             .spawn()
     }
 
-    /// Looks which ones have ended.
+    /// Looks which ones have ended, and starts the one that waits.
     pub(super) fn reap(&mut self) {
         let mut running = std::mem::take(&mut self.running);
         running.retain_mut(|child| match child.try_wait() {
@@ -102,6 +117,7 @@ impl Program {
             }
         });
         self.running = running;
+        self.run_waiting();
     }
 
     fn ended(&mut self, status: ExitStatus) {
@@ -116,7 +132,7 @@ impl Program {
     /// Waits until all have ended; those that have not by then are killed.
     pub(super) fn close(&mut self, deadline: Instant) {
         self.reap();
-        while !self.running.is_empty() && Instant::now() < deadline {
+        while !(self.running.is_empty() && self.waiting.is_empty()) && Instant::now() < deadline {
             thread::sleep(LOOK);
             self.reap();
         }
@@ -127,6 +143,11 @@ impl Program {
                 let _ = kill_process_group(group, Signal::KILL);
             }
             let _ = child.wait();
+            self.counts.failed += 1;
+        }
+        let files = std::mem::take(&mut self.waiting).len();
+        if files > 0 {
+            warn!("{}: exec: {} is not run for {files} files, as pathflow ends", self.name, self.path());
             self.counts.failed += 1;
         }
     }

@@ -503,6 +503,29 @@ fn a_program_is_run_for_what_was_written_and_gets_the_names() {
 }
 
 #[test]
+fn a_program_that_had_to_wait_gets_all_names() {
+    let scratch = Scratch::new("wait");
+    let key = ["tag"];
+    let path = |name: &str| scratch.path(name).display().to_string();
+    let script = format!("cat >> {}; until [ -e {} ]; do sleep 0.01; done", path("told"), path("go"));
+    let command = ["/bin/sh", "-c", &script].map(str::to_owned);
+    let table = FileTable { exec: command.into(), ..csv() };
+    let mut output = output(&scratch.path("rows-$tag"), table, &key);
+    for tag in 1..=7 {
+        output.write(&purge(&key, "", &[(1, tag, 0)]));
+    }
+    assert_eq!(output.account().programs, Some(ProgramCounts { postponed: 3, ..ProgramCounts::default() }));
+    fs::write(scratch.path("go"), "").unwrap();
+    // The end waits for them.
+    output.close(Instant::now() + Duration::from_mins(1));
+    let expected = ProgramCounts { succeeded: 5, postponed: 3, ..ProgramCounts::default() };
+    assert_eq!(output.account().programs, Some(expected));
+    let mut told: Vec<String> = scratch.read("told").lines().map(str::to_owned).collect();
+    told.sort();
+    assert_eq!(told, (1..=7).map(|tag| path(&format!("rows-{tag}"))).collect::<Vec<_>>());
+}
+
+#[test]
 fn programs_are_few_and_none_outlives_the_output() {
     let scratch = Scratch::new("few");
     let key = ["tag"];
@@ -512,7 +535,7 @@ fn programs_are_few_and_none_outlives_the_output() {
     for _ in 0..6 {
         output.write(&purge(&key, "", &[(1, 7, 0)]));
     }
-    assert_eq!(output.account().programs, Some(ProgramCounts { left_out: 2, ..ProgramCounts::default() }));
+    assert_eq!(output.account().programs, Some(ProgramCounts { postponed: 2, ..ProgramCounts::default() }));
     let deadline = Instant::now() + Duration::from_mins(1);
     let sleeping = || fs::read_to_string(scratch.path("sleeping")).unwrap_or_default();
     while sleeping().lines().count() < 4 {
@@ -522,7 +545,7 @@ fn programs_are_few_and_none_outlives_the_output() {
     output.close(Instant::now());
     assert_eq!(
         output.account().programs,
-        Some(ProgramCounts { failed: 4, left_out: 2, ..ProgramCounts::default() })
+        Some(ProgramCounts { failed: 5, postponed: 2, ..ProgramCounts::default() })
     );
     for process in sleeping().lines() {
         // What has ended is there until somebody has asked for its status.

@@ -192,7 +192,8 @@ const KNOWN: &str = "daemonize debug logfile pidfile plugins pcap_interface pcap
     kafka_broker_host kafka_broker_port kafka_refresh_time kafka_history kafka_history_roundoff kafka_output \
     kafka_config_file print_output print_output_file print_output_file_append print_refresh_time print_history \
     print_history_roundoff nfprobe_receiver nfprobe_version nfprobe_timeouts nfprobe_source_ip nfprobe_engine \
-    sfprobe_receiver sfprobe_agentip sfprobe_agentsubid sfprobe_source_ip timestamps_utc";
+    sfprobe_receiver sfprobe_agentip sfprobe_agentsubid sfprobe_source_ip timestamps_utc \
+    geoipv2_file print_trigger_exec kafka_topic_rr files_uid files_gid files_umask";
 
 /// Whether a key is meant; at most one `*` stands for anything.
 fn matches(pattern: &str, key: &str) -> bool {
