@@ -114,6 +114,15 @@ impl Block {
         self.tally += message.tally;
     }
 
+    /// There will be no further message: gives back the room for them, if that is most of it. In an outage many blocks
+    /// wait, and where few messages come each has few.
+    pub(super) fn close(&mut self) {
+        if self.octets.len() < self.octets.capacity() / 2 {
+            self.octets.shrink_to_fit();
+            self.starts.shrink_to_fit();
+        }
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.starts.len() >= MESSAGES || self.octets.len() >= OCTETS
     }
@@ -186,6 +195,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_block_of_few_messages_keeps_no_room_for_others() {
+        let mut block = Block::new(1, 1);
+        let message = Message { topic: "t", partition: None, key: None, payload: b"few", tally: Tally::ZERO };
+        block.push(&message);
+        let (octets, room) = (block.octets.len(), block.octets.capacity());
+        assert!(room > OCTETS);
+        block.close();
+        assert!(block.octets.capacity() < 2 * octets, "{}", block.octets.capacity());
+        assert_eq!(block.message(0), Some(message));
+    }
 
     proptest! {
         #[test]

@@ -107,6 +107,8 @@ pub(super) struct Flights {
     /// No message of those before this one waits.
     cursor: usize,
     octets: usize,
+    /// Blocks of which every message is settled: in an outage there may be many blocks, and none of these.
+    settled: usize,
 }
 
 impl Flights {
@@ -224,7 +226,12 @@ impl Flights {
 
     /// The message with this number needs no more care.
     pub(super) fn settle(&mut self, sequence: u64) {
-        self.set(sequence, State::Settled);
+        let Some((place, index)) = self.place(sequence) else { return };
+        let Some(flight) = self.list.get_mut(place) else { return };
+        if flight.state(index) != State::Settled {
+            flight.set(index, State::Settled);
+            self.settled += usize::from(flight.unsettled == 0);
+        }
     }
 
     fn set(&mut self, sequence: u64, state: State) -> Option<usize> {
@@ -240,6 +247,9 @@ impl Flights {
 
     /// Takes out a block of which every message is settled. Blocks leave in any order.
     pub(super) fn take_settled(&mut self) -> Option<Flight> {
+        if self.settled == 0 {
+            return None;
+        }
         let place = match self.list.front() {
             Some(flight) if flight.unsettled == 0 => 0,
             _ => self.list.iter().position(|flight| flight.unsettled == 0)?,
@@ -261,6 +271,9 @@ impl Flights {
     fn take(&mut self, place: usize) -> Option<Flight> {
         let flight = self.list.remove(place)?;
         self.octets -= flight.block.octets().len();
+        if flight.unsettled == 0 {
+            self.settled = self.settled.saturating_sub(1);
+        }
         if place < self.cursor {
             self.cursor -= 1;
         }
@@ -284,6 +297,7 @@ impl Flights {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Flight> {
         self.octets = 0;
         self.cursor = 0;
+        self.settled = 0;
         std::mem::take(&mut self.list).into_iter()
     }
 }

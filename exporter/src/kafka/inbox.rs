@@ -234,7 +234,8 @@ impl Inbox {
 
 impl State {
     fn close_block(&mut self) {
-        if let Some((block, _)) = self.filling.take() {
+        if let Some((mut block, _)) = self.filling.take() {
+            block.close();
             self.full.push_back(block);
         }
     }

@@ -60,7 +60,6 @@ fn a_full_disk_costs_the_oldest_and_nothing_else() {
         for _ in 0..count {
             let payload = noise(next);
             next += 1;
-            wait_for(kafka, "there is room", |_| true);
             let message =
                 Message { topic: "disk", partition: None, key: None, payload: &payload, tally: ONE };
             let end = Instant::now() + Duration::from_mins(1);

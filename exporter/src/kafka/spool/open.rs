@@ -140,6 +140,7 @@ impl SpoolFolder {
     ) -> Result<Opened, SpoolError> {
         let failed = |error: io::Error| SpoolError::Failed(error.to_string());
         let date = date()?;
+        remove_others(path);
         let aside = path.with_file_name(format!("spool.sqlite.damaged-{date}"));
         fs::rename(path, &aside).map_err(failed)?;
         for (journal, aside) in [("spool.sqlite-wal", "-wal"), ("spool.sqlite-shm", "-shm")] {
@@ -165,6 +166,17 @@ impl SpoolFolder {
         }
         opened.set_aside = Some(found);
         Ok(opened)
+    }
+}
+
+/// Removes what was set aside before: one damaged file is kept to be looked at, not one for each time.
+fn remove_others(path: &Path) {
+    let Some(directory) = path.parent() else { return };
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("spool.sqlite.damaged-") {
+            // It stays if it has to: then it takes room that the file system counts.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -127,9 +127,17 @@ impl KafkaOutput {
         }
         append(&self.encoder, &mut self.payload);
         self.payload.truncate(self.payload.trim_ascii_end().len());
+        self.begin_common();
+        self.send(give_up);
+    }
+
+    /// Topic and key of what is not of one row: a key without variables keeps the order of all.
+    fn begin_common(&mut self) {
         self.settings.topic.fixed().clone_into(&mut self.topic);
         self.key.clear();
-        self.send(give_up);
+        if !self.settings.key.is_variable() {
+            self.key.extend_from_slice(self.settings.key.fixed().as_bytes());
+        }
     }
 
     fn row(&mut self, row: &Row<'_>, updated: u64, give_up: &mut Instant) {
@@ -177,8 +185,7 @@ impl RowOutput for KafkaOutput {
         let mut give_up = started + PATIENCE;
         let lost_before = self.refused.total_lost().records;
         self.marker(&mut give_up, RowEncoder::purge_init);
-        self.settings.topic.fixed().clone_into(&mut self.topic);
-        self.key.clear();
+        self.begin_common();
         for row in purge.rows() {
             self.row(&row, purge.updated(), &mut give_up);
         }
