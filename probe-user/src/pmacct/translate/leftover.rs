@@ -17,7 +17,7 @@ const NOT_NEEDED: &[(&str, &str)] = &[
     ("plugin_*", "queues between threads have bounds of their own, and losses are counted"),
     ("pmacctd_pipe_size", "packets are counted in the kernel"),
     ("snaplen", "headers are read in the kernel, however long"),
-    ("pmacctd_time_new", "packets are counted when they come"),
+    ("pmacctd_time_new", "packets are counted when they come; a replay has the times of its file"),
     ("pmacctd_force_frag_handling", "fragments always have the ports of their first one"),
     ("pmacctd_frag_buffer_size", "fragments need no buffer"),
     ("pmacctd_flow_*", "[flow] has the bounds of flows"),
