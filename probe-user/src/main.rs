@@ -156,6 +156,10 @@ fn doctor(flags: Doctor) -> anyhow::Result<ExitCode> {
 fn ask(request: &Request, flags: Control) -> anyhow::Result<ExitCode> {
     let Control { config, json } = flags;
     let (response, _) = ask_daemon(request, config.as_deref())?;
+    if let (Response::Error(error), false) = (&response, json) {
+        say(&format!("pathflow: {error}\n"));
+        return Ok(ExitCode::FAILURE);
+    }
     let text = if json { serde_json::to_string(&response)? + "\n" } else { response.text() };
     // If nobody reads it, the exit status still says so.
     let _ = io::stdout().write_all(text.as_bytes());

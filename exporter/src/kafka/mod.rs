@@ -38,7 +38,7 @@ use std::{
 pub use account::{ClientErrorKind, DeliveryErrorKind, KafkaAccount, KafkaCounts, KafkaLossReason};
 pub use event::KafkaEvent;
 pub use producer::STAMP_HEADER;
-pub use settings::{Durability, KafkaSettings, SpoolSettings};
+pub use settings::{Durability, KafkaSettings, SpoolSettings, reserved_properties};
 
 use crate::record::Tally;
 use inbox::Inbox;

@@ -185,8 +185,12 @@ const BROKERS: &str = "the brokers have a key of their own";
 const TIMEOUT: &str = "the bounds of queue and spool say when a message is given up";
 const CALLBACK: &str = "it is no setting";
 
-/// What is set where the operator sets nothing.
-/// Properties by all their names: librdkafka takes them in any order.
+/// Properties that cannot be set.
+pub fn reserved_properties() -> impl Iterator<Item = &'static str> {
+    RESERVED.iter().map(|(name, _)| *name)
+}
+
+/// What is set where the operator sets nothing: properties by all their names, as librdkafka takes any of them.
 const DEFAULTS: &[(&[&str], &str)] = &[
     (&["client.id"], "pathflow"),
     (&["compression.codec", "compression.type"], "lz4"),

@@ -164,7 +164,9 @@ fn rows_are_chosen_summed_and_forgotten() {
         assert!(errors.starts_with("pathflow: ") && errors.contains(expected), "{errors}");
     }
     let peers = probe.ask(&["peers"]).output().unwrap();
-    assert_eq!(peers.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&peers.stderr).into_owned();
+    assert_eq!((peers.status.code(), peers.stdout.len()), (Some(1), 0), "{errors}");
+    assert!(errors.starts_with("pathflow: there is no [bgp] peer"), "{errors}");
 
     text(&["hosts", "--reset"]);
     assert!(text(&["hosts", "--sum"]).starts_with("0 rows, 0 packets, 0 octets; since "));

@@ -29,6 +29,7 @@ const RESERVED: &[&str] = &[
     "dr_msg_cb",
     "dr_cb",
     "delivery.report.only.error",
+    "test.mock.num.brokers",
 ];
 
 pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(), ImportError> {
@@ -162,6 +163,14 @@ fn secrets(work: &mut Translation<'_>, setting: &Setting) {
 #[cfg(test)]
 mod tests {
     use super::with_port;
+
+    /// The list is here as well because a pathflow without Kafka imports configurations, too.
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn what_is_left_out_is_what_the_settings_refuse() {
+        let refused: Vec<&str> = pathflow_exporter::kafka::reserved_properties().collect();
+        assert_eq!(super::RESERVED, refused);
+    }
 
     #[test]
     fn brokers_have_a_port() {
