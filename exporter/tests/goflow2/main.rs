@@ -39,7 +39,9 @@ mod tests {
             let directory = TempDir::new(&format!("goflow2-{name}"));
             let (printed, port) = (directory.file("flows.json"), free_port());
             let mut command = Command::new(program);
-            command.args(["-listen", &format!("{scheme}://127.0.0.1:{port}"), "-addr", "127.0.0.1:0"]);
+            // Two workers write a line and its end each on their own, so that two lines can become one.
+            let listen = format!("{scheme}://127.0.0.1:{port}?workers=1");
+            command.args(["-listen", &listen, "-addr", "127.0.0.1:0"]);
             command.args(["-format", "json", "-transport", "file", "-transport.file"]).arg(&printed);
             let collector = Collector::start(&mut command, port, directory.file("log"));
             Self { collector, printed, _directory: directory }
