@@ -1,21 +1,19 @@
 //! Rows that aggregates keep in memory, as `pathflow rows` shows them.
 
-use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use super::support::frames::{Frame, Upper, write_capture};
 use super::support::json::flows;
 use super::support::network::{CAPTURED, Network};
 use super::support::probe::ProbeBuilder;
 use super::support::process::Process;
 use super::support::temp_dir::TempDir;
 use super::support::tool::{output, tool};
-use super::support::traffic::Traffic;
+use super::support::traffic::{Traffic, replay};
 use super::support::wait_for;
 
 /// Source, destination, source port, packets and octets.
@@ -47,72 +45,59 @@ fn of_pmacct(pipe: &Path) -> Vec<Row> {
     )
 }
 
-/// The configuration of the JANOG tutorial in small: two tables, each with a filter.
-fn configuration(directory: &TempDir) -> String {
+/// The configuration of the JANOG tutorial in small: two tables. pmacctd applies no aggregate_filter to a file.
+fn configuration(directory: &TempDir, source: &str) -> String {
     let [one, two] = ["one", "two"].map(|name| directory.file(name).display().to_string());
     format!(
-        "daemonize: false\npcap_interface: {CAPTURED}\nplugins: memory[one], memory[two]\n\
+        "daemonize: false\n{source}\nplugins: memory[one], memory[two]\n\
          aggregate[one]: src_host, src_port\naggregate[two]: src_host, dst_host\n\
-         aggregate_filter[two]: udp and src net 10.0.0.0/27\n\
-         imt_path[one]: {one}\nimt_path[two]: {two}\nimt_mem_pools_number: 0\n\
-         pmacctd_pipe_size: 8388608\nplugin_pipe_size: 10240000\nplugin_buffer_size: 512\n"
+         imt_path[one]: {one}\nimt_path[two]: {two}\nimt_mem_pools_number: 0\n"
     )
 }
 
+/// pmacctd reads what pathflow is sent: of an interface it would lose some on a busy machine.
 #[test]
 fn rows_in_memory_are_those_of_pmacctd() {
     let network = Network::new();
     let directory = TempDir::new();
+    let capture = directory.file("frames.pcap");
+    let frame = |number: u16| {
+        let (source, destination) =
+            (format!("192.0.2.{}", number % 37), format!("198.51.100.{}", number % 3));
+        let upper = if number.is_multiple_of(5) {
+            Upper::Tcp(number % 7, 80, 16)
+        } else {
+            Upper::Udp(number % 7, 53)
+        };
+        Frame::new(&source, &destination, upper).payload(number % 11)
+    };
+    let frames: Vec<Frame> = (0..800).map(frame).collect();
+    write_capture(&capture, &frames);
     let file = directory.file("pmacctd.conf");
-    fs::write(&file, configuration(&directory)).unwrap();
-    let probe = ProbeBuilder::configured(&network.router)
-        .argument("--interface", CAPTURED)
-        .pmacct_configuration(&configuration(&directory))
-        .start();
-    let _pmacctd = Process::start(network.router.command("pmacctd").arg("-f").arg(&file));
-    let pipe = |name: &str| directory.file(name);
-    wait_for("pmacctd's memory", String::new, || {
-        (pipe("one").exists() && pipe("two").exists()).then_some(())
-    });
+    let source = format!("pcap_savefile: {}\npcap_savefile_wait: true", capture.display());
+    fs::write(&file, configuration(&directory, &source)).unwrap();
+    let mut pmacctd = Process::start(network.router.command("pmacctd").arg("-f").arg(&file));
+    pmacctd.wait_for_message("finished reading PCAP capture file");
 
-    let traffic = Traffic { packets: 700, flows: 70, rate: Some(2000), ..Traffic::default() };
-    let kept = Cell::new(0);
-    // Again and again, until pmacctd has begun to look.
-    wait_for("packets in pmacctd", String::new, || {
-        traffic.send(&network.sender);
-        kept.set(kept.get() + traffic.packets);
-        (packets(&of_pmacct(&pipe("one"))) > 0).then_some(())
-    });
+    let probe = ProbeBuilder::configured(&network.router)
+        .pmacct_configuration(&configuration(&directory, &format!("pcap_interface: {CAPTURED}")))
+        .start();
+    replay(&network.sender, &capture, frames.len());
     let ours = |name: &str, flag: &[&str]| output(probe.ask(&["rows", name]).args(flag));
-    // pmacctd loses packets on a busy machine: what counts is a round in which it has all.
-    let in_memory = || packets(&rows(&ours("one", &["--json"])));
     wait_for(
-        "a round without loss",
+        "rows of all packets",
         || ours("one", &[]),
-        || {
-            let is_there = || (in_memory() == kept.get()).then_some(());
-            wait_for("rows of what was sent", || ours("one", &[]), is_there);
-            for name in ["one", "two"] {
-                ours(name, &["--reset"]);
-                output(tool("pmacct").args(["-e", "-p"]).arg(pipe(name)));
-            }
-            traffic.send(&network.sender);
-            kept.set(traffic.packets);
-            wait_for("rows of pathflow", || ours("one", &[]), is_there);
-            // What is not there by now was not seen.
-            thread::sleep(Duration::from_secs(1));
-            (packets(&of_pmacct(&pipe("one"))) == traffic.packets).then_some(())
-        },
+        || (packets(&rows(&ours("one", &["--json"]))) == frames.len() as u64).then_some(()),
     );
-    // Of the 70 addresses 32 are in the network of the filter.
-    for (name, expected) in [("one", traffic.packets), ("two", 320)] {
+    for name in ["one", "two"] {
         let rows = rows(&ours(name, &["--json"]));
+        let theirs = || of_pmacct(&directory.file(name));
         wait_for(
             "the rows of pmacctd",
-            || format!("{rows:?} {:?}", of_pmacct(&pipe(name))),
-            || (of_pmacct(&pipe(name)) == rows).then_some(()),
+            || format!("{rows:?} {:?}", theirs()),
+            || (theirs() == rows).then_some(()),
         );
-        assert_eq!(packets(&rows), expected);
+        assert!(rows.len() > 10, "{rows:?}");
     }
     probe.terminate().report.assert_balanced();
 }
