@@ -45,7 +45,7 @@ fn of_pmacct(pipe: &Path) -> Vec<Row> {
     )
 }
 
-/// The configuration of the JANOG tutorial in small: two tables. pmacctd applies no aggregate_filter to a file.
+/// The configuration of the JANOG tutorial in small: two tables. pmacctd applies no `aggregate_filter` to a file.
 fn configuration(directory: &TempDir, source: &str) -> String {
     let [one, two] = ["one", "two"].map(|name| directory.file(name).display().to_string());
     format!(
