@@ -62,6 +62,24 @@ const _: () =
 const _: () = assert!(offset_of!(KeyExtension, labels) == 56 && offset_of!(KeyExtension, chosen) == 104);
 
 impl KeyExtension {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        inner: InnerPacket {
+            addresses: [0; 4],
+            ports: [0; 4],
+            flow_label: 0,
+            ether_type: 0,
+            protocol: 0,
+            class_of_service: 0,
+            source_mac: [0; 6],
+            destination_mac: [0; 6],
+        },
+        labels: [0; MAX_LABELS],
+        label_count: 0,
+        vxlan_network_identifier: 0,
+        chosen: [0; CHOSEN_OCTETS],
+    };
+
     /// As it lies in memory.
     #[must_use]
     pub fn octets(&self) -> [u8; size_of::<Self>()] {

@@ -71,6 +71,8 @@ fn measure(name: &'static str, key: &[&str], rows: u32, common: &Common) -> Resu
     let mut deltas: Vec<Observed> = (0..rows)
         .map(|number| Observed {
             record: FlowRecord { label: Some(Arc::clone(&label)), ..record(number, &routes) },
+            extension: None,
+            inner_tcp_control_bits: 0,
             begins: false,
             start: 1_795_246_800_000_000,
             time: 1_795_246_800_000_000,

@@ -216,7 +216,13 @@ fn purge(subject: &Subject) -> Result<Purge> {
         record.label = Some(Arc::clone(&label));
         record.destination_route = routes.get((number % subject.routes) as usize).cloned();
         let start = record.flow_start_milliseconds * 1000;
-        let observed = Observed { record, begins: true, start, time: start, end: start };
+        let observed = Observed {
+            record,
+            extension: None,
+            inner_tcp_control_bits: 0,
+            begins: true,
+            start, time: start, end: start,
+        };
         aggregation.add(&observed, &mut Counted::default());
     }
     let purge = aggregation.purge(1_795_246_860, None, None);

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use pathflow_common::extension::KeyExtension;
 use pathflow_exporter::FlowEndReason;
 use tracing::warn;
 
@@ -16,6 +19,7 @@ use crate::enrich::Enricher;
 use crate::interfaces::InterfaceNames;
 use crate::ledger::{Amount, Ledger};
 use crate::metering::Flow;
+use crate::metering::extensions::Extensions;
 use crate::metering::flow_record::flow_record;
 use crate::metering::observation::PointTable;
 use crate::metering::shard::Pace;
@@ -29,6 +33,10 @@ const RELEASE_TIME: Duration = Duration::from_secs(5);
 /// The kernel program knows the time to one of its ticks, in microseconds: a packet of an epoch may seem to be from
 /// before it by so much.
 const TICK: u64 = 10_000;
+/// Extensions of keys that a shard remembers at most.
+const MOST_EXTENSIONS: usize = 1 << 16;
+
+const TCP: u8 = 6;
 
 /// Deltas on their way from one shard to all aggregates.
 #[derive(Debug)]
@@ -37,6 +45,9 @@ pub struct Feed {
     shard: usize,
     queues: Vec<AggregateQueue>,
     pace: Pace,
+    extensions: Arc<Extensions>,
+    /// Those that were looked up. A number is never that of another one.
+    looked_up: HashMap<u32, Arc<KeyExtension>, RandomState>,
     batch: Vec<Observed>,
     amount: Amount,
     /// Batches that wait for the first routes, oldest first.
@@ -56,11 +67,18 @@ pub struct Feed {
 impl Feed {
     /// From a shard with this number, counted from 0.
     #[must_use]
-    pub fn new(shard: usize, queues: Vec<AggregateQueue>, pace: Pace) -> Self {
+    pub fn new(
+        shard: usize,
+        queues: Vec<AggregateQueue>,
+        pace: Pace,
+        extensions: Arc<Extensions>,
+    ) -> Self {
         Self {
             shard,
             queues,
             pace,
+            extensions,
+            looked_up: HashMap::default(),
             batch: Vec::new(),
             amount: Amount::default(),
             held: VecDeque::new(),
@@ -94,7 +112,28 @@ impl Feed {
         let epoch = self.epoch_start.map_or(0, |epoch| epoch.wall / 1000);
         // Else it would be in the bin before, whose rows have been written.
         let time = if start < epoch && epoch - start <= TICK { epoch } else { start };
-        self.batch.push(Observed { record, begins, start, time, end: now.unix_microseconds(delta.last) });
+        let extension = self.extension(delta.key.extension());
+        let is_inside = record.protocol_identifier != TCP
+            && extension.as_ref().is_some_and(|extension| extension.inner.ether_type != 0);
+        let inner_tcp_control_bits = if is_inside { delta.tcp_control_bits } else { 0 };
+        let end = now.unix_microseconds(delta.last);
+        self.batch.push(Observed { record, extension, inner_tcp_control_bits, begins, start, time, end });
+    }
+
+    /// The extension of this number; `None` for 0, and for one that is forgotten.
+    fn extension(&mut self, number: u32) -> Option<Arc<KeyExtension>> {
+        if number == 0 {
+            return None;
+        }
+        if let Some(extension) = self.looked_up.get(&number) {
+            return Some(Arc::clone(extension));
+        }
+        let extension = self.extensions.get(number)?;
+        if self.looked_up.len() >= MOST_EXTENSIONS {
+            self.looked_up.clear();
+        }
+        self.looked_up.insert(number, Arc::clone(&extension));
+        Some(extension)
     }
 
     /// An epoch of the kernel's tables ended at this time, and what is added from now on is of that epoch.

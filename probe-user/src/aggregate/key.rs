@@ -6,8 +6,10 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use ipnet::IpNet;
+use pathflow_common::extension::{InnerPacket, KeyExtension};
 use pathflow_exporter::{BgpRoute, FlowDirection, FlowRecord, ObservationContext, OriginValidation};
 
+use super::custom::{CustomPrimitives, CustomValue};
 use super::intern::{Interned, Kept, NOTHING, RoutePart};
 use super::observed::Observed;
 use super::primitive::{Key, Primitive};
@@ -15,7 +17,7 @@ use super::value::{RouteValue, Value};
 use crate::enrich::{Place, TagsOf};
 
 /// Words of the longest key: that of all primitives.
-const MAX_WORDS: usize = 48;
+const MAX_WORDS: usize = 64;
 /// In front of every key: the start of its bin, in seconds since the Unix epoch; 0 without bins.
 const BIN_OCTETS: usize = 8;
 
@@ -23,6 +25,11 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// What deltas without an extension have.
+static NO_EXTENSION: KeyExtension = KeyExtension::NONE;
+/// Octets of the number of MPLS labels, and of those in network byte order.
+const LABEL_STACK_OCTETS: usize = 1 + 3 * NO_EXTENSION.labels.len();
 
 /// Where each primitive is in a key.
 #[derive(Clone, Debug)]
@@ -32,6 +39,7 @@ pub(super) struct KeyLayout {
     words: usize,
     both_ends: bool,
     agent: Option<IpAddr>,
+    custom: CustomPrimitives,
 }
 
 /// A key in the making.
@@ -110,10 +118,14 @@ impl KeyLayout {
         let mut offsets = Vec::with_capacity(key.primitives.len());
         for primitive in &key.primitives {
             offsets.push(octets);
-            octets += width(*primitive);
+            octets += match primitive {
+                Primitive::Custom(number) => key.custom.get(*number).map_or(0, |custom| custom.length.into()),
+                primitive => width(*primitive),
+            };
         }
         let words = octets.div_ceil(size_of::<u64>()).min(MAX_WORDS);
-        Self { primitives: key.primitives.clone(), offsets, words, both_ends: key.both_ends, agent }
+        let (primitives, custom) = (key.primitives.clone(), key.custom.clone());
+        Self { primitives, offsets, words, both_ends: key.both_ends, agent, custom }
     }
 
     /// The primitives, in order.
@@ -149,9 +161,21 @@ impl KeyLayout {
                 End::Source => *primitive,
                 End::Destination => counterpart(*primitive),
             };
-            write(octets, *offset, primitive, part, interned, names);
+            match primitive {
+                Primitive::Custom(number) => self.put_chosen(octets, *offset, number, part.observed),
+                primitive => write(octets, *offset, primitive, part, interned, names),
+            }
         }
         words
+    }
+
+    /// Puts the octets of a custom primitive into a key.
+    fn put_chosen(&self, octets: &mut [u8], offset: usize, number: u8, observed: &Observed) {
+        let (Some(custom), Some(extension)) = (self.custom.get(number), &observed.extension) else { return };
+        let start = usize::from(custom.offset);
+        if let Some(chosen) = extension.chosen.get(start..start + usize::from(custom.length)) {
+            put(octets, offset, chosen);
+        }
     }
 
     /// The start of the bin, in seconds since the Unix epoch; 0 without bins.
@@ -160,13 +184,19 @@ impl KeyLayout {
     }
 
     /// The value of the primitive at `position`. Those that are not in the key are zero.
-    pub(super) fn value<'a>(&self, key: &[u64], position: usize, interned: &'a Interned) -> Value<'a> {
+    pub(super) fn value<'a>(&self, key: &'a [u64], position: usize, interned: &'a Interned) -> Value<'a> {
         let (Some(primitive), Some(offset)) = (self.primitives.get(position), self.offsets.get(position))
         else {
             return Value::Number(0);
         };
         let octets: &[u8] = bytemuck::cast_slice(key);
         let field = octets.get(*offset..).unwrap_or_default();
+        if let Primitive::Custom(number) = primitive {
+            let octets = |length: u8| field.get(..length.into()).unwrap_or_default();
+            return self.custom.get(*number).map_or(Value::Number(0), |custom| {
+                Value::Custom(CustomValue { semantics: custom.semantics, octets: octets(custom.length) })
+            });
+        }
         read(*primitive, field, interned, self.agent)
     }
 
@@ -202,8 +232,14 @@ const fn width(primitive: Primitive) -> usize {
         | P::TimestampStart
         | P::TimestampEnd
         | P::TimestampArrival => 8,
-        P::SrcMac | P::DstMac => 6,
-        P::Vlan | P::InCvlan | P::Etype | P::SrcPort | P::DstPort => 2,
+        P::SrcMac | P::DstMac | P::TunnelSrcMac | P::TunnelDstMac => 6,
+        P::Vlan
+        | P::InCvlan
+        | P::Etype
+        | P::SrcPort
+        | P::DstPort
+        | P::TunnelSrcPort
+        | P::TunnelDstPort => 2,
         P::Cos
         | P::DstRoa
         | P::SrcRoa
@@ -211,11 +247,27 @@ const fn width(primitive: Primitive) -> usize {
         | P::DstMask
         | P::Proto
         | P::Tos
+        | P::MplsStackDepth
+        | P::TunnelProto
+        | P::TunnelTos
         | P::SamplingDirection => 1,
+        P::MplsLabelStack => LABEL_STACK_OCTETS,
         // What kind of address it is, and the address.
-        P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => 17,
-        // Not in the key: the same in all rows, or added up.
-        P::PeerSrcIp | P::TcpFlags | P::Flows | P::TimestampMin | P::TimestampMax => 0,
+        P::PeerDstIp
+        | P::SrcHost
+        | P::SrcNet
+        | P::DstHost
+        | P::DstNet
+        | P::TunnelSrcHost
+        | P::TunnelDstHost => 17,
+        // Not in the key: the same in all rows, or added up. And what has a length of its own.
+        P::PeerSrcIp
+        | P::TcpFlags
+        | P::TunnelTcpFlags
+        | P::Flows
+        | P::TimestampMin
+        | P::TimestampMax
+        | P::Custom(_) => 0,
         P::Label
         | P::SrcAs
         | P::DstAs
@@ -241,6 +293,8 @@ const fn width(primitive: Primitive) -> usize {
         | P::DstHostPocode
         | P::SamplingRate
         | P::MplsLabelTop
+        | P::MplsLabelBottom
+        | P::TunnelFlowLabel
         | P::Vxlan
         | P::InIfaceName
         | P::OutIfaceName => 4,
@@ -289,6 +343,8 @@ fn write(
     use Primitive as P;
     let observed = part.observed;
     let record = &observed.record;
+    let extension = observed.extension.as_deref().unwrap_or(&NO_EXTENSION);
+    let inner = &extension.inner;
     let mut number = |number: u32| put(octets, offset, &number.to_ne_bytes());
     match primitive {
         P::Tag => put(octets, offset, &part.tags.tag.to_ne_bytes()),
@@ -359,12 +415,39 @@ fn write(
         P::SamplingRate => number(part.sampling_rate),
         P::SamplingDirection => put(octets, offset, &[record.flow_direction as u8]),
         P::MplsLabelTop => number(record.mpls_top_label.unwrap_or(0)),
+        P::MplsLabelBottom => number(extension.label_stack().last().copied().unwrap_or(0)),
+        P::MplsStackDepth => put(octets, offset, &[extension.label_stack().len() as u8]),
+        P::MplsLabelStack => {
+            let labels = extension.label_stack();
+            put(octets, offset, &[labels.len() as u8]);
+            for (place, label) in (offset + 1..).step_by(3).zip(labels) {
+                let [_, label @ ..] = label.to_be_bytes();
+                put(octets, place, &label);
+            }
+        }
+        P::TunnelSrcMac => put(octets, offset, &inner.source_mac),
+        P::TunnelDstMac => put(octets, offset, &inner.destination_mac),
+        P::TunnelSrcHost => put_address(octets, offset, inner_addresses(inner).map(|(source, _)| source)),
+        P::TunnelDstHost => {
+            put_address(octets, offset, inner_addresses(inner).map(|(_, destination)| destination));
+        }
+        P::TunnelProto => put(octets, offset, &[inner.protocol]),
+        P::TunnelTos => put(octets, offset, &[inner.class_of_service]),
+        P::TunnelFlowLabel => number(inner.flow_label),
+        P::TunnelSrcPort => put(octets, offset, &inner_ports(inner).0.to_ne_bytes()),
+        P::TunnelDstPort => put(octets, offset, &inner_ports(inner).1.to_ne_bytes()),
         P::Vxlan => number(record.layer2_segment_id),
-        P::PeerSrcIp | P::TcpFlags | P::Flows | P::TimestampMin | P::TimestampMax => {}
+        P::PeerSrcIp
+        | P::TcpFlags
+        | P::TunnelTcpFlags
+        | P::Flows
+        | P::TimestampMin
+        | P::TimestampMax
+        | P::Custom(_) => {}
     }
 }
 
-fn read<'a>(primitive: Primitive, field: &[u8], interned: &'a Interned, agent: Option<IpAddr>) -> Value<'a> {
+fn read<'a>(primitive: Primitive, field: &'a [u8], interned: &'a Interned, agent: Option<IpAddr>) -> Value<'a> {
     use Primitive as P;
     let octet = || take::<1>(field)[0];
     let short = || u16::from_ne_bytes(take(field));
@@ -387,20 +470,34 @@ fn read<'a>(primitive: Primitive, field: &[u8], interned: &'a Interned, agent: O
             let degrees = f64::from_ne_bytes(take(field));
             Value::Degrees(Some(degrees).filter(|degrees| !degrees.is_nan()))
         }
-        P::SrcMac | P::DstMac => Value::Mac(take(field)),
+        P::SrcMac | P::DstMac | P::TunnelSrcMac | P::TunnelDstMac => Value::Mac(take(field)),
         P::Etype => Value::EtherType(short()),
-        P::Vlan | P::InCvlan | P::SrcPort | P::DstPort => Value::Number(short().into()),
+        P::Vlan | P::InCvlan | P::SrcPort | P::DstPort | P::TunnelSrcPort | P::TunnelDstPort => {
+            Value::Number(short().into())
+        }
         P::DstRoa | P::SrcRoa => Value::Roa(from_roa(octet())),
         P::PeerSrcIp => Value::Address(agent),
-        P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => Value::Address(take_address(field)),
-        P::Proto => Value::Protocol(octet()),
-        P::Cos | P::SrcMask | P::DstMask | P::Tos => Value::Number(octet().into()),
+        P::PeerDstIp
+        | P::SrcHost
+        | P::SrcNet
+        | P::DstHost
+        | P::DstNet
+        | P::TunnelSrcHost
+        | P::TunnelDstHost => Value::Address(take_address(field)),
+        P::Proto | P::TunnelProto => Value::Protocol(octet()),
+        P::Cos | P::SrcMask | P::DstMask | P::Tos | P::TunnelTos | P::MplsStackDepth => {
+            Value::Number(octet().into())
+        }
+        P::MplsLabelStack => {
+            let (count, labels) = field.split_first().unwrap_or((&0, &[]));
+            Value::Labels(labels.as_chunks().0.get(..usize::from(*count)).unwrap_or_default())
+        }
         P::SamplingDirection => Value::Direction(match octet() {
             0 => FlowDirection::Ingress,
             _ => FlowDirection::Egress,
         }),
         P::TimestampMin | P::TimestampMax => Value::Time(None),
-        P::TcpFlags => Value::TcpFlags(0),
+        P::TcpFlags | P::TunnelTcpFlags => Value::TcpFlags(0),
         P::Flows => Value::Number(0),
         _ => Value::Number(number().into()),
     }
@@ -441,6 +538,31 @@ fn take_address(field: &[u8]) -> Option<IpAddr> {
         4 => Some(IpAddr::V4(Ipv4Addr::from(take::<4>(address)))),
         6 => Some(IpAddr::V6(Ipv6Addr::from(take::<16>(address)))),
         _ => None,
+    }
+}
+
+/// Source and destination of the packet inside a tunnel, if there is one.
+fn inner_addresses(inner: &InnerPacket) -> Option<(IpAddr, IpAddr)> {
+    let words = inner.addresses.map(u64::to_ne_bytes);
+    match inner.ether_type {
+        ETHERTYPE_IPV4 => {
+            let ([source, destination], []) = words[0].as_chunks::<4>() else { return None };
+            Some((Ipv4Addr::from(*source).into(), Ipv4Addr::from(*destination).into()))
+        }
+        ETHERTYPE_IPV6 => {
+            let ([source, destination], []) = words.as_flattened().as_chunks::<16>() else { return None };
+            Some((Ipv6Addr::from(*source).into(), Ipv6Addr::from(*destination).into()))
+        }
+        _ => None,
+    }
+}
+
+/// Source and destination port of the packet inside a tunnel.
+fn inner_ports(inner: &InnerPacket) -> (u16, u16) {
+    let [s0, s1, d0, d1] = inner.ports;
+    match inner.protocol {
+        TCP | UDP => (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])),
+        _ => (0, 0),
     }
 }
 
@@ -487,6 +609,7 @@ mod tests {
     #[test]
     fn there_is_room_for_all_primitives() {
         let octets: usize = Primitive::ALL.iter().map(|primitive| width(*primitive)).sum();
+        let octets = octets + NO_EXTENSION.chosen.len();
         assert!((BIN_OCTETS + octets).div_ceil(8) <= MAX_WORDS, "{octets}");
     }
 }

@@ -7,6 +7,7 @@
 mod aggregation;
 mod aggregator;
 mod bins;
+mod custom;
 pub mod encode;
 mod feed;
 mod intern;
@@ -24,6 +25,7 @@ mod value;
 pub use aggregation::{Aggregation, Spread};
 pub use aggregator::{AggregateQueue, Aggregator, AggregatorParts, Writer};
 pub use bins::Bins;
+pub use custom::{CustomPrimitive, CustomPrimitives, CustomValue, Semantics};
 pub use feed::Feed;
 pub use observed::Observed;
 pub use output::{
@@ -32,7 +34,7 @@ pub use output::{
 };
 #[cfg(feature = "kafka")]
 pub use output::{KafkaOutput, KafkaOutputSettings, KafkaTable};
-pub use primitive::{Key, Primitive, PrimitiveError};
+pub use primitive::{Key, Primitive, PrimitiveError, is_taken};
 pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
 pub use selection::{LabelCondition, Selection, TagCondition};
 pub use settings::{AggregateSettings, OutputSettings};

@@ -1,5 +1,8 @@
 //! What an aggregate gets: packets of one flow in one drain interval, as a record of their own.
 
+use std::sync::Arc;
+
+use pathflow_common::extension::KeyExtension;
 use pathflow_exporter::FlowRecord;
 
 /// A delta of a flow, enriched as a record is.
@@ -7,6 +10,10 @@ use pathflow_exporter::FlowRecord;
 pub struct Observed {
     /// The packets of the delta alone. Reasons and times of its flow's end mean nothing here.
     pub record: FlowRecord,
+    /// What its flow is told apart by beyond the record, if there is anything.
+    pub extension: Option<Arc<KeyExtension>>,
+    /// TCP control bits of all packets inside tunnels, or-ed (RFC 7125).
+    pub inner_tcp_control_bits: u16,
     /// Whether these are the first packets of a flow.
     pub begins: bool,
     /// Time of the first packet, in microseconds since the Unix epoch.

@@ -2,34 +2,57 @@
 
 use std::fmt;
 
+use super::custom::{CustomPrimitive, CustomPrimitives};
+
 /// Declares each primitive once: its variant, its name in settings, its JSON key and its column title.
 macro_rules! primitives {
-    ($($(#[$doc:meta])* $variant:ident, $name:literal, $json:literal, $title:literal;)*) => {
+    (
+        $($(#[$doc:meta])* $variant:ident, $name:literal, $json:literal, $title:literal;)*
+        --- custom ---
+        $($(#[$late_doc:meta])* $late:ident, $late_name:literal, $late_json:literal, $late_title:literal;)*
+    ) => {
         /// A field of a key. The order is that of pmacct's output, which sorts by it whatever the settings say.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
-        pub enum Primitive { $($(#[$doc])* $variant,)* }
+        pub enum Primitive {
+            $($(#[$doc])* $variant,)*
+            /// One of the operator's own, by its number in [`Key::custom`].
+            Custom(u8),
+            $($(#[$late_doc])* $late,)*
+        }
 
         impl Primitive {
-            /// All of them, in order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// All of them that have a name of their own, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)* $(Self::$late,)*];
 
-            /// Name in the settings.
+            /// Name in the settings; of a custom one, [`CustomPrimitives`] knows it.
             #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
+                match self {
+                    $(Self::$variant => $name,)*
+                    Self::Custom(_) => CUSTOM,
+                    $(Self::$late => $late_name,)*
+                }
             }
 
             /// Key in pmacct's JSON.
             #[must_use]
             pub const fn json_key(self) -> &'static str {
-                match self { $(Self::$variant => $json,)* }
+                match self {
+                    $(Self::$variant => $json,)*
+                    Self::Custom(_) => CUSTOM,
+                    $(Self::$late => $late_json,)*
+                }
             }
 
             /// Title of the column in pmacct's CSV and formatted text.
             #[must_use]
             pub const fn title(self) -> &'static str {
-                match self { $(Self::$variant => $title,)* }
+                match self {
+                    $(Self::$variant => $title,)*
+                    Self::Custom(_) => CUSTOM,
+                    $(Self::$late => $late_title,)*
+                }
             }
         }
     };
@@ -132,6 +155,8 @@ primitives! {
     DstHostLongitude, "dst_host_coords", "lon_ip_dst", "DH_LON";
     /// TCP flags of all packets, or-ed; not a part of the key.
     TcpFlags, "tcpflags", "tcp_flags", "TCP_FLAGS";
+    /// All labels of the MPLS stack, from the top; empty = none.
+    MplsLabelStack, "mpls_label_stack", "mpls_label_stack", "MPLS_LABEL_STACK";
     /// IP protocol.
     Proto, "proto", "ip_proto", "PROTOCOL";
     /// Type of service or traffic class.
@@ -142,6 +167,30 @@ primitives! {
     SamplingDirection, "sampling_direction", "sampling_direction", "SAMPLING_DIRECTION";
     /// Top MPLS label; 0 = none.
     MplsLabelTop, "mpls_label_top", "mpls_label_top", "MPLS_LABEL_TOP";
+    /// Bottom MPLS label; 0 = none.
+    MplsLabelBottom, "mpls_label_bottom", "mpls_label_bottom", "MPLS_LABEL_BOTTOM";
+    /// Number of MPLS labels.
+    MplsStackDepth, "mpls_stack_depth", "mpls_stack_depth", "MPLS_STACK_DEPTH";
+    /// Source MAC address of the packet inside a tunnel; zero = none.
+    TunnelSrcMac, "tunnel_src_mac", "tunnel_mac_src", "TUNNEL_SRC_MAC";
+    /// Destination MAC address of the packet inside a tunnel; zero = none.
+    TunnelDstMac, "tunnel_dst_mac", "tunnel_mac_dst", "TUNNEL_DST_MAC";
+    /// Source address of the packet inside a tunnel.
+    TunnelSrcHost, "tunnel_src_host", "tunnel_ip_src", "TUNNEL_SRC_IP";
+    /// Destination address of the packet inside a tunnel.
+    TunnelDstHost, "tunnel_dst_host", "tunnel_ip_dst", "TUNNEL_DST_IP";
+    /// IP protocol of the packet inside a tunnel.
+    TunnelProto, "tunnel_proto", "tunnel_ip_proto", "TUNNEL_PROTOCOL";
+    /// Type of service or traffic class of the packet inside a tunnel.
+    TunnelTos, "tunnel_tos", "tunnel_tos", "TUNNEL_TOS";
+    /// IPv6 flow label of the packet inside a tunnel.
+    TunnelFlowLabel, "tunnel_flow_label", "tunnel_flow_label", "TUNNEL_FLOW_LABEL";
+    /// Source port of the packet inside a tunnel, of TCP and UDP; else 0.
+    TunnelSrcPort, "tunnel_src_port", "tunnel_port_src", "TUNNEL_SRC_PORT";
+    /// Destination port of the packet inside a tunnel, of TCP and UDP; else 0.
+    TunnelDstPort, "tunnel_dst_port", "tunnel_port_dst", "TUNNEL_DST_PORT";
+    /// TCP flags of all packets inside tunnels, or-ed; not a part of the key.
+    TunnelTcpFlags, "tunnel_tcpflags", "tunnel_tcp_flags", "TUNNEL_TCP_FLAGS";
     /// VXLAN network identifier; 0 = none.
     Vxlan, "vxlan", "vxlan", "VXLAN";
     /// Time of the first packet.
@@ -154,6 +203,7 @@ primitives! {
     TimestampMin, "timestamp_min", "timestamp_min", "TIMESTAMP_MIN";
     /// Time of the last packet of the row; not a part of the key.
     TimestampMax, "timestamp_max", "timestamp_max", "TIMESTAMP_MAX";
+    --- custom ---
     /// Flows that began among these packets; not a part of the key.
     Flows, "flows", "flows", "FLOWS";
     /// Name of the interface where packets came in.
@@ -162,7 +212,34 @@ primitives! {
     OutIfaceName, "out_iface_name", "iface_name_out", "OUT_IFACE_NAME";
 }
 
+/// What stands for the name of a custom primitive.
+const CUSTOM: &str = "custom";
+
 impl Primitive {
+    /// Whether it is of the packet inside a tunnel.
+    #[must_use]
+    pub const fn is_of_tunnel(self) -> bool {
+        matches!(
+            self,
+            Self::TunnelSrcMac
+                | Self::TunnelDstMac
+                | Self::TunnelSrcHost
+                | Self::TunnelDstHost
+                | Self::TunnelProto
+                | Self::TunnelTos
+                | Self::TunnelFlowLabel
+                | Self::TunnelSrcPort
+                | Self::TunnelDstPort
+                | Self::TunnelTcpFlags
+        )
+    }
+
+    /// Whether it is of MPLS labels below the top.
+    #[must_use]
+    pub const fn is_of_label_stack(self) -> bool {
+        matches!(self, Self::MplsLabelBottom | Self::MplsLabelStack | Self::MplsStackDepth)
+    }
+
     /// Whether it is of where an address is.
     #[must_use]
     pub const fn is_of_place(self) -> bool {
@@ -188,9 +265,6 @@ const UNAVAILABLE: &[(&str, &str)] = &[
     ("out_cvlan", "a flow has the VLAN of the interface where it was seen; use in_cvlan"),
     ("mpls_vpn_rd", "a router's VPNs are not known"),
     ("mpls_pw_id", "pseudowires are not known"),
-    ("mpls_label_bottom", "only the top MPLS label is a part of a flow; use mpls_label_top"),
-    ("mpls_label_stack", "only the top MPLS label is a part of a flow; use mpls_label_top"),
-    ("mpls_stack_depth", "only the top MPLS label is a part of a flow; use mpls_label_top"),
     ("flow_label", "the IPv6 flow label is not a part of a flow here"),
     ("fwd_status", "packets are counted before the router has decided on them"),
     ("nat_event", "address translation is not followed"),
@@ -211,11 +285,6 @@ const UNAVAILABLE: &[(&str, &str)] = &[
 
 /// Beginnings of names of further primitives that cannot be had, and why.
 const UNAVAILABLE_FAMILIES: &[(&str, &str)] = &[
-    (
-        "tunnel_",
-        "a flow is that of the outer packet or of the one inside; with capture.tunnels = \"inner\", src_host and the \
-         like are those inside",
-    ),
     ("post_nat_", "address translation is not followed: addresses and ports are those on the wire"),
     ("path_delay_", "delays are not measured"),
 ];
@@ -236,6 +305,8 @@ pub struct Key {
     pub primitives: Vec<Primitive>,
     /// Each packet counts for both of its ends: pmacct's `sum_host` and so on. There is one primitive then.
     pub both_ends: bool,
+    /// The operator's own primitives, as they were listed.
+    pub custom: CustomPrimitives,
 }
 
 /// A primitive that cannot be used.
@@ -284,14 +355,32 @@ impl Key {
     /// # Errors
     /// The name that cannot be used, and why.
     pub fn parse<S: AsRef<str>>(names: &[S]) -> Result<Self, (String, PrimitiveError)> {
+        Self::parse_with(names, &[])
+    }
+
+    /// The same, where names may be those of `custom` primitives. Those come in the order of `names`.
+    ///
+    /// # Errors
+    /// The name that cannot be used, and why.
+    pub fn parse_with<S: AsRef<str>>(
+        names: &[S],
+        custom: &[CustomPrimitive],
+    ) -> Result<Self, (String, PrimitiveError)> {
         let mut key = Self::default();
+        let mut used: Vec<CustomPrimitive> = Vec::new();
         for name in names.iter().map(|name| name.as_ref().trim()) {
             let fail = |error| Err((name.to_owned(), error));
             if let Some((_, primitive)) = BOTH_ENDS.iter().find(|(both, _)| *both == name) {
                 if names.len() > 1 {
                     return fail(PrimitiveError::NotAlone);
                 }
-                return Ok(Self { primitives: vec![*primitive], both_ends: true });
+                return Ok(Self { primitives: vec![*primitive], both_ends: true, ..Self::default() });
+            }
+            if let Some(primitive) = custom.iter().find(|primitive| primitive.name == name) {
+                if !used.contains(primitive) {
+                    used.push(primitive.clone());
+                }
+                continue;
             }
             match name {
                 "none" => {}
@@ -301,10 +390,25 @@ impl Key {
                 },
             }
         }
+        key.primitives.extend((0..=u8::MAX).zip(&used).map(|(number, _)| Primitive::Custom(number)));
+        key.custom = used.into_iter().collect();
         key.primitives.sort_unstable();
         key.primitives.dedup();
         Ok(key)
     }
+}
+
+/// Keys of pmacct's JSON that no primitive has.
+const OTHER_KEYS: &[&str] = &["event_type", "stamp_inserted", "stamp_updated", "packets", "bytes", "writer_id"];
+
+/// Whether a name stands for something already, in settings or in rows.
+#[must_use]
+pub fn is_taken(name: &str) -> bool {
+    let is = |primitive: &Primitive| primitive.name() == name || primitive.json_key() == name;
+    name == "none"
+        || Primitive::ALL.iter().any(is)
+        || BOTH_ENDS.iter().any(|(both, _)| *both == name)
+        || OTHER_KEYS.contains(&name)
 }
 
 /// Those with this name.
@@ -369,9 +473,8 @@ mod tests {
 
     /// Of the primitives in pmacct's CONFIG-KEYS (August 2026) and `pmacctd -a` (1.7.7).
     const UNAVAILABLE_OF_PMACCT: &str = "in_vlan out_vlan out_cvlan flow_label class mpls_vpn_rd mpls_pw_id \
-        mpls_label_bottom mpls_label_stack mpls_stack_depth nat_event fw_event post_nat_src_host post_nat_dst_host \
-        post_nat_src_port post_nat_dst_port tunnel_src_mac tunnel_dst_mac tunnel_src_host tunnel_dst_host \
-        tunnel_proto tunnel_tos tunnel_src_port tunnel_dst_port tunnel_tcpflags tunnel_flow_label fwd_status nvgre \
+        nat_event fw_event post_nat_src_host post_nat_dst_host \
+        post_nat_src_port post_nat_dst_port fwd_status nvgre \
         timestamp_export export_proto_seqno export_proto_version export_proto_sysid path_delay_avg_usec \
         path_delay_min_usec path_delay_max_usec srv6_seg_ipv6_list vrf_name ingress_vrf_name egress_vrf_name";
     /// The others.
@@ -379,6 +482,8 @@ mod tests {
         src_as dst_as src_port dst_port tos proto none flows tag tag2 label tcpflags in_iface out_iface in_iface_name \
         out_iface_name std_comm ext_comm lrg_comm as_path peer_src_ip peer_dst_ip peer_src_as peer_dst_as local_pref \
         med dst_roa src_std_comm src_ext_comm src_lrg_comm src_as_path src_local_pref src_med src_roa mpls_label_top \
+        mpls_label_bottom mpls_label_stack mpls_stack_depth tunnel_src_mac tunnel_dst_mac tunnel_src_host tunnel_dst_host \
+        tunnel_proto tunnel_tos tunnel_src_port tunnel_dst_port tunnel_tcpflags tunnel_flow_label \
         sampling_rate sampling_direction vxlan timestamp_start timestamp_end timestamp_arrival";
 
     #[test]

@@ -188,6 +188,7 @@ impl<'p> Row<'p> {
     pub fn value(&self, position: usize) -> Value<'p> {
         match self.purge.primitives().get(position) {
             Some(Primitive::TcpFlags) => Value::TcpFlags(self.counters.tcp_flags),
+            Some(Primitive::TunnelTcpFlags) => Value::TcpFlags(self.counters.tunnel_tcp_flags),
             Some(Primitive::Flows) => Value::Number(self.counters.flows),
             Some(Primitive::TimestampMin) => Value::Time(Some(self.counters.first)),
             Some(Primitive::TimestampMax) => Value::Time(Some(self.counters.last)),

@@ -17,8 +17,8 @@ use crate::ledger::Amount;
 
 /// Words of counters in front of the key.
 const COUNTER_WORDS: usize = 5;
-/// Bits of the word with the number of flows that are TCP flags.
-const FLAG_BITS: u32 = 8;
+/// Bits of the word with the number of flows that are TCP flags, below them those inside tunnels.
+const FLAG_BITS: u32 = 16;
 
 /// Values that a table of few rows may keep: some of them are only passed by.
 const LEAST_INTERNED: usize = 4096;
@@ -56,6 +56,7 @@ pub(super) struct Counters {
     /// Flows that began.
     pub(super) flows: u64,
     pub(super) tcp_flags: u8,
+    pub(super) tunnel_tcp_flags: u8,
 }
 
 impl Counters {
@@ -69,16 +70,18 @@ impl Counters {
             flows: observed.begins.into(),
             // Binary formats and pmacct know eight of them.
             tcp_flags: observed.record.tcp_control_bits as u8,
+            tunnel_tcp_flags: observed.inner_tcp_control_bits as u8,
         }
     }
 
     fn read(words: &[u64]) -> Self {
         let [packets, octets, first, last, more] = words.first_chunk().copied().unwrap_or_default();
-        Self { packets, octets, first, last, flows: more >> FLAG_BITS, tcp_flags: more as u8 }
+        let (tcp_flags, tunnel_tcp_flags) = ((more >> 8) as u8, more as u8);
+        Self { packets, octets, first, last, flows: more >> FLAG_BITS, tcp_flags, tunnel_tcp_flags }
     }
 
     const fn words(self) -> [u64; COUNTER_WORDS] {
-        let more = self.flows << FLAG_BITS | self.tcp_flags as u64;
+        let more = self.flows << FLAG_BITS | (self.tcp_flags as u64) << 8 | self.tunnel_tcp_flags as u64;
         [self.packets, self.octets, self.first, self.last, more]
     }
 
@@ -89,6 +92,7 @@ impl Counters {
         self.last = self.last.max(other.last);
         self.flows = self.flows.wrapping_add(other.flows);
         self.tcp_flags |= other.tcp_flags;
+        self.tunnel_tcp_flags |= other.tunnel_tcp_flags;
     }
 }
 

@@ -19,7 +19,8 @@ fn record() -> FlowRecord {
 }
 
 fn observed(record: FlowRecord, start: u64) -> Observed {
-    Observed { record, begins: true, start, time: start, end: start + 10 }
+    let (extension, inner_tcp_control_bits) = (None, 0);
+    Observed { record, extension, inner_tcp_control_bits, begins: true, start, time: start, end: start + 10 }
 }
 
 fn route(path: &[u32], community: u32) -> Arc<BgpRoute> {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use pathflow_exporter::{BgpRoute, FlowDirection, OriginValidation};
 
+use super::custom::CustomValue;
+
 /// A value of a row. What it stands for depends on the primitive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -31,6 +33,10 @@ pub enum Value<'a> {
     Path(Option<RouteValue<'a>>),
     /// Microseconds since the Unix epoch; `None` = unknown.
     Time(Option<u64>),
+    /// Labels of an MPLS stack from the top, three octets each in network byte order.
+    Labels(&'a [[u8; 3]]),
+    /// Octets of the operator's choice.
+    Custom(CustomValue<'a>),
     /// Direction at the interface where packets were counted.
     Direction(FlowDirection),
 }

@@ -145,7 +145,8 @@ fn outputs(
     let wrong = |table: &str, error: OutputSettingsError| {
         invalid(key(&format!("{table}.{}", error.key)), &error.value, error.reason)
     };
-    let encode = EncodeSettings::new(&aggregate.format, aggregate.utc);
+    let custom = fields.custom.clone();
+    let encode = EncodeSettings { custom, ..EncodeSettings::new(&aggregate.format, aggregate.utc) };
     let mut outputs = Vec::new();
     if let Some(table) = &aggregate.file {
         let file = FileSettings::new(table, &encode, &fields.primitives, aggregate.refresh, history);

@@ -97,6 +97,8 @@ impl Bench {
                 octet_delta_count: 100,
                 ..FlowRecord::between(IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]))
             },
+            extension: None,
+            inner_tcp_control_bits: 0,
             begins: true,
             start: time,
             time,

@@ -4,9 +4,10 @@ use super::line::Line;
 use super::settings::EncodeSettings;
 use super::value::ValueWriter;
 use super::{EncodeError, Fields, Format, Primitive, Value, text};
+use crate::aggregate::{CustomPrimitive, CustomPrimitives, Semantics};
 
 /// Primitives whose values have no greatest length, which columns of fixed width cannot have.
-pub const NOT_IN_COLUMNS: [Primitive; 9] = [
+pub const NOT_IN_COLUMNS: [Primitive; 10] = [
     Primitive::Label,
     Primitive::StdComm,
     Primitive::ExtComm,
@@ -16,10 +17,12 @@ pub const NOT_IN_COLUMNS: [Primitive; 9] = [
     Primitive::SrcExtComm,
     Primitive::SrcLrgComm,
     Primitive::SrcAsPath,
+    Primitive::MplsLabelStack,
 ];
 
-/// Columns in their order, which is not that of JSON. Flows come between packets and octets.
-const ORDER: [Primitive; 62] = [
+/// Columns in their order, which is not that of JSON. Flows come between packets and octets, the operator's own behind
+/// all others.
+const ORDER: [Primitive; 75] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
@@ -60,6 +63,7 @@ const ORDER: [Primitive; 62] = [
     Primitive::SrcPort,
     Primitive::DstPort,
     Primitive::TcpFlags,
+    Primitive::MplsLabelStack,
     Primitive::Proto,
     Primitive::Tos,
     Primitive::SrcHostCountry,
@@ -73,6 +77,18 @@ const ORDER: [Primitive; 62] = [
     Primitive::SamplingRate,
     Primitive::SamplingDirection,
     Primitive::MplsLabelTop,
+    Primitive::MplsLabelBottom,
+    Primitive::MplsStackDepth,
+    Primitive::TunnelSrcMac,
+    Primitive::TunnelDstMac,
+    Primitive::TunnelSrcHost,
+    Primitive::TunnelDstHost,
+    Primitive::TunnelProto,
+    Primitive::TunnelTos,
+    Primitive::TunnelFlowLabel,
+    Primitive::TunnelSrcPort,
+    Primitive::TunnelDstPort,
+    Primitive::TunnelTcpFlags,
     Primitive::Vxlan,
     Primitive::TimestampStart,
     Primitive::TimestampEnd,
@@ -93,6 +109,7 @@ pub(super) struct Columns {
     values: ValueWriter,
     primitives: Vec<Column>,
     flows: Option<usize>,
+    custom: CustomPrimitives,
     filling: Filling,
     has_counters: bool,
     ambiguous_rows: u64,
@@ -129,18 +146,18 @@ impl Columns {
         let numbered = primitives.iter().enumerate();
         let mut columns: Vec<Column> =
             numbered.map(|(position, &primitive)| Column { primitive, position }).collect();
-        columns.sort_by_key(|column| place(column.primitive));
+        columns.sort_by_key(|column| (place(column.primitive), column.primitive));
         let flows = columns.iter().position(|column| column.primitive == Primitive::Flows);
         let flows = flows.map(|at| columns.remove(at).position);
         let has_counters = matches!(format, Format::Csv | Format::Formatted | Format::Json);
-        let values = ValueWriter::new(settings, false);
-        Ok(Self { values, primitives: columns, flows, filling, has_counters, ambiguous_rows: 0 })
+        let (values, custom) = (ValueWriter::new(settings, false), settings.custom.clone());
+        Ok(Self { values, primitives: columns, flows, custom, filling, has_counters, ambiguous_rows: 0 })
     }
 
     pub(super) fn header(&self, out: &mut Line) {
         for Column { primitive, .. } in &self.primitives {
-            self.cell(out, width(*primitive), |out| {
-                out.put(primitive.title().as_bytes());
+            self.cell(out, width(*primitive, &self.custom), |out| {
+                out.put(self.custom.title(*primitive).as_bytes());
             });
         }
         if self.has_counters {
@@ -165,6 +182,14 @@ impl Columns {
                     self.values.write(out, *primitive, value);
                     is_ambiguous |= mend(out.text_mut(cell), self.filling);
                 }
+                value @ Value::Custom(_) => {
+                    self.values.write(out, *primitive, value);
+                    is_ambiguous |= mend(out.text_mut(cell), self.filling);
+                    // pmacct's columns keep two blanks behind a value that is wider.
+                    if matches!(self.filling, Filling::Blanks) {
+                        out.push(b' ');
+                    }
+                }
                 value @ Value::Degrees(_) => {
                     self.values.write(out, *primitive, value);
                     // pmacct's columns of degrees are as wide as their title, but not filled up.
@@ -173,7 +198,7 @@ impl Columns {
                 }
                 value => self.values.write(out, *primitive, value),
             }
-            end(out, cell, width(*primitive), self.filling);
+            end(out, cell, width(*primitive, &self.custom), self.filling);
         }
         if self.has_counters {
             self.cell(out, COUNTER_WIDTH, |out| text::number(out, row.packets()));
@@ -244,15 +269,22 @@ fn separator(text: &str) -> Result<u8, EncodeError> {
 }
 
 /// Width of a column with the blanks behind it, as seen in the output of pmacctd and nfacctd 1.7.7.
-const fn width(primitive: Primitive) -> usize {
+fn width(primitive: Primitive, custom: &CustomPrimitives) -> usize {
     use Primitive as P;
     match primitive {
-        P::SrcMac | P::DstMac => 19,
+        P::SrcMac | P::DstMac | P::TunnelSrcMac | P::TunnelDstMac => 19,
         P::Cos => 4,
         P::Vlan | P::InCvlan | P::Etype | P::Tos => 7,
         P::SrcRoa | P::DstRoa | P::Med | P::SrcMed => 8,
         P::LocalPref | P::SrcLocalPref => 9,
-        P::PeerSrcIp | P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => 47,
+        P::PeerSrcIp
+        | P::PeerDstIp
+        | P::SrcHost
+        | P::SrcNet
+        | P::DstHost
+        | P::DstNet
+        | P::TunnelSrcHost
+        | P::TunnelDstHost => 47,
         P::SrcMask | P::DstMask | P::SrcPort | P::DstPort => 10,
         P::TcpFlags => 11,
         P::SrcHostPocode
@@ -265,8 +297,30 @@ const fn width(primitive: Primitive) -> usize {
         // There pmacct's titles have a blank less than its values.
         P::SamplingDirection => 20,
         P::MplsLabelTop => 16,
+        P::MplsLabelBottom => 19,
+        P::MplsStackDepth => 18,
+        P::TunnelProto | P::TunnelSrcPort | P::TunnelDstPort => 17,
+        // Not seen, as pmacct 1.7.7 has neither: as wide as their titles.
+        P::TunnelFlowLabel => 19,
+        P::TunnelTcpFlags => 18,
+        P::Vxlan => 10,
+        P::Custom(number) => custom.get(number).map_or(0, width_of_custom),
         P::InIfaceName | P::OutIfaceName => 17,
         P::TimestampStart | P::TimestampEnd | P::TimestampArrival | P::TimestampMin | P::TimestampMax => 31,
         _ => 12,
     }
+}
+
+/// As wide as the name or as any value, but for octets, which are not counted with what is between them.
+fn width_of_custom(custom: &CustomPrimitive) -> usize {
+    let value = match (custom.semantics, custom.length) {
+        (Semantics::UInt | Semantics::Hex, 1) => 3,
+        (Semantics::UInt | Semantics::Hex, 2) => 5,
+        (Semantics::UInt | Semantics::Hex, 4) => 10,
+        (Semantics::UInt | Semantics::Hex, _) => 20,
+        (Semantics::Ip, _) => 46,
+        (Semantics::Mac, _) => 18,
+        (Semantics::Str | Semantics::Raw, length) => length.into(),
+    };
+    value.max(custom.name.len()) + 2
 }

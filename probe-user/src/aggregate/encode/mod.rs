@@ -4,6 +4,7 @@
 //! the buffer has its size.
 
 mod columns;
+mod custom;
 mod label;
 mod line;
 mod nested;

@@ -9,7 +9,9 @@
 //!
 //! Keys are those of flow records on standard output, numbers are JSON numbers, addresses are strings (RFC 5952), times
 //! are strings in UTC (RFC 3339). What is unknown or absent is left out: AS numbers, prefix lengths, next hops, MAC
-//! addresses, interfaces, VLANs, tags, labels and so on that are 0 or empty. Of a route there is what the key has;
+//! addresses, interfaces, VLANs, tags, labels and so on that are 0 or empty. `tunnel` has the keys of the packet inside
+//! a tunnel, without what is 0, and `custom` those of the operator's own: numbers of `u_int` are always there, other
+//! values if they are not all zeros. Of a route there is what the key has;
 //! `as_path` is a list of numbers, in which an object with `set`, `confed_sequence` or `confed_set` stands for such a
 //! segment; communities are lists of
 //! strings.
@@ -22,7 +24,8 @@ use super::pmacct::flag_names;
 use super::route::{PathStyle, RouteStyle, RouteWriter, is_of_route};
 use super::settings::{EncodeSettings, TimestampStyle};
 use super::time::TimeWriter;
-use super::{Fields, Primitive, Value, text};
+use super::{Fields, Primitive, Value, custom, text};
+use crate::aggregate::Semantics;
 
 /// Writes objects.
 #[derive(Debug)]
@@ -31,8 +34,8 @@ pub(super) struct Nested {
     /// The times of bin and purge.
     stamps: Memo,
     members: Vec<Member>,
-    source_route: Vec<Member>,
-    destination_route: Vec<Member>,
+    /// Objects by their names, left out if there is nothing in them.
+    groups: [(Constant, Vec<Member>); 4],
     routes: RouteWriter,
     end: Constant,
 }
@@ -49,8 +52,12 @@ struct Member {
 impl Nested {
     pub(super) fn new(settings: &EncodeSettings, primitives: &[Primitive]) -> Self {
         let (mut members, mut source_route, mut destination_route) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tunnel, mut custom) = (Vec::new(), Vec::new());
         for (position, &primitive) in primitives.iter().enumerate() {
-            let (key, zero_is_unknown, is_source) = key(primitive);
+            let (key, zero_is_unknown, is_source) = match primitive {
+                Primitive::Custom(_) => (settings.custom.name(primitive), false, false),
+                primitive => key(primitive),
+            };
             let key = Constant::new(format!("\"{key}\":").as_bytes());
             let member = Member { key, primitive, position, zero_is_unknown };
             let is_of_route = is_of_route(primitive)
@@ -61,15 +68,23 @@ impl Nested {
             match (is_of_route, is_source) {
                 (true, true) => source_route.push(member),
                 (true, false) => destination_route.push(member),
+                _ if primitive.is_of_tunnel() => tunnel.push(member),
+                _ if matches!(primitive, Primitive::Custom(_)) => custom.push(member),
                 (false, _) => members.push(member),
             }
         }
+        let groups = [
+            ("tunnel", tunnel),
+            ("custom", custom),
+            ("source_route", source_route),
+            ("destination_route", destination_route),
+        ];
         Self {
             time: TimeWriter::new(TimeZone::UTC, TimestampStyle::Rfc3339, false),
             stamps: Memo::default(),
             members,
-            source_route,
-            destination_route,
+            groups: groups
+                .map(|(name, members)| (Constant::new(format!(",\"{name}\":{{").as_bytes()), members)),
             routes: RouteWriter::new(RouteStyle {
                 path: PathStyle::Typed,
                 communities_as_array: true,
@@ -108,13 +123,9 @@ impl Nested {
         text::number(out, row.packets());
         out.put(b",\"octet_delta_count\":");
         text::number(out, row.octets());
-        for (key, members) in
-            [("source_route", &self.source_route), ("destination_route", &self.destination_route)]
-        {
+        for (key, members) in &self.groups {
             let before = out.len();
-            out.put(b",\"");
-            out.put(key.as_bytes());
-            out.put(b"\":{");
+            out.put_constant(key);
             let start = out.len();
             for member in members {
                 member.write(out, &mut self.time, &mut self.routes, row.value(member.position));
@@ -136,7 +147,11 @@ impl Member {
     fn write(&self, out: &mut Line, time: &mut TimeWriter, routes: &mut RouteWriter, value: Value<'_>) {
         let is_unknown = match value {
             Value::Number(number) => number == 0 && self.zero_is_unknown,
+            Value::Protocol(number) => number == 0 && self.zero_is_unknown,
+            Value::TcpFlags(flags) => flags == 0 && self.zero_is_unknown,
             Value::Text(text) => text.is_empty(),
+            Value::Labels(labels) => labels.is_empty(),
+            Value::Custom(value) => value.is_zero() && !matches!(value.semantics, Semantics::UInt),
             Value::Mac(address) => address == [0; 6],
             Value::Address(None)
             | Value::Path(None)
@@ -173,6 +188,9 @@ impl Member {
                 out.put(state.map_or("", OriginValidation::as_str).as_bytes());
                 out.push(b'"');
             }
+            Value::Labels(labels) => custom::label_array(out, labels),
+            Value::Custom(value) if value.semantics == Semantics::UInt => text::number(out, value.number()),
+            Value::Custom(value) => custom::custom_string(out, value),
             Value::Path(route) => routes.write(out, self.primitive, route),
             Value::Time(at) => {
                 out.push(b'"');
@@ -246,6 +264,20 @@ const fn key(primitive: Primitive) -> (&'static str, bool, bool) {
         P::SamplingRate => ("sampling_interval", true, false),
         P::SamplingDirection => ("flow_direction", false, false),
         P::MplsLabelTop => ("mpls_top_label", true, false),
+        P::MplsLabelBottom => ("mpls_bottom_label", true, false),
+        P::MplsLabelStack => ("mpls_label_stack", true, false),
+        P::MplsStackDepth => ("mpls_label_stack_depth", true, false),
+        P::TunnelSrcMac => ("source_mac_address", true, true),
+        P::TunnelDstMac => ("destination_mac_address", true, false),
+        P::TunnelSrcHost => ("source_address", true, true),
+        P::TunnelDstHost => ("destination_address", true, false),
+        P::TunnelProto => ("protocol_identifier", true, false),
+        P::TunnelTos => ("ip_class_of_service", true, false),
+        P::TunnelFlowLabel => ("flow_label_ipv6", true, false),
+        P::TunnelSrcPort => ("source_port", true, true),
+        P::TunnelDstPort => ("destination_port", true, false),
+        P::TunnelTcpFlags => ("tcp_control_bits", true, false),
+        P::Custom(_) => ("", false, false),
         P::Vxlan => ("layer2_segment_id", true, false),
         P::TimestampStart => ("flow_start", true, false),
         P::TimestampEnd => ("flow_end", true, false),

@@ -3,7 +3,7 @@
 use super::line::{Constant, Line, Memo};
 use super::settings::{EncodeSettings, TcpFlagsStyle};
 use super::value::ValueWriter;
-use super::{Fields, Primitive, Value, label, text};
+use super::{Fields, Primitive, Value, custom, label, text};
 
 /// Names of TCP flags, the highest bit first (RFC 9293, section 3.1).
 const TCP_FLAGS: [&str; 8] = ["CWR", "ECE", "URG", "ACK", "PSH", "RST", "SYN", "FIN"];
@@ -40,7 +40,7 @@ struct Member {
 impl PmacctJson {
     pub(super) fn new(settings: &EncodeSettings, primitives: &[Primitive]) -> Self {
         let member = |(position, &primitive): (usize, &Primitive)| Member {
-            key: Constant::new(format!(", \"{}\": ", primitive.json_key()).as_bytes()),
+            key: Constant::new(format!(", \"{}\": ", settings.custom.json_key(primitive)).as_bytes()),
             primitive,
             position,
         };
@@ -102,6 +102,7 @@ fn members(values: &mut ValueWriter, styles: Styles, out: &mut Line, members: &[
                 label::object(out, text);
             }
             Value::Text(text) => text::json_string(out, text),
+            Value::Custom(value) => custom::custom_string(out, value),
             Value::TcpFlags(flags) if styles.tcp_flags == TcpFlagsStyle::Number => text::number(out, flags),
             Value::TcpFlags(flags) if styles.tcp_flags == TcpFlagsStyle::Array => flag_names(out, flags),
             value => {

@@ -3,6 +3,8 @@
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use crate::aggregate::CustomPrimitives;
+
 /// Names, order and types of JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -78,6 +80,8 @@ pub struct EncodeSettings {
     pub options: FormatTable,
     /// What is between two values of CSV: one character, `\\t` for a tab or `\\s` for a space.
     pub separator: String,
+    /// The operator's own primitives, by their numbers.
+    pub custom: CustomPrimitives,
     /// Zone of times in pmacct's formats.
     pub zone: TimeZone,
 }
@@ -87,6 +91,7 @@ impl EncodeSettings {
     #[must_use]
     pub fn new(table: &FormatTable, utc: bool) -> Self {
         let zone = if utc { TimeZone::UTC } else { TimeZone::system() };
-        Self { style: table.style, options: table.clone(), separator: ",".to_owned(), zone }
+        let (options, custom) = (table.clone(), CustomPrimitives::default());
+        Self { style: table.style, options, separator: ",".to_owned(), custom, zone }
     }
 }

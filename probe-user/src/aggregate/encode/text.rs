@@ -48,6 +48,23 @@ pub(super) fn hexadecimal(out: &mut Line, value: u16) {
     out.put_first(digits.to_le_bytes(), length);
 }
 
+/// A number of any size, likewise.
+pub(super) fn long_hexadecimal(out: &mut Line, value: u64) {
+    out.put(Formatted::new(format_args!("{value:x}")).text().as_bytes());
+}
+
+/// Octets in hexadecimal, as `00-1D-60`.
+pub(super) fn octets(out: &mut Line, octets: &[u8]) {
+    for (position, octet) in octets.iter().enumerate() {
+        if position > 0 {
+            out.push(b'-');
+        }
+        let [high, low] =
+            [octet >> 4, *octet].map(|digit| hexadecimal_digit(digit).to_ascii_uppercase());
+        out.put_first([high, low], 2);
+    }
+}
+
 /// Digits of a number without zeros before it, the first one in the lowest octet, and how many there are.
 const fn hexadecimal_digits(value: u16) -> (u32, usize) {
     let nibbles = value.swap_bytes() as u32;

@@ -6,7 +6,7 @@ use super::line::Line;
 use super::route::{PathStyle, RouteStyle, RouteWriter};
 use super::settings::EncodeSettings;
 use super::time::TimeWriter;
-use super::{Primitive, Value, protocol, text};
+use super::{Primitive, Value, custom, protocol, text};
 
 /// Writes values in one style.
 #[derive(Debug)]
@@ -40,7 +40,9 @@ impl ValueWriter {
     pub fn write(&mut self, out: &mut Line, primitive: Primitive, value: Value<'_>) {
         match value {
             // The codepoint is in the upper six bits (RFC 2474, section 3).
-            Value::Number(tos) if primitive == Primitive::Tos && self.tos_as_dscp => {
+            Value::Number(tos)
+                if matches!(primitive, Primitive::Tos | Primitive::TunnelTos) && self.tos_as_dscp =>
+            {
                 text::number(out, tos >> 2);
             }
             Value::Number(number) => text::number(out, number),
@@ -63,6 +65,8 @@ impl ValueWriter {
                 self.time.exact(out, time.unwrap_or(0));
             }
             Value::Time(time) => self.time.time(out, time.unwrap_or(0)),
+            Value::Labels(labels) => custom::label_stack(out, labels),
+            Value::Custom(value) => custom::custom(out, value),
             Value::Direction(FlowDirection::Ingress) => out.push(b'i'),
             Value::Direction(FlowDirection::Egress) => out.push(b'e'),
         }

@@ -231,9 +231,9 @@ impl KeptRows {
 
     fn condition(&self, rows: &Purge, (name, text): &(String, String)) -> Result<Condition, AskError> {
         let primitives = rows.primitives();
-        let position = primitives.iter().position(|primitive| primitive.name() == name);
+        let position = primitives.iter().position(|primitive| self.encode.custom.name(*primitive) == name);
         let Some((position, primitive)) = position.and_then(|at| Some((at, *primitives.get(at)?))) else {
-            let key: Vec<&str> = primitives.iter().map(|primitive| primitive.name()).collect();
+            let key: Vec<&str> = primitives.iter().map(|primitive| self.encode.custom.name(*primitive)).collect();
             let (name, aggregate) = (name.clone(), self.aggregate.to_string());
             return Err(AskError::NotInKey { name, aggregate, key: key.join(", ") });
         };

@@ -168,7 +168,13 @@ fn pathflow(directory: &Path, format: Format, key: &str, packets: &[Packet]) -> 
         .set_enrichment(&EnrichSettings { geography: Some(geography.into()), ..EnrichSettings::default() });
     for Packet { record, microseconds, .. } in packets {
         let (record, start, end) = (record.clone(), *microseconds, *microseconds);
-        let observed = Observed { record, begins: true, start, time: start, end };
+        let observed = Observed {
+            record,
+            extension: None,
+            inner_tcp_control_bits: 0,
+            begins: true,
+            start, time: start, end,
+        };
         aggregation.add(&observed, &mut Spread::default());
     }
     let path = directory.join("pathflow").display().to_string();

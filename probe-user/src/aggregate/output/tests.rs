@@ -71,7 +71,13 @@ fn purge(key: &[&str], history: &str, packets: &[Packet]) -> Purge {
             ..FlowRecord::between([192, 0, 2, 1].into(), [192, 0, 2, 2].into())
         };
         let time = (BIN + seconds) * 1_000_000;
-        let observed = Observed { record, begins: true, start: time, time, end: time };
+        let observed = Observed {
+            record,
+            extension: None,
+            inner_tcp_control_bits: 0,
+            begins: true,
+            start: time, time, end: time,
+        };
         aggregation.add(&observed, &mut Spread::default());
     }
     aggregation.purge(BIN + 600, None, None)

@@ -39,7 +39,13 @@ fn purge(packets: &[Packet]) -> Purge {
             octet_delta_count: packets * 100,
             ..FlowRecord::between([192, 0, 2, source].into(), [192, 0, 2, 2].into())
         };
-        let observed = Observed { record, begins: true, start: 1, time: 1, end: 1 };
+        let observed = Observed {
+            record,
+            extension: None,
+            inner_tcp_control_bits: 0,
+            begins: true,
+            start: 1, time: 1, end: 1,
+        };
         aggregation.add(&observed, &mut Spread::default());
     }
     aggregation.purge(0, None, None)
