@@ -8,12 +8,15 @@
 use core::mem::offset_of;
 
 use crate::bytes::field;
+use crate::flow::Encapsulation;
 use crate::parse::MAX_LABELS;
 
 /// Octets that the operator can choose from a packet.
 pub const CHOSEN_OCTETS: usize = 32;
 /// Places that they can be read from.
 pub const CHOSEN_PLACES: usize = 16;
+/// Offsets of such places, from the start of their layer, are less than this.
+pub const CHOSEN_OFFSETS: usize = 0x4000;
 
 /// The packet inside a tunnel. All zero if there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -135,6 +138,16 @@ impl KeyExtension {
         }
     }
 
+    /// What the packet is wrapped in, as a key without an extension has it.
+    #[must_use]
+    pub fn encapsulation(&self) -> Encapsulation {
+        let mut encapsulation = Encapsulation::NONE;
+        if let Some(top) = self.label_stack().first() {
+            encapsulation = encapsulation.with_mpls_top_label(*top);
+        }
+        encapsulation.with_vxlan_network_identifier(self.vxlan_network_identifier)
+    }
+
     /// The labels from the top.
     #[must_use]
     pub fn label_stack(&self) -> &[u32] {
@@ -170,12 +183,12 @@ pub struct ChosenPlace {
     /// Only for packets where the layer has this protocol: `EtherType` of [`Layer::Network`], IP protocol of
     /// [`Layer::Transport`] and [`Layer::Payload`].
     pub protocol: Option<u16>,
-    /// Octets from the start of the layer.
+    /// Octets from the start of the layer; below [`CHOSEN_OFFSETS`].
     pub offset: u16,
     /// Octets that are read; all of them, or none if the packet ends before.
     pub length: u8,
     /// Where they go in [`KeyExtension::chosen`]. Places of one primitive have the same: the first that a packet
-    /// has wins.
+    /// has (with its protocol, and long enough) wins.
     pub destination: u8,
 }
 

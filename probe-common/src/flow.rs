@@ -326,6 +326,29 @@ impl WideKey {
         self.epoch()
     }
 
+    /// The key of packets with any extension, outside of the kernel's tables.
+    #[must_use]
+    pub const fn without_extension(self) -> Self {
+        self.without_epoch()
+    }
+
+    /// Whether this is no more than a widened [`Ipv4Key`]: without encapsulation and without extension.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_plain_ipv4(&self) -> bool {
+        let [first, .., last_but_one, _] = self.0;
+        (first >> 48) as u8 & KEY_FLAG_IPV6 == 0 && first as u32 == 0 && last_but_one == 0
+    }
+
+    /// The key in the kernel's tables with a reference to its extension.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_extension_reference(mut self, reference: u64) -> Self {
+        self.0[0] |= (KEY_FLAG_EXTENDED as u64) << 48;
+        self.0[5] = reference;
+        self
+    }
+
     /// The datagram whose later fragments these are; `None` if the flow has its ports.
     #[must_use]
     pub const fn datagram(&self) -> Option<Datagram> {

@@ -28,6 +28,7 @@ use crate::interfaces::{
     NameTable, Plan, SamplingMethod, Snapshot, StopReason, overlaps,
 };
 use crate::ledger::Ledger;
+use crate::metering::extensions::Extensions;
 use crate::metering::observation::{ObservationPoint, ObservationPoints};
 use crate::metering::packets::KeySettings;
 use crate::metering::shard::ShardMessage;
@@ -80,6 +81,8 @@ pub struct Outlet {
     pub pool: Receiver<Vec<Delta>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
+    /// What keys have beyond their words.
+    pub extensions: Arc<Extensions>,
     /// The clock.
     pub clock: Clock,
     /// Pulled if a worker cannot go on.
@@ -251,7 +254,7 @@ impl Captures {
             });
             *number = point.ok_or(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })?;
         }
-        let Outlet { shards, pool, ledger, clock, stop } = self.outlet.clone();
+        let Outlet { shards, pool, ledger, extensions, clock, stop } = self.outlet.clone();
         let [ingress_point, egress_point] = points;
         let output = MirrorOutput {
             ingress_point,
@@ -260,6 +263,7 @@ impl Captures {
             pool,
             ledger,
             keys: self.keys.clone(),
+            extensions,
             filters: self.filters.clone(),
             clock,
             stop,

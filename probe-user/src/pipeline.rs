@@ -28,6 +28,7 @@ use crate::export::{
 };
 use crate::ledger::{Books, Ledger};
 use crate::metering::FlowCache;
+use crate::metering::extensions::{self, Extensions};
 use crate::metering::shard::{Pace, RECORD_BATCH, Shard, ShardMessage};
 use crate::metrics::Latencies;
 use crate::sflow::SflowEnded;
@@ -68,6 +69,8 @@ pub struct Pipeline {
     pub shards: Vec<Sender<ShardMessage>>,
     /// Empty buffers that the shards are done with.
     pub pool: Receiver<Vec<Delta>>,
+    /// What keys have beyond their words.
+    pub extensions: Arc<Extensions>,
     shard_threads: Vec<JoinHandle<()>>,
     sinks: Vec<SinkQueue>,
     sink_threads: Vec<JoinHandle<()>>,
@@ -97,10 +100,13 @@ impl Pipeline {
         let known = (&shared.context, &routing.settings);
         let aggregates = Aggregates::start(&config.aggregates, count, pace, &ledger, known)?;
         let (emptied, pool) = bounded(count * SHARD_QUEUE);
+        let extensions = Arc::new(Extensions::new(extensions::LIMIT, count));
         let (mut shards, mut shard_threads) = (Vec::new(), Vec::new());
         for number in 0..count {
             let (sender, messages) = bounded(SHARD_QUEUE);
             let shard = Shard {
+                number,
+                extensions: Arc::clone(&extensions),
                 cache: FlowCache::new(config.timeouts, config.max_flows.div_ceil(count as u32)),
                 messages,
                 pool: emptied.clone(),
@@ -118,7 +124,17 @@ impl Pipeline {
             shard_threads.push(spawn(format!("shard-{number}"), move || shard.run())?);
             shards.push(sender);
         }
-        Ok(Self { ledger, latencies, shards, pool, shard_threads, sinks, sink_threads, aggregates })
+        Ok(Self {
+            ledger,
+            latencies,
+            shards,
+            pool,
+            extensions,
+            shard_threads,
+            sinks,
+            sink_threads,
+            aggregates,
+        })
     }
 
     /// The rows that aggregates keep in memory.

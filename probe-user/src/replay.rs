@@ -119,7 +119,12 @@ impl Replay {
         let batches =
             Batches::new(pipeline.shards.clone(), pipeline.pool.clone(), Arc::clone(&pipeline.ledger));
         Self {
-            meter: PacketMeter::new(batches, config.keys.clone(), DELTA_BATCH),
+            meter: PacketMeter::new(
+                batches,
+                config.keys.clone(),
+                Arc::clone(&pipeline.extensions),
+                DELTA_BATCH,
+            ),
             filters: config.filters.clone(),
             imagined: Vec::new(),
             now: 0,

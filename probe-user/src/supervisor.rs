@@ -139,6 +139,7 @@ fn capture(
         shards: pipeline.shards.clone(),
         pool: pipeline.pool.clone(),
         ledger: Arc::clone(&pipeline.ledger),
+        extensions: Arc::clone(&pipeline.extensions),
         clock,
         stop: stop.clone(),
     };

@@ -21,6 +21,7 @@ use pathflow::capture::xsk::{Mirror, MirrorOutput, MirrorSettings};
 use pathflow::capture::{FilterSet, Hook};
 use pathflow::clock::Clock;
 use pathflow::ledger::Ledger;
+use pathflow::metering::extensions::Extensions;
 use pathflow::metering::packets::KeySettings;
 use pathflow::stop::Stop;
 use pathflow_perf::cpu;
@@ -190,6 +191,7 @@ fn mirror(link: &Link, frame: &Frame, flows: u32, packets: u64) -> Result<Run> {
         pool,
         ledger: Arc::clone(&ledger),
         keys: KeySettings::default(),
+        extensions: Arc::new(Extensions::new(1, 1)),
         filters: FilterSet::default(),
         clock: Clock::new(),
         stop,

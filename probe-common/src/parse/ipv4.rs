@@ -1,9 +1,11 @@
 //! IPv4 (RFC 791).
 
-use super::link::Link;
+use super::extension::{Layers, Upper};
+use super::link::{IPV4, Link};
 use super::transport::{TCP, TCP_OCTETS, TCP_WORD_OFFSET, Transport, UDP};
 use super::{FlowSink, PacketFacts, at_most_on_wire, transport};
 use crate::bytes::field;
+use crate::extension::InnerPacket;
 use crate::flow::{Datagram, DatagramPorts, Ipv4Key, KEY_FLAG_LATER_FRAGMENT, KeyFields, Origin};
 use crate::{DropReason, PacketBytes};
 
@@ -78,8 +80,8 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, origin: Origin, lin
     let fragment = u16::from_be_bytes(field(&header, 6)) & (FRAGMENT_OFFSET | MORE_FRAGMENTS);
     let mut flags = 0;
     let mut transport = Transport::default();
+    let end = link.offset + octets as usize;
     if fragment & FRAGMENT_OFFSET == 0 {
-        let end = link.offset + octets as usize;
         transport = transport::parse(packet, protocol, link.offset + header_octets, end);
     }
     if fragment != 0 {
@@ -116,11 +118,39 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, origin: Origin, lin
         tcp_control_bits: transport.tcp_control_bits,
         header_octets: header_octets as u16 + transport.header_octets,
     };
+    if sink.extends() {
+        let is_first = fragment & FRAGMENT_OFFSET == 0;
+        let offset = is_first.then_some(link.offset + header_octets);
+        let upper = Upper { protocol, offset, header_octets: transport.header_octets };
+        let layers = Layers::new(&link, end, &upper);
+        let (wide, facts) = sink.extended(packet, layers, key.widen(link.encapsulation), facts);
+        return if wide.is_plain_ipv4() { sink.ipv4(key, facts) } else { sink.wide(wide, facts) };
+    }
     if link.encapsulation.is_any() {
         sink.wide(key.widen(link.encapsulation), facts);
     } else {
         sink.ipv4(key, facts);
     }
+}
+
+/// Reads the packet inside a tunnel; returns its TCP control bits. Ports only from a packet that is no later
+/// fragment.
+#[inline(always)]
+pub(super) fn read_inner<P: PacketBytes>(packet: &P, link: &Link, inner: &mut InnerPacket) -> Option<u16> {
+    let header = packet.read::<HEADER_OCTETS>(link.offset)?;
+    let octets = at_most_on_wire(packet, link.offset, total_length(packet, link.offset, &header)?);
+    inner.ether_type = IPV4;
+    inner.addresses = [u64::from_ne_bytes(field(&header, 12)), 0, 0, 0];
+    inner.protocol = header[9];
+    inner.class_of_service = header[1];
+    if u16::from_be_bytes(field(&header, 6)) & FRAGMENT_OFFSET != 0 {
+        return None;
+    }
+    let header_octets = ((header[0] & 0x0f) as usize) << 2;
+    let end = link.offset + octets as usize;
+    let transport = transport::parse(packet, header[9], link.offset + header_octets, end);
+    inner.ports = transport.ports;
+    Some(transport.tcp_control_bits)
 }
 
 /// Octets of the packet at `offset`, as `header` says; `None` if it contradicts itself.

@@ -1,9 +1,11 @@
 //! IPv6 and its extension headers (RFC 8200).
 
-use super::link::Link;
+use super::extension::{self, Layers};
+use super::link::{IPV6, Link};
 use super::transport::{TCP, TCP_OCTETS, TCP_WORD_OFFSET, Transport, UDP, UDP_OCTETS};
 use super::{FlowSink, PacketFacts, at_most_on_wire, transport};
 use crate::bytes::field;
+use crate::extension::InnerPacket;
 use crate::flow::{Datagram, DatagramPorts, KEY_FLAG_LATER_FRAGMENT, KeyFields, Origin, WideKey};
 use crate::{DropReason, PacketBytes};
 
@@ -142,14 +144,47 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, origin: Origin, lin
         vlan_priority: link.vlan_priority(),
         class_of_service: header[0] << 4 | header[1] >> 4,
     };
-    sink.wide(
-        WideKey::new(fields, addresses, link.encapsulation),
-        PacketFacts {
-            octets,
-            tcp_control_bits: transport.tcp_control_bits,
-            header_octets: (upper.offset - link.offset) as u16 + transport.header_octets,
-        },
-    );
+    let key = WideKey::new(fields, addresses, link.encapsulation);
+    let facts = PacketFacts {
+        octets,
+        tcp_control_bits: transport.tcp_control_bits,
+        header_octets: (upper.offset - link.offset) as u16 + transport.header_octets,
+    };
+    if sink.extends() {
+        let offset = (!is_later_fragment && upper.reached).then_some(upper.offset);
+        let above =
+            extension::Upper { protocol: upper.protocol, offset, header_octets: transport.header_octets };
+        let (key, facts) = sink.extended(packet, Layers::new(&link, end, &above), key, facts);
+        return sink.wide(key, facts);
+    }
+    sink.wide(key, facts);
+}
+
+/// Reads the packet inside a tunnel; returns its TCP control bits. Ports only from a packet that is no later
+/// fragment.
+#[inline(always)]
+pub(super) fn read_inner<P: PacketBytes>(packet: &P, link: &Link, inner: &mut InnerPacket) -> Option<u16> {
+    let header = packet.read::<HEADER_OCTETS>(link.offset)?;
+    let word = u32::from_be_bytes(field(&header, 0));
+    inner.ether_type = IPV6;
+    inner.addresses = [
+        u64::from_ne_bytes(field(&header, 8)),
+        u64::from_ne_bytes(field(&header, 16)),
+        u64::from_ne_bytes(field(&header, 24)),
+        u64::from_ne_bytes(field(&header, 32)),
+    ];
+    inner.class_of_service = (word >> 20) as u8;
+    inner.flow_label = word & 0xf_ffff;
+    let octets = u16::from_be_bytes(field(&header, 4)) as u32 + HEADER_OCTETS as u32;
+    let end = link.offset + at_most_on_wire(packet, link.offset, octets) as usize;
+    let upper = walk(packet, header[6], link.offset + HEADER_OCTETS, end);
+    inner.protocol = upper.protocol;
+    if upper.fragment & FRAGMENT_OFFSET != 0 || !upper.reached {
+        return None;
+    }
+    let transport = transport::parse(packet, upper.protocol, upper.offset, end);
+    inner.ports = transport.ports;
+    Some(transport.tcp_control_bits)
 }
 
 #[inline(always)]

@@ -47,6 +47,54 @@ pub struct Link {
     pub offset: usize,
     /// What the packet is wrapped in.
     pub encapsulation: Encapsulation,
+    /// Where the layers below are, for extensions.
+    pub lower: LowerLayers,
+}
+
+/// Offsets of the layers below the network header, 16 bits each; all ones where there is none.
+#[derive(Clone, Copy, Debug)]
+pub struct LowerLayers(u64);
+
+impl LowerLayers {
+    const NONE: Self = Self(u64::MAX);
+    const MAC: u32 = 0;
+    const VLAN: u32 = 16;
+    const MPLS: u32 = 32;
+
+    #[inline(always)]
+    const fn with(self, shift: u32, offset: usize) -> Self {
+        Self(self.0 & !(0xffff << shift) | (offset as u64 & 0xffff) << shift)
+    }
+
+    /// Of the MAC header.
+    #[inline(always)]
+    pub(super) const fn mac(self) -> u16 {
+        (self.0 >> Self::MAC) as u16
+    }
+
+    /// Of the control information of the outermost VLAN tag.
+    #[inline(always)]
+    pub(super) const fn vlan(self) -> u16 {
+        (self.0 >> Self::VLAN) as u16
+    }
+
+    /// Of the top of the MPLS stack.
+    #[inline(always)]
+    pub(super) const fn mpls(self) -> u16 {
+        (self.0 >> Self::MPLS) as u16
+    }
+
+    /// The same, as [`PacketBytes::forget_word`] has it.
+    #[inline(always)]
+    pub(super) fn forget<P: PacketBytes>(self, packet: &P) -> Self {
+        Self(packet.forget_word(self.0))
+    }
+
+    /// With the frame at `offset` inside a tunnel in place of the outer one.
+    #[inline(always)]
+    fn inside(self, offset: usize) -> Self {
+        Self(self.0 | 0xffff << Self::VLAN).with(Self::MAC, offset)
+    }
 }
 
 #[inline(always)]
@@ -66,6 +114,7 @@ impl Link {
             customer_vlan_id: 0,
             offset,
             encapsulation: Encapsulation::NONE,
+            lower: LowerLayers::NONE,
         }
     }
 
@@ -74,7 +123,20 @@ impl Link {
     #[must_use]
     pub fn ethernet<P: PacketBytes>(packet: &P) -> Option<Self> {
         let ether_type = packet.read::<2>(TYPE_OFFSET)?;
-        Some(Self::network(u16::from_be_bytes(ether_type), HEADER_OCTETS))
+        let mut link = Self::network(u16::from_be_bytes(ether_type), HEADER_OCTETS);
+        link.lower = link.lower.with(LowerLayers::MAC, 0);
+        Some(link)
+    }
+
+    /// With the place of the outermost tag, if the packet has one: that is where the link is, or beside the frame.
+    #[inline(always)]
+    pub(super) fn at_outer_tag(mut self) -> Self {
+        if self.tags != 0 {
+            self.lower = self.lower.with(LowerLayers::VLAN, HEADER_OCTETS);
+        } else if is_tag(self.ether_type) {
+            self.lower = self.lower.with(LowerLayers::VLAN, self.offset);
+        }
+        self
     }
 
     /// With the tag that the kernel took out of the frame and holds beside it. It was the outermost. `has_priority`: whether
@@ -102,18 +164,19 @@ impl Link {
 
     /// Of the Ethernet frame at `offset` inside a tunnel, after its tags; `encapsulation` is the tunnel's.
     #[inline(always)]
-    pub(super) fn inner_ethernet<P: PacketBytes, S: FlowSink>(
+    pub(super) fn inner_ethernet<P: PacketBytes>(
         packet: &P,
-        sink: &S,
+        has_priority: bool,
         offset: usize,
-        encapsulation: Encapsulation,
+        outer: Self,
     ) -> Result<Self, DropReason> {
         let Some(ether_type) = packet.read::<2>(offset + TYPE_OFFSET) else {
             return Err(DropReason::Truncated);
         };
-        let link =
-            Self { encapsulation, ..Self::network(u16::from_be_bytes(ether_type), offset + HEADER_OCTETS) };
-        link.skip_tags(packet, sink)
+        let network = Self::network(u16::from_be_bytes(ether_type), offset + HEADER_OCTETS);
+        let Self { encapsulation, lower, .. } = outer;
+        let link = Self { encapsulation, lower: lower.inside(offset), ..network }.at_outer_tag();
+        link.skip_tags(packet, has_priority)
     }
 
     /// The same, so that nobody can tell by what headers it was reached.
@@ -136,26 +199,29 @@ impl Link {
         packet: &P,
         sink: &S,
     ) -> Result<Self, DropReason> {
-        let mut link = self.skip_tags(packet, sink)?;
+        let mut link = self.skip_tags(packet, sink.has_vlan_priority())?;
         link.offset = packet.forget(link.offset);
         if link.ether_type == PPPOE_SESSION {
             link = link.skip_pppoe(packet)?;
         }
         if link.ether_type == MPLS[0] || link.ether_type == MPLS[1] {
+            if sink.extends() {
+                link.lower = link.lower.with(LowerLayers::MPLS, link.offset);
+            }
             link = link.skip_labels(packet)?;
         }
         Ok(link)
     }
 
     #[inline(always)]
-    fn skip_tags<P: PacketBytes, S: FlowSink>(mut self, packet: &P, sink: &S) -> Result<Self, DropReason> {
+    fn skip_tags<P: PacketBytes>(mut self, packet: &P, has_priority: bool) -> Result<Self, DropReason> {
         let mut tags = 0;
         while tags < MAX_TAGS && is_tag(self.ether_type) {
             let Some(tag) = packet.read::<4>(self.offset) else { return Err(DropReason::Truncated) };
             let control_information = u16::from_be_bytes(field(&tag, 0));
             if self.tags == 0 {
                 self.outer_tag = control_information & IDENTIFIER;
-                if sink.has_vlan_priority() {
+                if has_priority {
                     self.outer_tag = control_information & PRIORITY_AND_IDENTIFIER;
                 }
             } else if self.tags == 1 {

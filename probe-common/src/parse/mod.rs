@@ -9,12 +9,14 @@
 //! with extension headers, ports of TCP, UDP, SCTP, UDP-Lite and DCCP, type and code of ICMP and `ICMPv6`,
 //! and on request the inside of GRE, IP in IP and VXLAN.
 
+pub mod extension;
 mod ipv4;
 mod ipv6;
 pub mod link;
 mod transport;
 pub mod tunnel;
 
+use self::extension::Layers;
 use self::link::Link;
 use self::tunnel::Tunnels;
 use crate::flow::{Datagram, DatagramPorts, Ipv4Key, Origin, WideKey};
@@ -51,6 +53,24 @@ pub trait FlowSink: Tunnels {
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts);
     /// What the first fragment of a datagram said, if it was seen.
     fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts>;
+
+    /// Whether keys are extended.
+    #[inline(always)]
+    fn extends(&self) -> bool {
+        false
+    }
+
+    /// The key and the facts of a packet with its extension. Called if [`extends`](Self::extends) says so.
+    #[inline(always)]
+    fn extended<P: PacketBytes>(
+        &self,
+        _packet: &P,
+        _layers: Layers,
+        key: WideKey,
+        facts: PacketFacts,
+    ) -> (WideKey, PacketFacts) {
+        (key, facts)
+    }
 }
 
 /// Parses one Ethernet frame seen at `observation_point` and calls exactly one of the methods of `sink` that
@@ -68,26 +88,31 @@ pub fn parse<P: PacketBytes, S: FlowSink>(packet: &P, observation_point: u16, si
 #[inline(always)]
 pub fn parse_link<P: PacketBytes, S: FlowSink>(packet: &P, origin: impl Into<Origin>, link: Link, sink: S) {
     let origin = origin.into();
+    let is_usual = !sink.entered() && !sink.extends();
     if link.ether_type == link::IPV4
-        && !sink.entered()
+        && is_usual
         && let Some((key, facts)) = ipv4::parse_usual(packet, origin, link)
     {
         return sink.ipv4(key, facts);
     }
     if link.ether_type == link::IPV6
-        && !sink.entered()
+        && is_usual
         && let Some((key, facts)) = ipv6::parse_usual(packet, origin, link)
     {
         return sink.wide(key, facts);
     }
+    let link = if sink.extends() { link.at_outer_tag() } else { link };
     let mut link = match link.skip_all(packet, &sink) {
         Ok(link) => link,
         Err(reason) => return sink.unaccounted(reason, packet.wire_length()),
     };
     if sink.entered() {
-        link = tunnel::enter(packet, link.forget(packet), &sink);
+        link = tunnel::enter(packet, link.forget(packet), &sink, sink.has_vlan_priority());
     }
-    let link = link.forget(packet);
+    let mut link = link.forget(packet);
+    if sink.extends() {
+        link.lower = link.lower.forget(packet);
+    }
     match link.ether_type {
         link::IPV4 => ipv4::parse(packet, origin, link, sink),
         link::IPV6 => ipv6::parse(packet, origin, link, sink),

@@ -3,8 +3,8 @@
 //! Only on request, and then instead of the outer header, so that no packet is in two flows. A tunnel packet
 //! that is itself fragmented, or whose inside is neither IPv4 nor IPv6, stays in the flow of its outer header.
 
+use super::ipv4;
 use super::link::{IPV4, IPV6, Link};
-use super::{FlowSink, ipv4};
 use crate::PacketBytes;
 use crate::bytes::field;
 
@@ -36,19 +36,32 @@ pub trait Tunnels {
 
 /// The link of the packet inside the tunnel packet at `link`; `link` itself if it is none that can be entered.
 #[inline(always)]
-pub(super) fn enter<P: PacketBytes, S: FlowSink>(packet: &P, link: Link, sink: &S) -> Link {
-    let Some((protocol, offset)) = payload(packet, link) else { return link };
-    let inner = match protocol {
-        IP_IN_IP => Some(Link { ether_type: IPV4, offset, ..link }),
-        IPV6_IN_IP => Some(Link { ether_type: IPV6, offset, ..link }),
-        GRE => gre(packet, link, offset, sink),
-        UDP => vxlan(packet, link, offset, sink),
-        _ => None,
+pub(super) fn enter<P: PacketBytes, T: Tunnels>(
+    packet: &P,
+    link: Link,
+    tunnels: &T,
+    has_priority: bool,
+) -> Link {
+    inside(packet, link, tunnels, has_priority).map_or(link, |(inner, _)| inner)
+}
+
+/// The link of the packet inside, and where the Ethernet frame begins that it is in; 0 if it is in none.
+#[inline(always)]
+pub(super) fn inside<P: PacketBytes, T: Tunnels>(
+    packet: &P,
+    link: Link,
+    tunnels: &T,
+    has_priority: bool,
+) -> Option<(Link, usize)> {
+    let (protocol, offset) = payload(packet, link)?;
+    let (inner, frame) = match protocol {
+        IP_IN_IP => (Link { ether_type: IPV4, offset, ..link }, 0),
+        IPV6_IN_IP => (Link { ether_type: IPV6, offset, ..link }, 0),
+        GRE => gre(packet, link, offset, has_priority)?,
+        UDP => vxlan(packet, link, offset, tunnels, has_priority)?,
+        _ => return None,
     };
-    match inner {
-        Some(inner) if is_ip(packet, inner) => inner,
-        _ => link,
-    }
+    is_ip(packet, inner).then_some((inner, frame))
 }
 
 /// Protocol and offset of what follows the IP header; `None` for fragments, and for what is not IP.
@@ -75,7 +88,7 @@ fn payload<P: PacketBytes>(packet: &P, link: Link) -> Option<(u8, usize)> {
 }
 
 #[inline(always)]
-fn gre<P: PacketBytes, S: FlowSink>(packet: &P, link: Link, offset: usize, sink: &S) -> Option<Link> {
+fn gre<P: PacketBytes>(packet: &P, link: Link, offset: usize, has_priority: bool) -> Option<(Link, usize)> {
     let header = packet.read::<4>(offset)?;
     let flags = u16::from_be_bytes(field(&header, 0));
     if flags & GRE_UNKNOWN != 0 {
@@ -93,15 +106,21 @@ fn gre<P: PacketBytes, S: FlowSink>(packet: &P, link: Link, offset: usize, sink:
     }
     let ether_type = u16::from_be_bytes(field(&header, 2));
     if ether_type == ETHERNET {
-        return Link::inner_ethernet(packet, sink, offset, link.encapsulation).ok();
+        return Some((Link::inner_ethernet(packet, has_priority, offset, link).ok()?, offset));
     }
-    Some(Link { ether_type, offset, ..link })
+    Some((Link { ether_type, offset, ..link }, 0))
 }
 
 #[inline(always)]
-fn vxlan<P: PacketBytes, S: FlowSink>(packet: &P, link: Link, offset: usize, sink: &S) -> Option<Link> {
+fn vxlan<P: PacketBytes, T: Tunnels>(
+    packet: &P,
+    link: Link,
+    offset: usize,
+    tunnels: &T,
+    has_priority: bool,
+) -> Option<(Link, usize)> {
     let udp = packet.read::<UDP_OCTETS>(offset)?;
-    if !sink.is_vxlan(u16::from_be_bytes(field(&udp, 2))) {
+    if !tunnels.is_vxlan(u16::from_be_bytes(field(&udp, 2))) {
         return None;
     }
     let header = packet.read::<VXLAN_OCTETS>(offset + UDP_OCTETS)?;
@@ -110,7 +129,9 @@ fn vxlan<P: PacketBytes, S: FlowSink>(packet: &P, link: Link, offset: usize, sin
     }
     let identifier = u32::from_be_bytes(field(&header, 4)) >> 8;
     let encapsulation = link.encapsulation.with_vxlan_network_identifier(identifier);
-    Link::inner_ethernet(packet, sink, offset + UDP_OCTETS + VXLAN_OCTETS, encapsulation).ok()
+    let frame = offset + UDP_OCTETS + VXLAN_OCTETS;
+    let inner = Link::inner_ethernet(packet, has_priority, frame, Link { encapsulation, ..link }).ok()?;
+    Some((inner, frame))
 }
 
 /// Whether an IP header that can be accounted is where `link` says: otherwise the packet stays in its outer

@@ -5,6 +5,7 @@
 
 mod corpus;
 mod ethernet;
+mod extended;
 mod extensions;
 mod fragments;
 mod hash;

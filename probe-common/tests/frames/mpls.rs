@@ -14,7 +14,7 @@ const UNICAST: u16 = 0x8847;
 const UPSTREAM: u16 = 0x8848;
 
 /// A stack whose last entry has the bottom-of-stack bit, every other bit but the label's being set.
-fn stack(labels: &[u32]) -> Vec<u8> {
+pub(crate) fn stack(labels: &[u32]) -> Vec<u8> {
     let bottom = labels.len() - 1;
     labels
         .iter()
@@ -25,7 +25,7 @@ fn stack(labels: &[u32]) -> Vec<u8> {
         .collect()
 }
 
-fn labelled(labels: &[u32], packet: &[u8]) -> Vec<u8> {
+pub(crate) fn labelled(labels: &[u32], packet: &[u8]) -> Vec<u8> {
     ethernet(&[], UNICAST, &[&stack(labels)[..], packet].concat())
 }
 

@@ -4,8 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use pathflow_common::DropReason;
+use pathflow_common::PacketBytes;
 use pathflow_common::bytes::SliceFrame;
+use pathflow_common::extension::{ChosenPlace, KeyExtension};
 use pathflow_common::flow::{Addresses, Datagram, DatagramPorts, Encapsulation, Ipv4Key, KeyFields, WideKey};
+use pathflow_common::parse::extension::{self, Layers, Wanted};
 use pathflow_common::parse::link::Link;
 use pathflow_common::parse::tunnel::Tunnels;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse, parse_link};
@@ -66,6 +69,25 @@ pub(crate) struct Observer {
     enters_tunnels: bool,
     has_vlan_priority: bool,
     datagrams: RefCell<HashMap<Datagram, DatagramPorts>>,
+    wanted: Extended,
+    /// The tag that is held beside frames.
+    tag: u32,
+    /// Of the last frame.
+    extension: Cell<Option<KeyExtension>>,
+}
+
+/// What extensions are to have.
+#[derive(Clone, Default)]
+pub(crate) struct Extended {
+    pub(crate) inner: bool,
+    pub(crate) labels: bool,
+    pub(crate) chosen: Vec<ChosenPlace>,
+}
+
+impl Extended {
+    fn is_any(&self) -> bool {
+        self.inner || self.labels || !self.chosen.is_empty()
+    }
 }
 
 impl Observer {
@@ -77,6 +99,29 @@ impl Observer {
     /// The same, with the priority of the outer tag or without it.
     pub(crate) fn with_vlan_priority(self, has_vlan_priority: bool) -> Self {
         Self { has_vlan_priority, ..self }
+    }
+
+    /// Keys are extended.
+    pub(crate) fn extended(self, wanted: Extended) -> Self {
+        Self { wanted, ..self }
+    }
+
+    /// With a tag beside each frame: TPID and TCI.
+    pub(crate) fn with_tag_beside(self, tag: u32) -> Self {
+        Self { tag, ..self }
+    }
+
+    /// The flow of a complete frame, and its extension.
+    #[track_caller]
+    pub(crate) fn flow(&self, octets: &[u8]) -> (Flow, Option<KeyExtension>) {
+        let flow = if self.tag == 0 {
+            self.parse(octets).flow()
+        } else {
+            let link =
+                |frame: &SliceFrame<'_>| Link::ethernet(frame).unwrap().with_tag(self.tag as u16, false);
+            self.parse_from(octets, link).flow()
+        };
+        (flow, self.extension.get())
     }
 
     /// Parses a complete frame.
@@ -98,6 +143,7 @@ impl Observer {
     }
 
     fn result(&self, octets: &[u8], wire_length: u32, parse: impl FnOnce(Keep<'_>)) -> Parsed {
+        self.extension.set(None);
         let (calls, result) = (Cell::new(0), Cell::new(None));
         parse(Keep { observer: self, calls: &calls, result: &result });
         assert_eq!(calls.get(), 1, "{octets:02x?}");
@@ -142,6 +188,7 @@ impl FlowSink for Keep<'_> {
     }
 
     fn wide(self, key: WideKey, facts: PacketFacts) {
+        assert_eq!(key.extension() != 0, self.observer.extension.get().is_some());
         let (addresses, encapsulation) = (key.addresses(), key.encapsulation());
         self.keep(Parsed::Flow(Flow { fields: key.fields(), addresses, encapsulation, facts }));
     }
@@ -161,6 +208,46 @@ impl FlowSink for Keep<'_> {
     fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts> {
         self.observer.datagrams.borrow().get(datagram).copied()
     }
+
+    fn extends(&self) -> bool {
+        self.observer.wanted.is_any()
+    }
+
+    fn extended<P: PacketBytes>(
+        &self,
+        packet: &P,
+        layers: Layers,
+        key: WideKey,
+        mut facts: PacketFacts,
+    ) -> (WideKey, PacketFacts) {
+        let mut extension = KeyExtension::default();
+        let layers = Layers { tag: self.observer.tag, ..layers };
+        let found = extension::read(packet, &layers, self, &mut extension);
+        assert_eq!(
+            found.inner_control_bits.is_some(),
+            extension.inner.ether_type != 0 && layers.protocol != 6
+        );
+        facts.tcp_control_bits = found.inner_control_bits.unwrap_or(facts.tcp_control_bits);
+        if !found.is_any {
+            return (key, facts);
+        }
+        self.observer.extension.set(Some(extension));
+        (key.with_extension(NUMBER, extension.encapsulation()), facts)
+    }
+}
+
+impl Wanted for Keep<'_> {
+    fn inner_packet(&self) -> bool {
+        self.observer.wanted.inner
+    }
+
+    fn label_stack(&self) -> bool {
+        self.observer.wanted.labels
+    }
+
+    fn chosen_place(&self, number: usize) -> u64 {
+        self.observer.wanted.chosen.get(number).map_or(0, |place| place.word())
+    }
 }
 
 impl Tunnels for Keep<'_> {
@@ -172,6 +259,9 @@ impl Tunnels for Keep<'_> {
         VXLAN_PORTS.contains(&destination_port)
     }
 }
+
+/// Number of every extension.
+const NUMBER: u32 = 7;
 
 /// An Ethernet frame; each tag is its protocol identifier and its control word.
 pub(crate) fn ethernet(tags: &[(u16, u16)], ether_type: u16, payload: &[u8]) -> Vec<u8> {

@@ -20,12 +20,12 @@ const KEY: u16 = 0x2000;
 const SEQUENCE: u16 = 0x1000;
 
 /// The addresses of the packets inside, which the outer ones do not have.
-const INNER_SOURCE4: [u8; 4] = [10, 1, 2, 3];
-const INNER_DESTINATION4: [u8; 4] = [10, 4, 5, 6];
-const INNER_SOURCE6: [u8; 16] = [0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-const INNER_DESTINATION6: [u8; 16] = [0xfd, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
+pub(crate) const INNER_SOURCE4: [u8; 4] = [10, 1, 2, 3];
+pub(crate) const INNER_DESTINATION4: [u8; 4] = [10, 4, 5, 6];
+pub(crate) const INNER_SOURCE6: [u8; 16] = [0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+pub(crate) const INNER_DESTINATION6: [u8; 16] = [0xfd, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
 
-fn inner4() -> Vec<u8> {
+pub(crate) fn inner4() -> Vec<u8> {
     let mut packet = Ipv4 { type_of_service: 0x10, ..Ipv4::of(6) }.packet(&tcp(0x018));
     packet[12..16].copy_from_slice(&INNER_SOURCE4);
     packet[16..20].copy_from_slice(&INNER_DESTINATION4);
@@ -39,7 +39,7 @@ fn inner6() -> Vec<u8> {
     packet
 }
 
-fn gre(flags: u16, ether_type: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn gre(flags: u16, ether_type: u16, payload: &[u8]) -> Vec<u8> {
     let mut header = [flags.to_be_bytes(), ether_type.to_be_bytes()].concat();
     for (flag, word) in [(CHECKSUM, 0x4500_0000_u32), (KEY, 0x6011_1111), (SEQUENCE, 0x4622_2222)] {
         if flags & flag != 0 {
@@ -60,12 +60,12 @@ fn vxlan_to(port: u16, flags: u8, identifier: u32, payload: &[u8]) -> Vec<u8> {
     segment
 }
 
-fn vxlan(identifier: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn vxlan(identifier: u32, payload: &[u8]) -> Vec<u8> {
     vxlan_to(VXLAN_PORTS[0], 0x08, identifier, payload)
 }
 
 /// What is in tunnels, by the protocol number of the outer packet.
-fn tunnels(identifier: u32) -> Vec<(u8, Vec<u8>)> {
+pub(crate) fn tunnels(identifier: u32) -> Vec<(u8, Vec<u8>)> {
     let in_ethernet =
         |tags: &[(u16, u16)]| [ethernet(tags, IPV4_TYPE, &inner4()), ethernet(tags, IPV6_TYPE, &inner6())];
     let mut tunnels = vec![(IP_IN_IP, inner4()), (IPV6_IN_IP, inner6())];

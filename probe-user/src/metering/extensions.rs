@@ -1,7 +1,8 @@
 //! What flows are told apart by beyond the words of their keys: each extension once, under a number.
 //!
 //! A number is never used for another extension while the program runs. Extensions that no packet had for some time are
-//! forgotten, as their flows have ended; what a flow is told apart by is there as long as the flow is.
+//! forgotten. The number is for the way from where packets are counted to the shards: who keeps an extension for longer
+//! takes the extension itself.
 
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,16 @@ use foldhash::quality::RandomState;
 use hashbrown::{HashMap, HashTable};
 use pathflow_common::extension::KeyExtension;
 
+/// Extensions that a daemon holds at most.
+pub const LIMIT: usize = 1 << 18;
+/// How long an extension is held that no packet has, in nanoseconds of the packets' clock.
+const KEPT: u64 = 3600 * SECOND;
+/// The same when half of the room is taken. Longer than deltas may be on their way to a shard.
+const KEPT_IN_NEED: u64 = 300 * SECOND;
+/// How often is looked for what can be forgotten.
+const LOOK: u64 = 30 * SECOND;
+const SECOND: u64 = 1_000_000_000;
+
 /// The extensions, shared. Written to once for each new one, never for each packet.
 #[derive(Debug)]
 pub struct Extensions {
@@ -19,6 +30,10 @@ pub struct Extensions {
     /// Extensions that are held at most.
     limit: usize,
     refused: AtomicU64,
+    /// The time that each shard has reached.
+    reached: Vec<AtomicU64>,
+    /// When is next looked for what can be forgotten.
+    next_look: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -36,10 +51,17 @@ struct Entry {
 }
 
 impl Extensions {
-    /// None held yet, and never more than `limit`.
+    /// None held yet, and never more than `limit`, for so many shards.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
-        Self { held: RwLock::default(), hasher: RandomState::default(), limit, refused: AtomicU64::new(0) }
+    pub fn new(limit: usize, shards: usize) -> Self {
+        Self {
+            held: RwLock::default(),
+            hasher: RandomState::default(),
+            limit,
+            refused: AtomicU64::new(0),
+            reached: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            next_look: AtomicU64::new(0),
+        }
     }
 
     /// The number of `extension`, which is in use at `time` (nanoseconds of the packets' clock). 0 if there are too many.
@@ -79,6 +101,25 @@ impl Extensions {
         }
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.extensions.get(&number).map(|entry| Arc::clone(&entry.extension))
+    }
+
+    /// A shard has done with everything from before `time`. Now and then, what no packet has had for long is forgotten.
+    pub fn reached(&self, shard: usize, time: u64) {
+        if let Some(reached) = self.reached.get(shard) {
+            reached.store(time, Ordering::Relaxed);
+        }
+        let next = self.next_look.load(Ordering::Relaxed);
+        if time < next
+            || self
+                .next_look
+                .compare_exchange(next, time.saturating_add(LOOK), Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        let slowest = self.reached.iter().map(|reached| reached.load(Ordering::Relaxed)).min().unwrap_or(0);
+        let kept = if self.held() > self.limit / 2 { KEPT_IN_NEED } else { KEPT };
+        self.forget_before(slowest.saturating_sub(kept));
     }
 
     /// Forgets those that were last in use before `time`.
@@ -126,7 +167,7 @@ mod tests {
 
     #[test]
     fn one_number_is_one_extension_for_good() {
-        let extensions = Extensions::new(1000);
+        let extensions = Extensions::new(1000, 1);
         let numbers: Vec<u32> = (0..500).map(|label| extensions.number(&labelled(label), 1)).collect();
         let again: Vec<u32> = (0..500).map(|label| extensions.number(&labelled(label), 2)).collect();
         assert_eq!(numbers, again);
@@ -143,8 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_slow_shard_may_still_need_is_held() {
+        let extensions = Extensions::new(100, 2);
+        let number = extensions.number(&labelled(1), SECOND);
+        extensions.reached(0, 2 * KEPT);
+        assert_eq!(extensions.held(), 1);
+        extensions.reached(1, 2 * KEPT);
+        extensions.reached(0, 2 * KEPT + LOOK);
+        assert_eq!((extensions.held(), extensions.get(number)), (0, None));
+        let numbers: Vec<u32> = (0..60).map(|label| extensions.number(&labelled(label), 2 * KEPT)).collect();
+        extensions.number(&labelled(7), 2 * KEPT + KEPT_IN_NEED);
+        let later = 2 * KEPT + LOOK + KEPT_IN_NEED + 1;
+        extensions.reached(1, later);
+        extensions.reached(0, later + LOOK);
+        assert_eq!(extensions.held(), 1);
+        assert!(extensions.get(numbers[7]).is_some());
+    }
+
+    #[test]
     fn too_many_are_refused_and_counted() {
-        let extensions = Extensions::new(2);
+        let extensions = Extensions::new(2, 1);
         assert!(extensions.number(&labelled(1), 1) != 0 && extensions.number(&labelled(2), 1) != 0);
         assert_eq!((extensions.number(&labelled(3), 1), extensions.refused()), (0, 1));
         assert_ne!(extensions.number(&labelled(1), 1), 0);

@@ -11,6 +11,7 @@ use crate::clock::Reading;
 use crate::interfaces::InterfaceNames;
 
 const ICMP: u8 = 1;
+const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 
 /// Makes the record of `flow`, which ended for `reason`. Times become wall time by `now`.
@@ -57,7 +58,8 @@ pub fn flow_record(
         destination_port,
         protocol_identifier: fields.protocol,
         ip_class_of_service: fields.class_of_service,
-        tcp_control_bits: flow.tcp_control_bits,
+        // Else they are of the packet inside a tunnel.
+        tcp_control_bits: if fields.protocol == TCP { flow.tcp_control_bits } else { 0 },
         vlan_id: fields.vlan_id,
         dot1q_customer_vlan_id: fields.customer_vlan_id,
         dot1q_priority: fields.vlan_priority,

@@ -6,18 +6,21 @@
 use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher as _;
 use std::mem;
+use std::sync::Arc;
 
 use foldhash::quality::RandomState;
-use hashbrown::HashTable;
-use pathflow_common::extension::ChosenPlace;
+use hashbrown::{HashMap, HashTable};
+use pathflow_common::extension::{CHOSEN_PLACES, ChosenPlace, KeyExtension};
 use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, Origin, WideKey};
 use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
+use pathflow_common::parse::extension::{self, Layers, Wanted};
 use pathflow_common::parse::link::Link;
 use pathflow_common::parse::tunnel::Tunnels;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse_link};
 use pathflow_common::{DropReason, PacketBytes};
 
 use super::batches::Batches;
+use super::extensions::Extensions;
 use super::fragments::{DatagramTable, Held, HeldFragments};
 use crate::capture::Delta;
 use crate::interfaces::MacAddress;
@@ -57,6 +60,16 @@ impl ExtensionSettings {
     pub fn is_any(&self) -> bool {
         self.inner || self.labels || !self.chosen.is_empty()
     }
+
+    /// The places as the parser takes them.
+    #[must_use]
+    pub fn chosen_words(&self) -> [u64; CHOSEN_PLACES] {
+        let mut words = [0; CHOSEN_PLACES];
+        for (word, place) in words.iter_mut().zip(&self.chosen) {
+            *word = place.word();
+        }
+        words
+    }
 }
 
 /// Accounts packets one by one.
@@ -64,6 +77,11 @@ impl ExtensionSettings {
 pub struct PacketMeter {
     batches: Batches,
     keys: KeySettings,
+    /// Places of chosen octets.
+    chosen: [u64; CHOSEN_PLACES],
+    extensions: Arc<Extensions>,
+    /// Numbers of extensions that were seen since the last hand-over.
+    numbers: RefCell<HashMap<KeyExtension, u32, RandomState>>,
     /// What was read since the ledger was last told, by observation point.
     counters: Vec<PointCounters>,
     packets: usize,
@@ -86,10 +104,13 @@ pub struct PacketMeter {
 impl PacketMeter {
     /// Nothing seen yet. The ledger is told of packets after `limit` of them at the latest.
     #[must_use]
-    pub fn new(batches: Batches, keys: KeySettings, limit: usize) -> Self {
+    pub fn new(batches: Batches, keys: KeySettings, extensions: Arc<Extensions>, limit: usize) -> Self {
         Self {
             batches,
+            chosen: keys.extension.chosen_words(),
             keys,
+            extensions,
+            numbers: RefCell::default(),
             counters: vec![PointCounters::default(); OBSERVATION_POINTS as usize],
             packets: 0,
             limit,
@@ -171,6 +192,7 @@ impl PacketMeter {
             self.counters[point as usize] = PointCounters::default();
         }
         self.packets = 0;
+        self.numbers.get_mut().clear();
         for delta in self.flows.drain() {
             self.batches.push_and_send(delta);
         }
@@ -273,14 +295,63 @@ impl FlowSink for Sink<'_> {
         self.meter.is_later_fragment.set(true);
         self.meter.datagrams.borrow().get(datagram, self.time)
     }
+
+    fn extends(&self) -> bool {
+        self.meter.keys.extension.is_any()
+    }
+
+    fn extended<P: PacketBytes>(
+        &self,
+        packet: &P,
+        layers: Layers,
+        key: WideKey,
+        mut facts: PacketFacts,
+    ) -> (WideKey, PacketFacts) {
+        let mut extension = KeyExtension::default();
+        let found = extension::read(packet, &layers, &*self.meter, &mut extension);
+        if let Some(control_bits) = found.inner_control_bits {
+            facts.tcp_control_bits = control_bits;
+        }
+        if !found.is_any {
+            return (key, facts);
+        }
+        let mut numbers = self.meter.numbers.borrow_mut();
+        let number =
+            *numbers.entry(extension).or_insert_with(|| self.meter.extensions.number(&extension, self.time));
+        (key.with_extension(number, extension.encapsulation()), facts)
+    }
+}
+
+impl Wanted for PacketMeter {
+    fn inner_packet(&self) -> bool {
+        self.keys.extension.inner
+    }
+
+    fn label_stack(&self) -> bool {
+        self.keys.extension.labels
+    }
+
+    fn chosen_place(&self, number: usize) -> u64 {
+        self.chosen.get(number).copied().unwrap_or(0)
+    }
+}
+
+impl Tunnels for PacketMeter {
+    fn entered(&self) -> bool {
+        self.keys.inner
+    }
+
+    fn is_vxlan(&self, destination_port: u16) -> bool {
+        self.keys.vxlan_ports.contains(&destination_port)
+    }
 }
 
 impl Tunnels for Sink<'_> {
     fn entered(&self) -> bool {
-        self.meter.keys.inner
+        self.meter.entered()
     }
 
     fn is_vxlan(&self, destination_port: u16) -> bool {
-        self.meter.keys.vxlan_ports.contains(&destination_port)
+        self.meter.is_vxlan(destination_port)
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use pathflow_exporter::{FlowEndReason, FlowRecord};
 
+use super::extensions::Extensions;
 use super::flow_record::flow_record;
 use super::observation::{ObservationPoints, PointTable};
 use super::{Flow, FlowCache};
@@ -25,6 +26,8 @@ use crate::metrics::Latencies;
 
 /// Records that are handed to the sinks together.
 pub const RECORD_BATCH: usize = 512;
+/// IP protocol number.
+const TCP: u8 = 6;
 /// How long sinks may take to make room for what the cache holds at the end.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
 
@@ -53,6 +56,10 @@ pub enum ShardMessage {
 /// What a shard works with.
 #[derive(Debug)]
 pub struct Shard {
+    /// Its number, from 0.
+    pub number: usize,
+    /// What keys have beyond their words.
+    pub extensions: Arc<Extensions>,
     /// Its flows.
     pub cache: FlowCache,
     /// Where its messages come from.
@@ -87,6 +94,9 @@ impl Shard {
         let mut records = Records::new();
         while let Ok(message) = self.messages.recv() {
             let flows = self.cache.len();
+            if let ShardMessage::Expire(now) = message {
+                self.extensions.reached(self.number, now.monotonic);
+            }
             records.points = self.points.table();
             records.names = self.names.load();
             match message {
@@ -136,8 +146,15 @@ impl Shard {
         for delta in &deltas {
             let flows = self.cache.len();
             // Flows are told apart only by what records say, and by the filters that they are asked about.
-            let key = delta.key.with_filter_results_of(self.record_filters).without_vlan_priority();
-            let evicted = self.cache.merge(&Delta { key, ..*delta });
+            let key = delta
+                .key
+                .with_filter_results_of(self.record_filters)
+                .without_vlan_priority()
+                .without_extension();
+            // Else they are of the packet inside a tunnel.
+            let is_tcp = delta.key.fields().protocol == TCP;
+            let tcp_control_bits = if is_tcp { delta.tcp_control_bits } else { 0 };
+            let evicted = self.cache.merge(&Delta { key, tcp_control_bits, ..*delta });
             if self.feed.is_wanted() {
                 let begins = evicted.is_some() || self.cache.len() > flows;
                 let now = records.now();

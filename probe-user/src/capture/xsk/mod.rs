@@ -44,6 +44,7 @@ use super::{CaptureError, Delta, FilterSet, support};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metering::batches::Batches;
+use crate::metering::extensions::Extensions;
 use crate::metering::packets::{KeySettings, PacketMeter};
 use crate::metering::shard::ShardMessage;
 use crate::stop::Stop;
@@ -104,6 +105,8 @@ pub struct MirrorOutput {
     pub ledger: Arc<Ledger>,
     /// What the key of a packet in a tunnel is.
     pub keys: KeySettings,
+    /// What keys have beyond their words.
+    pub extensions: Arc<Extensions>,
     /// Which packets are accounted; `None` = all.
     pub filters: FilterSet,
     /// The clock.
@@ -326,6 +329,7 @@ impl Mirror {
                 meter: PacketMeter::new(
                     Batches::new(output.shards.clone(), output.pool.clone(), Arc::clone(&output.ledger)),
                     output.keys.clone(),
+                    Arc::clone(&output.extensions),
                     usize::MAX,
                 ),
                 clock: output.clock,

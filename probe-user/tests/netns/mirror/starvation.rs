@@ -9,6 +9,7 @@ use pathflow::capture::FilterSet;
 use pathflow::capture::xsk::{Mirror, MirrorOutput, MirrorSettings};
 use pathflow::clock::Clock;
 use pathflow::ledger::{Ledger, PointAccounts};
+use pathflow::metering::extensions::Extensions;
 use pathflow::metering::packets::KeySettings;
 use pathflow::metering::shard::ShardMessage;
 use pathflow::stop::Stop;
@@ -42,6 +43,7 @@ impl Stuck {
             pool,
             ledger: Arc::clone(&ledger),
             keys: KeySettings::default(),
+            extensions: Arc::new(Extensions::new(1, 1)),
             filters: FilterSet::default(),
             clock: Clock::new(),
             stop,
