@@ -117,7 +117,7 @@ impl Pipeline {
                 record_filters: config.record_filters,
                 hold: routing.hold.clone(),
                 sinks: sinks.clone(),
-                feed: Feed::new(number, aggregates.queues.clone(), pace),
+                feed: Feed::new(number, aggregates.queues.clone(), pace, Arc::clone(&extensions)),
                 pace,
                 latencies: Arc::clone(&latencies),
             };

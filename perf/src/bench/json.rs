@@ -221,7 +221,9 @@ fn purge(subject: &Subject) -> Result<Purge> {
             extension: None,
             inner_tcp_control_bits: 0,
             begins: true,
-            start, time: start, end: start,
+            start,
+            time: start,
+            end: start,
         };
         aggregation.add(&observed, &mut Counted::default());
     }

@@ -67,12 +67,7 @@ pub struct Feed {
 impl Feed {
     /// From a shard with this number, counted from 0.
     #[must_use]
-    pub fn new(
-        shard: usize,
-        queues: Vec<AggregateQueue>,
-        pace: Pace,
-        extensions: Arc<Extensions>,
-    ) -> Self {
+    pub fn new(shard: usize, queues: Vec<AggregateQueue>, pace: Pace, extensions: Arc<Extensions>) -> Self {
         Self {
             shard,
             queues,

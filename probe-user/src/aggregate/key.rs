@@ -233,13 +233,7 @@ const fn width(primitive: Primitive) -> usize {
         | P::TimestampEnd
         | P::TimestampArrival => 8,
         P::SrcMac | P::DstMac | P::TunnelSrcMac | P::TunnelDstMac => 6,
-        P::Vlan
-        | P::InCvlan
-        | P::Etype
-        | P::SrcPort
-        | P::DstPort
-        | P::TunnelSrcPort
-        | P::TunnelDstPort => 2,
+        P::Vlan | P::InCvlan | P::Etype | P::SrcPort | P::DstPort | P::TunnelSrcPort | P::TunnelDstPort => 2,
         P::Cos
         | P::DstRoa
         | P::SrcRoa
@@ -447,7 +441,12 @@ fn write(
     }
 }
 
-fn read<'a>(primitive: Primitive, field: &'a [u8], interned: &'a Interned, agent: Option<IpAddr>) -> Value<'a> {
+fn read<'a>(
+    primitive: Primitive,
+    field: &'a [u8],
+    interned: &'a Interned,
+    agent: Option<IpAddr>,
+) -> Value<'a> {
     use Primitive as P;
     let octet = || take::<1>(field)[0];
     let short = || u16::from_ne_bytes(take(field));

@@ -399,7 +399,8 @@ impl Key {
 }
 
 /// Keys of pmacct's JSON that no primitive has.
-const OTHER_KEYS: &[&str] = &["event_type", "stamp_inserted", "stamp_updated", "packets", "bytes", "writer_id"];
+const OTHER_KEYS: &[&str] =
+    &["event_type", "stamp_inserted", "stamp_updated", "packets", "bytes", "writer_id"];
 
 /// Whether a name stands for something already, in settings or in rows.
 #[must_use]

@@ -10,21 +10,23 @@ use super::{ConfigError, between, invalid, raw};
 use crate::aggregate::KafkaOutputSettings;
 use crate::aggregate::encode::EncodeSettings;
 use crate::aggregate::{
-    AggregateSettings, Bins, FileSettings, Key, MemorySettings, OutputSettings, OutputSettingsError,
-    RowLimits, Selection, StdoutSettings,
+    AggregateSettings, Bins, CustomPrimitive, FileSettings, Key, MemorySettings, OutputSettings,
+    OutputSettingsError, RowLimits, Selection, StdoutSettings,
 };
 use crate::capture::FilterSet;
 
-/// Settings of every aggregate, whose filters become some of `filters`. `drain_interval` is how often it gets something.
+/// Settings of every aggregate, whose filters become some of `filters`. `custom` are the operator's own primitives,
+/// `drain_interval` is how often it gets something.
 pub(super) fn settings(
     aggregates: &[raw::Aggregate],
+    custom: &[CustomPrimitive],
     drain_interval: Duration,
     filters: &mut FilterSet,
 ) -> Result<Vec<AggregateSettings>, ConfigError> {
     let mut settings: Vec<AggregateSettings> = Vec::new();
     for (number, aggregate) in aggregates.iter().enumerate() {
         let key = |name: &str| format!("aggregate[{number}].{name}");
-        let checked = check(aggregate, drain_interval, filters, &key)?;
+        let checked = check(aggregate, custom, drain_interval, filters, &key)?;
         if settings.iter().any(|other| other.name == checked.name) {
             return Err(invalid(key("name"), &checked.name, "another aggregate has this name"));
         }
@@ -57,6 +59,7 @@ pub(super) fn check_stdout(
 
 fn check(
     aggregate: &raw::Aggregate,
+    custom: &[CustomPrimitive],
     drain_interval: Duration,
     filters: &mut FilterSet,
     key: &impl Fn(&str) -> String,
@@ -71,8 +74,8 @@ fn check(
     if ["bgp.table_dump", "bgp.message_log"].contains(&name) {
         return Err(invalid(key("name"), &name, "another output has this name"));
     }
-    let fields =
-        Key::parse(&aggregate.key).map_err(|(name, error)| invalid(key("key"), &name, error.to_string()))?;
+    let fields = Key::parse_with(&aggregate.key, custom)
+        .map_err(|(name, error)| invalid(key("key"), &name, error.to_string()))?;
     let fields = if aggregate.stitching { fields.with_stitching() } else { fields };
     let zone = if aggregate.utc { TimeZone::UTC } else { TimeZone::system() };
 

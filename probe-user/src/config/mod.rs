@@ -11,6 +11,7 @@ mod enrich;
 mod environment;
 mod error;
 mod export;
+mod primitive;
 pub mod raw;
 mod sflow;
 mod transport;
@@ -19,6 +20,8 @@ use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use pathflow_common::extension::ChosenPlace;
 
 pub use bgp::{BmpSettings, RpkiSettings};
 pub use environment::Environment;
@@ -264,7 +267,10 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let bgp = bgp::settings(&bgp)?;
     let has_routes = bgp.is_some() || bmp.is_some() || !enrich.networks_file.is_empty();
     let processes = export::processes(&export, has_routes, &mut filters, &look_up)?;
-    let aggregates = aggregate::settings(&aggregate, capture.drain_interval, &mut filters)?;
+    let custom = primitive::settings(&capture.primitive, &aggregate)?;
+    let aggregates =
+        aggregate::settings(&aggregate, &custom.primitives, capture.drain_interval, &mut filters)?;
+    let extension = extension(&aggregates, custom.places, capture.tunnels)?;
     aggregate::check_stdout(&aggregates, export.stdout)?;
     let agents = processes.iter().filter_map(|process| process.source_address);
     let agents = agents.chain(sflow.iter().filter_map(|sflow| sflow.agent_address)).collect::<Vec<_>>();
@@ -296,7 +302,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
             vlan_priority: aggregates
                 .iter()
                 .any(|aggregate| aggregate.key.primitives.contains(&Primitive::Cos)),
-            extension: ExtensionSettings::default(),
+            extension,
         },
         filters,
         record_filters,
@@ -320,6 +326,34 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         aggregates,
         listen,
         log: log.level,
+    })
+}
+
+/// What keys have beyond their words, for the primitives of aggregates.
+fn extension(
+    aggregates: &[AggregateSettings],
+    chosen: Vec<ChosenPlace>,
+    tunnels: Tunnels,
+) -> Result<ExtensionSettings, ConfigError> {
+    let asked_for = || {
+        aggregates.iter().flat_map(|aggregate| {
+            aggregate.key.primitives.iter().map(|primitive| (aggregate.name.as_str(), *primitive))
+        })
+    };
+    let of_tunnel = asked_for().find(|(_, primitive)| primitive.is_of_tunnel());
+    if let (Tunnels::Inner, Some((name, primitive))) = (tunnels, of_tunnel) {
+        let own = primitive.name().trim_start_matches("tunnel_");
+        let reason = format!(
+            "aggregate {name} has {primitive} in its key, and with \"inner\" the packet inside is the flow's own: use \
+             {own}, or \"outer\""
+        );
+        return Err(invalid("capture.tunnels", &"inner", reason));
+    }
+    let has_vxlan = asked_for().any(|(_, primitive)| primitive == Primitive::Vxlan);
+    Ok(ExtensionSettings {
+        inner: tunnels == Tunnels::Outer && (of_tunnel.is_some() || has_vxlan),
+        labels: asked_for().any(|(_, primitive)| primitive.is_of_label_stack()),
+        chosen,
     })
 }
 

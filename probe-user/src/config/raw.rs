@@ -14,6 +14,7 @@ pub use aggregate::{Aggregate, AggregateStdout, TopBy};
 pub use bgp::{Bgp, Bmp, Control, FamilyName, MessageLog, Peer, RoleName, Rpki, TableDump};
 pub use enrich::{Agent, Enrich, PeerSource, TagValue};
 
+use crate::aggregate::Semantics;
 use crate::interfaces::{Direction, EgressPackets, Hook, Mode, SamplingMethod};
 
 /// The whole file.
@@ -80,6 +81,9 @@ pub struct Capture {
     /// `[[capture.interface]]`: what differs for some interfaces.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interface: Vec<CaptureInterface>,
+    /// `[[capture.primitive]]`: octets of packets that aggregates can have in their keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub primitive: Vec<CapturePrimitive>,
     /// How often the kernel's tables are drained.
     #[serde(with = "duration")]
     pub drain_interval: Duration,
@@ -112,6 +116,7 @@ impl Default for Capture {
             vxlan_ports: vec![4789],
             pin: false,
             interface: Vec::new(),
+            primitive: Vec::new(),
             drain_interval: Duration::from_secs(1),
             drain_workers: 0,
             ipv4_slots: 131_072,
@@ -151,6 +156,20 @@ pub struct CaptureInterface {
     /// MAC addresses of the router whose packets are mirrored.
     #[serde(default)]
     pub router_macs: Vec<String>,
+}
+
+/// `[[capture.primitive]]`: octets of packets under a name, for keys of aggregates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapturePrimitive {
+    /// Name, in keys of aggregates and in their rows.
+    pub name: String,
+    /// Where the octets are, `LAYER[:[PROTOCOL]][+OFFSET]`; of several, the first that a packet has.
+    pub at: Vec<String>,
+    /// How many octets.
+    pub length: u8,
+    /// What they are.
+    pub semantics: Semantics,
 }
 
 /// Where output interface and next hop of a record are from.

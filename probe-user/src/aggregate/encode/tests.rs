@@ -9,6 +9,7 @@ use pathflow_exporter::{BgpAttributes, BgpPathSegment, BgpPathSegmentKind, BgpRo
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::aggregate::{CustomPrimitive, CustomValue, Semantics};
 
 /// A row by hand.
 pub struct TestRow<'a> {
@@ -333,6 +334,67 @@ fn nested_rows_have_what_is_known() {
                 "as_path": [6939, 3356, 60729, {"set": [64500, 64501]}],
                 "local_pref": 150,
             },
+        })
+    );
+}
+
+#[test]
+fn nested_rows_have_what_is_inside() {
+    use Primitive as P;
+    let primitive =
+        |name: &str, semantics, length| CustomPrimitive { name: name.into(), semantics, length, offset: 0 };
+    let custom = [
+        primitive("ttl", Semantics::UInt, 1),
+        primitive("kind", Semantics::Hex, 2),
+        primitive("next", Semantics::Ip, 4),
+    ];
+    let number = |semantics, octets| Value::Custom(CustomValue { semantics, octets });
+    let inside = |has: bool| {
+        row(&[
+            (P::MplsLabelStack, Value::Labels(if has { &[[0, 0x3e, 0x86], [0, 0, 3]] } else { &[] })),
+            (P::MplsStackDepth, Value::Number(if has { 2 } else { 0 })),
+            (P::TunnelSrcMac, Value::Mac(if has { [2; 6] } else { [0; 6] })),
+            (P::TunnelSrcHost, if has { address("2001:db8::1") } else { Value::Address(None) }),
+            (P::TunnelProto, Value::Protocol(if has { 6 } else { 0 })),
+            (P::TunnelTcpFlags, Value::TcpFlags(if has { 0x12 } else { 0 })),
+            (P::Custom(0), number(Semantics::UInt, if has { &[64] } else { &[0] })),
+            (P::Custom(1), number(Semantics::Hex, if has { &[0, 0x46] } else { &[0, 0] })),
+            (P::Custom(2), number(Semantics::Ip, if has { &[192, 0, 2, 1] } else { &[0; 4] })),
+        ])
+    };
+    let table = FormatTable { style: Style::Pathflow, ..FormatTable::default() };
+    let settings = EncodeSettings { custom: custom.into_iter().collect(), ..settings(&table) };
+    let written = |has| {
+        let (primitives, row) = inside(has);
+        let mut encoder = RowEncoder::new(&settings, Format::Json, &primitives).unwrap();
+        let mut out = Vec::new();
+        encoder.row(&mut out, &row, UPDATED);
+        serde_json::from_slice::<Json>(&out).unwrap()
+    };
+    assert_eq!(
+        written(true),
+        json!({
+            "purge_time": "2026-11-21T05:48:01Z",
+            "mpls_label_stack": [16006, 3],
+            "mpls_label_stack_depth": 2,
+            "packet_delta_count": 1,
+            "octet_delta_count": 98,
+            "tunnel": {
+                "source_mac_address": "02:02:02:02:02:02",
+                "source_address": "2001:db8::1",
+                "protocol_identifier": 6,
+                "tcp_control_bits": ["ACK", "SYN"],
+            },
+            "custom": {"ttl": 64, "kind": "46", "next": "192.0.2.1"},
+        })
+    );
+    assert_eq!(
+        written(false),
+        json!({
+            "purge_time": "2026-11-21T05:48:01Z",
+            "packet_delta_count": 1,
+            "octet_delta_count": 98,
+            "custom": {"ttl": 0},
         })
     );
 }

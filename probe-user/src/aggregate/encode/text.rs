@@ -59,8 +59,7 @@ pub(super) fn octets(out: &mut Line, octets: &[u8]) {
         if position > 0 {
             out.push(b'-');
         }
-        let [high, low] =
-            [octet >> 4, *octet].map(|digit| hexadecimal_digit(digit).to_ascii_uppercase());
+        let [high, low] = [octet >> 4, *octet].map(|digit| hexadecimal_digit(digit).to_ascii_uppercase());
         out.put_first([high, low], 2);
     }
 }

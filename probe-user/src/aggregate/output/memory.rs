@@ -233,7 +233,8 @@ impl KeptRows {
         let primitives = rows.primitives();
         let position = primitives.iter().position(|primitive| self.encode.custom.name(*primitive) == name);
         let Some((position, primitive)) = position.and_then(|at| Some((at, *primitives.get(at)?))) else {
-            let key: Vec<&str> = primitives.iter().map(|primitive| self.encode.custom.name(*primitive)).collect();
+            let key: Vec<&str> =
+                primitives.iter().map(|primitive| self.encode.custom.name(*primitive)).collect();
             let (name, aggregate) = (name.clone(), self.aggregate.to_string());
             return Err(AskError::NotInKey { name, aggregate, key: key.join(", ") });
         };

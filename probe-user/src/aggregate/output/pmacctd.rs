@@ -173,7 +173,9 @@ fn pathflow(directory: &Path, format: Format, key: &str, packets: &[Packet]) -> 
             extension: None,
             inner_tcp_control_bits: 0,
             begins: true,
-            start, time: start, end,
+            start,
+            time: start,
+            end,
         };
         aggregation.add(&observed, &mut Spread::default());
     }

@@ -76,7 +76,9 @@ fn purge(key: &[&str], history: &str, packets: &[Packet]) -> Purge {
             extension: None,
             inner_tcp_control_bits: 0,
             begins: true,
-            start: time, time, end: time,
+            start: time,
+            time,
+            end: time,
         };
         aggregation.add(&observed, &mut Spread::default());
     }

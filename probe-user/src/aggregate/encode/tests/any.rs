@@ -8,7 +8,9 @@ use pathflow_exporter::{BgpRoute, FlowDirection, OriginValidation};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::super::{Format, FormatTable, Primitive, RowEncoder, Style, Value, route};
+use super::super::{EncodeSettings, Format, FormatTable, Primitive, RowEncoder, Style, Value, route};
+use crate::aggregate::{CustomPrimitive, CustomPrimitives, CustomValue, Semantics};
+
 use super::{UPDATED, part, route as some_route, row, settings};
 
 /// Text that may be anything a label is made of.
@@ -18,9 +20,37 @@ fn values(route: &Arc<BgpRoute>) -> impl Strategy<Value = Vec<(Primitive, Value<
         |(number, segments, mac, has, text, octet)| {
             let value =
                 |primitive: &Primitive| value(*primitive, route, (number, segments, mac, has, text, octet));
-            Primitive::ALL.iter().map(|primitive| (*primitive, value(primitive))).collect()
+            all().map(|primitive| (primitive, value(&primitive))).collect()
         },
     )
+}
+
+const SEMANTICS: [Semantics; 6] =
+    [Semantics::UInt, Semantics::Hex, Semantics::Ip, Semantics::Mac, Semantics::Str, Semantics::Raw];
+static LABELS: [[u8; 3]; 10] = [[0x0f, 0xff, 0xff]; 10];
+/// Any octet, and 16 more.
+static OCTETS: [u8; 271] = {
+    let mut octets = [0; 271];
+    let mut place = 0;
+    while place < octets.len() {
+        octets[place] = place as u8;
+        place += 1;
+    }
+    octets
+};
+
+/// Custom primitives, one of each kind.
+fn custom() -> CustomPrimitives {
+    let primitive = |semantics| {
+        let (name, length) = (format!("of-{semantics}"), 16);
+        CustomPrimitive { name, semantics, length, offset: 0 }
+    };
+    SEMANTICS.into_iter().map(primitive).collect()
+}
+
+/// All primitives, custom ones last.
+fn all() -> impl Iterator<Item = Primitive> {
+    Primitive::ALL.iter().copied().chain((0..6).map(Primitive::Custom))
 }
 
 type Any = (u64, [u16; 8], [u8; 6], bool, &'static str, u8);
@@ -40,7 +70,12 @@ fn value(primitive: Primitive, route: &Arc<BgpRoute>, any: Any) -> Value<'_> {
         P::SrcHostLatitude | P::SrcHostLongitude | P::DstHostLatitude | P::DstHostLongitude => {
             Value::Degrees(has.then_some(f64::from(octet) / 7.0))
         }
-        P::SrcMac | P::DstMac => Value::Mac(mac),
+        P::SrcMac | P::DstMac | P::TunnelSrcMac | P::TunnelDstMac => Value::Mac(mac),
+        P::MplsLabelStack => Value::Labels(LABELS.get(..usize::from(octet % 11)).unwrap_or_default()),
+        P::Custom(number) => Value::Custom(CustomValue {
+            semantics: SEMANTICS[usize::from(number)],
+            octets: &OCTETS[usize::from(octet)..][..16],
+        }),
         P::Etype => Value::EtherType(segments[0]),
         primitive if route::is_of_route(primitive) => {
             if has {
@@ -50,11 +85,16 @@ fn value(primitive: Primitive, route: &Arc<BgpRoute>, any: Any) -> Value<'_> {
             }
         }
         P::DstRoa | P::SrcRoa => Value::Roa(has.then_some(state)),
-        P::PeerSrcIp | P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => {
-            Value::Address(has.then_some(IpAddr::from(segments)))
-        }
-        P::TcpFlags => Value::TcpFlags(octet),
-        P::Proto => Value::Protocol(octet),
+        P::PeerSrcIp
+        | P::PeerDstIp
+        | P::SrcHost
+        | P::SrcNet
+        | P::DstHost
+        | P::DstNet
+        | P::TunnelSrcHost
+        | P::TunnelDstHost => Value::Address(has.then_some(IpAddr::from(segments))),
+        P::TcpFlags | P::TunnelTcpFlags => Value::TcpFlags(octet),
+        P::Proto | P::TunnelProto => Value::Protocol(octet),
         P::SamplingDirection => Value::Direction(FlowDirection::Egress),
         P::TimestampStart | P::TimestampEnd | P::TimestampArrival | P::TimestampMin | P::TimestampMax => {
             Value::Time(has.then_some(number))
@@ -90,6 +130,14 @@ fn is_number(primitive: Primitive) -> bool {
             | P::DstNet
             | P::TcpFlags
             | P::Proto
+            | P::MplsLabelStack
+            | P::TunnelSrcMac
+            | P::TunnelDstMac
+            | P::TunnelSrcHost
+            | P::TunnelDstHost
+            | P::TunnelProto
+            | P::TunnelTcpFlags
+            | P::Custom(_)
             | P::SamplingDirection
             | P::TimestampStart
             | P::TimestampEnd
@@ -113,7 +161,9 @@ fn any_row_is_json_with_the_types_of_pmacct() {
         row.bin = bin.map(u64::from);
         [row.packets, row.octets] = counters;
         for style in [Style::Pmacct, Style::Pathflow] {
-            let settings = settings(&FormatTable { style, ..FormatTable::default() });
+            let custom = custom();
+            let settings =
+                EncodeSettings { custom, ..settings(&FormatTable { style, ..FormatTable::default() }) };
             let mut encoder = RowEncoder::new(&settings, Format::Json, &primitives).unwrap();
             let mut out = Vec::new();
             encoder.row(&mut out, &row, UPDATED);
@@ -125,10 +175,13 @@ fn any_row_is_json_with_the_types_of_pmacct() {
                 continue;
             }
             for (primitive, value) in &fields {
-                let member = &object[primitive.json_key()];
+                let member = &object[settings.custom.json_key(*primitive)];
                 prop_assert_eq!(member.is_number(), is_number(*primitive), "{}", primitive);
                 prop_assert_eq!(member.is_string(), !is_number(*primitive), "{}", primitive);
                 match value {
+                    Value::Custom(value) if value.semantics == Semantics::Str => {
+                        prop_assert_eq!(member, &json!(String::from_utf8_lossy(value.text())));
+                    }
                     Value::Number(number) => prop_assert_eq!(member, &json!(number)),
                     Value::Text(text) => prop_assert_eq!(member, &json!(text)),
                     Value::Address(Some(address)) => prop_assert_eq!(member, &json!(address.to_string())),
@@ -147,13 +200,14 @@ fn any_row_is_json_with_the_types_of_pmacct() {
 fn rows_allocate_nothing() {
     let route = some_route();
     let any = (1_795_240_081_000_123, [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], [2; 6], true, "a\"b", 6);
-    let fields: Vec<_> =
-        Primitive::ALL.iter().map(|primitive| (*primitive, value(*primitive, &route, any))).collect();
+    let fields: Vec<_> = all().map(|primitive| (primitive, value(primitive, &route, any))).collect();
     for (format, style) in
         [(Format::Json, Style::Pmacct), (Format::Json, Style::Pathflow), (Format::Csv, Style::Pmacct)]
     {
         let (primitives, mut row) = row(&fields);
-        let settings = settings(&FormatTable { style, ..FormatTable::default() });
+        let custom = custom();
+        let settings =
+            EncodeSettings { custom, ..settings(&FormatTable { style, ..FormatTable::default() }) };
         let mut encoder = RowEncoder::new(&settings, format, &primitives).unwrap();
         let mut out = Vec::new();
         let mut encode = || {

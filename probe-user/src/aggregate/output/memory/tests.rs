@@ -44,7 +44,9 @@ fn purge(packets: &[Packet]) -> Purge {
             extension: None,
             inner_tcp_control_bits: 0,
             begins: true,
-            start: 1, time: 1, end: 1,
+            start: 1,
+            time: 1,
+            end: 1,
         };
         aggregation.add(&observed, &mut Spread::default());
     }
