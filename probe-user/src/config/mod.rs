@@ -27,6 +27,7 @@ pub use bgp::{BmpSettings, RpkiSettings};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use export::ExportProcess;
+pub(crate) use primitive::check as check_primitive;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
 pub use transport::ExportTransport;
 

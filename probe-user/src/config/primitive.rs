@@ -72,6 +72,11 @@ pub(super) fn settings(
     Ok(custom)
 }
 
+/// Checks a definition alone.
+pub(crate) fn check(defined: &raw::CapturePrimitive) -> Result<(), ConfigError> {
+    settings(std::slice::from_ref(defined), &[]).map(drop)
+}
+
 /// They are keys of JSON and titles of columns.
 fn check_name(name: &str) -> Result<(), &'static str> {
     let is_name = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);

@@ -144,6 +144,9 @@ fn value(key: &str, folder: &Path) -> String {
         "bgp_daemon_allow_file" => file("allow.map", "192.0.2.0/24\n"),
         "kafka_config_file" => file("librdkafka.conf", "global, linger.ms, 50\n"),
         "bgp_peer_src_as_type" | "bgp_src_as_path_type" | "bgp_src_roa_type" => "bgp".into(),
+        "aggregate_primitives" => {
+            file("primitives.lst", "name=ttl packet_ptr=l3:0x800+8 len=1 semantics=u_int\n")
+        }
         "kafka_output" => "avro".into(),
         "kafka_history" | "print_history" => "5m".into(),
         "kafka_history_roundoff" | "print_history_roundoff" => "m".into(),
@@ -320,5 +323,60 @@ fn faults_name_file_line_and_key_and_remarks_hold_no_secrets() {
     let remarks: BTreeSet<String> = remarks.iter().map(ToString::to_string).collect();
     assert!(remarks.len() >= 6, "{remarks:?}");
     assert!(!remarks.iter().any(|remark| remark.contains("canary")), "{remarks:?}");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn primitives_of_the_operator_are_read_from_packets() {
+    let folder = std::env::temp_dir().join(format!("pathflow-primitives-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let (list, file) = (folder.join("primitives.lst"), folder.join("p.conf"));
+    // The lines of the example that comes with pmacct, and further ones.
+    fs::write(
+        &list,
+        "! comment\nname=mtla\tfield_type=47\tlen=4\tsemantics=ip\n\
+         name=alu_91\tfield_type=637:91\tlen=2\tsemantics=hex\n\
+         name=ttl_pm\tpacket_ptr=l3:0x800+8   packet_ptr=l3:0x86dd+7\tlen=1   semantics=u_int\n\
+         name=udp_len\tpacket_ptr=l4:17+4      len=2   semantics=u_int\n\
+         name=tcp_win\tpacket_ptr=l4:6+14      len=2   semantics=u_int\n\
+         name=ttl_nf\tpacket_ptr=l3:0x800+8   packet_ptr=l3:0x86dd+7  len=1   semantics=u_int\tfield_type=192\n\
+         name=text\tpacket_ptr=payload:+0 len=vlen semantics=str\n\
+         name=wrong packet_ptr=l9:+0 len=1 semantics=raw\n\
+         name=short packet_ptr=l3:+0 len=3 semantics=u_int\nname=ttl_pm packet_ptr=l3:+0 len=1 semantics=raw\n",
+    )
+    .unwrap();
+    let text = format!(
+        "plugins: print[p], print[q]\naggregate[p]: TTL_pm, src_host, mtla, text\naggregate[q]: tcp_win, ttl_nf\n\
+         aggregate_primitives: {}\naggregate_primitives[q]: /nowhere\n",
+        list.display()
+    );
+    fs::write(&file, text).unwrap();
+    let imported = import(&file).unwrap();
+    let names: Vec<&str> =
+        imported.raw.capture.primitive.iter().map(|primitive| primitive.name.as_str()).collect();
+    assert_eq!(names, ["ttl_pm", "udp_len", "tcp_win", "ttl_nf"]);
+    assert_eq!(imported.raw.capture.primitive[0].at, ["l3:0x800+8", "l3:0x86dd+7"]);
+    let [p, q] = &imported.raw.aggregate[..] else { panic!("{}", imported.toml) };
+    assert_eq!([&p.key[..], &q.key[..]], [&["ttl_pm", "src_host"][..], &["tcp_win", "ttl_nf"]]);
+    let remarks: Vec<String> = imported.warnings().map(ToString::to_string).collect();
+    for remark in [
+        "primitives.lst:2: name=mtla: it is left out: it has no packet_ptr",
+        "primitives.lst:3: name=alu_91: it is left out: it has no packet_ptr",
+        "primitives.lst:7: field_type: ttl_nf is read from packets; fields of exports do not have it",
+        "primitives.lst:8: name=text: it is left out: primitives of variable length are not possible",
+        "primitives.lst:9: name=wrong: it is left out: packet_ptr \"l9:+0\": \"l9\" is not one of packet, mac",
+        "primitives.lst:10: name=short: it is left out: len \"3\": short is u_int, of which there are 1, 2, 4 or 8",
+        "primitives.lst:11: name=ttl_pm: it is left out: a line above has this name",
+        "p.conf:2: aggregate[p]: mtla is left out: it has no packet_ptr",
+        "p.conf:2: aggregate[p]: text is left out: primitives of variable length",
+        "p.conf:5: aggregate_primitives[q]: it is for all plugins",
+    ] {
+        assert!(remarks.iter().any(|text| text.contains(remark)), "{remark}\n{remarks:#?}");
+    }
+    let config = config::Config::resolve(imported.raw, Overrides::default()).unwrap();
+    assert_eq!(config.keys.extension.chosen.len(), 5);
+    fs::write(&file, "plugins: print\naggregate_primitives: /nowhere\n").unwrap();
+    let error = import(&file).unwrap_err().to_string();
+    assert!(error.contains("p.conf:2: aggregate_primitives: /nowhere: No such file"), "{error}");
     fs::remove_dir_all(&folder).unwrap();
 }

@@ -38,11 +38,18 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
     };
     let mut key: Vec<String> = Vec::new();
     for name in setting.list() {
-        let name = name.to_lowercase();
+        let own = work.primitives.iter().filter(|own| own.name.eq_ignore_ascii_case(&name));
+        let own = own.min_by_key(|own| own.fault.is_some());
+        let name = own.map_or_else(|| name.to_lowercase(), |own| own.name.clone());
         if name == "none" || key.contains(&name) {
             continue;
         }
         let why = match Key::parse(&[&name]) {
+            Err(_) if let Some(fault) = own.and_then(|own| own.fault.clone()) => fault,
+            _ if own.is_some_and(|own| own.fault.is_none()) => {
+                key.push(name);
+                continue;
+            }
             Ok(_) => {
                 key.push(name);
                 continue;
@@ -97,11 +104,6 @@ fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) -> Res
     for key in ["post_tag", "post_tag2"] {
         work.refuse_of(plugin, key, "give the tag in the pre_tag_map");
     }
-    work.refuse_of(
-        plugin,
-        "aggregate_primitives",
-        "primitives of your own are not possible; those in it are left out",
-    );
     Ok(())
 }
 

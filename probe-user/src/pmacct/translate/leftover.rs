@@ -134,6 +134,9 @@ fn verdict(line: &Line, plugins: &[Plugin]) -> (Verdict, String) {
         return (Verdict::NotNeeded, format!("not needed: there is no {kind} plugin"));
     }
     match line.key.as_str() {
+        "aggregate_primitives" => {
+            (Verdict::NotHonoured, "it is for all plugins, without a name; pmacct ignores it, too".to_owned())
+        }
         "aggregate_filter" if line.name.is_none() => (
             Verdict::NotHonoured,
             "it is for one plugin, as aggregate_filter[NAME]; pmacct ignores it, too".to_owned(),
@@ -149,7 +152,6 @@ fn verdict(line: &Line, plugins: &[Plugin]) -> (Verdict, String) {
 const OF_PLUGIN_ANY: &[&str] = &[
     "aggregate",
     "aggregate_filter",
-    "aggregate_primitives",
     "pre_tag_filter",
     "pre_tag2_filter",
     "pre_tag_label_filter",

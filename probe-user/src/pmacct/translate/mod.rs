@@ -8,6 +8,7 @@ mod kafka;
 mod leftover;
 mod memory;
 mod nfprobe;
+mod primitives;
 mod print;
 mod sfprobe;
 
@@ -27,10 +28,12 @@ pub(super) fn translate(configuration: &Configuration) -> Result<(Document, Vec<
         document: Document::default(),
         remarks: Remarks::default(),
         used: vec![false; configuration.lines.len()],
+        primitives: Vec::new(),
     };
     configuration.remark_overridden(&mut work.remarks);
     let plugins = work.plugins();
     capture::translate(&mut work)?;
+    work.primitives = primitives::translate(&mut work)?;
     // Nobody reads flows on standard output, unless `print` says so.
     let export = work.document.table("export");
     work.document.set(export, "stdout", "none", None);
@@ -56,6 +59,8 @@ struct Translation<'c> {
     remarks: Remarks,
     /// Of each line, whether somebody took it.
     used: Vec<bool>,
+    /// The operator's own primitives.
+    primitives: Vec<primitives::Primitive>,
 }
 
 /// A line that counts.
