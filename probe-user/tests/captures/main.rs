@@ -16,6 +16,7 @@
 //! - [`families`]: the kernel's counts of each kind of labels, sessions, fragments and tunnels are tshark's;
 //! - [`tc`]: what the tc programs know of packets beside their octets (needs root);
 //! - [`aggregate`]: rows of aggregates add up to what tshark sees, and are those of pmacctd;
+//! - [`primitives`]: tunnels, label stacks and the operator's own primitives are those of pmacctd and of tshark;
 //! - [`priority`]: priorities of VLAN tags are those of tshark and of pmacctd, where they are asked for;
 //! - [`stitching`]: times of the first and last packets of rows are those of tshark and of pmacctd;
 //! - [`aggregate_filter`]: those with filters have the packets that tcpdump selects;
@@ -49,6 +50,8 @@ mod namespace;
 mod offline;
 mod own;
 mod pipeline;
+#[cfg(test)]
+mod primitives;
 #[cfg(test)]
 mod priority;
 mod replay;
