@@ -6,10 +6,11 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use ipnet::IpNet;
-use pathflow_common::extension::{InnerPacket, KeyExtension};
+use pathflow_common::extension::KeyExtension;
 use pathflow_exporter::{BgpRoute, FlowDirection, FlowRecord, ObservationContext, OriginValidation};
 
 use super::custom::{CustomPrimitives, CustomValue};
+use super::inside::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP};
 use super::intern::{Interned, Kept, NOTHING, RoutePart};
 use super::observed::Observed;
 use super::primitive::{Key, Primitive};
@@ -20,11 +21,6 @@ use crate::enrich::{Place, TagsOf};
 const MAX_WORDS: usize = 64;
 /// In front of every key: the start of its bin, in seconds since the Unix epoch; 0 without bins.
 const BIN_OCTETS: usize = 8;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
 
 /// What deltas without an extension have.
 static NO_EXTENSION: KeyExtension = KeyExtension::NONE;
@@ -421,15 +417,15 @@ fn write(
         }
         P::TunnelSrcMac => put(octets, offset, &inner.source_mac),
         P::TunnelDstMac => put(octets, offset, &inner.destination_mac),
-        P::TunnelSrcHost => put_address(octets, offset, inner_addresses(inner).map(|(source, _)| source)),
+        P::TunnelSrcHost => put_address(octets, offset, inside::addresses(inner).map(|(source, _)| source)),
         P::TunnelDstHost => {
-            put_address(octets, offset, inner_addresses(inner).map(|(_, destination)| destination));
+            put_address(octets, offset, inside::addresses(inner).map(|(_, destination)| destination));
         }
         P::TunnelProto => put(octets, offset, &[inner.protocol]),
         P::TunnelTos => put(octets, offset, &[inner.class_of_service]),
         P::TunnelFlowLabel => number(inner.flow_label),
-        P::TunnelSrcPort => put(octets, offset, &inner_ports(inner).0.to_ne_bytes()),
-        P::TunnelDstPort => put(octets, offset, &inner_ports(inner).1.to_ne_bytes()),
+        P::TunnelSrcPort => put(octets, offset, &inside::ports(inner).0.to_ne_bytes()),
+        P::TunnelDstPort => put(octets, offset, &inside::ports(inner).1.to_ne_bytes()),
         P::Vxlan => number(record.layer2_segment_id),
         P::PeerSrcIp
         | P::TcpFlags
@@ -537,31 +533,6 @@ fn take_address(field: &[u8]) -> Option<IpAddr> {
         4 => Some(IpAddr::V4(Ipv4Addr::from(take::<4>(address)))),
         6 => Some(IpAddr::V6(Ipv6Addr::from(take::<16>(address)))),
         _ => None,
-    }
-}
-
-/// Source and destination of the packet inside a tunnel, if there is one.
-fn inner_addresses(inner: &InnerPacket) -> Option<(IpAddr, IpAddr)> {
-    let words = inner.addresses.map(u64::to_ne_bytes);
-    match inner.ether_type {
-        ETHERTYPE_IPV4 => {
-            let ([source, destination], []) = words[0].as_chunks::<4>() else { return None };
-            Some((Ipv4Addr::from(*source).into(), Ipv4Addr::from(*destination).into()))
-        }
-        ETHERTYPE_IPV6 => {
-            let ([source, destination], []) = words.as_flattened().as_chunks::<16>() else { return None };
-            Some((Ipv6Addr::from(*source).into(), Ipv6Addr::from(*destination).into()))
-        }
-        _ => None,
-    }
-}
-
-/// Source and destination port of the packet inside a tunnel.
-fn inner_ports(inner: &InnerPacket) -> (u16, u16) {
-    let [s0, s1, d0, d1] = inner.ports;
-    match inner.protocol {
-        TCP | UDP => (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])),
-        _ => (0, 0),
     }
 }
 

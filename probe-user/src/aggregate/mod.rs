@@ -10,6 +10,7 @@ mod bins;
 mod custom;
 pub mod encode;
 mod feed;
+mod inside;
 mod intern;
 mod key;
 mod observed;

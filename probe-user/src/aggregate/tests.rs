@@ -369,3 +369,91 @@ fn tags_of_its_own_are_in_place_of_those_of_the_record() {
     assert_eq!(written(Some(map(&[]))), (vec![], 2));
     assert_eq!(written(None), (vec![row(7, "all")], 0));
 }
+
+/// Of each address family inside, and through another table, as rows in memory go.
+#[test]
+fn rows_have_what_extensions_say() {
+    use pathflow_common::extension::{InnerPacket, KeyExtension};
+    let octets = |octets: [u8; 32]| {
+        let (words, _) = octets.as_chunks::<8>();
+        [words[0], words[1], words[2], words[3]].map(u64::from_ne_bytes)
+    };
+    let mut ipv4 = [0; 32];
+    ipv4[..8].copy_from_slice(&[192, 0, 2, 7, 198, 51, 100, 8]);
+    let (mut ipv6, mut chosen) = ([0x20; 32], [0; 32]);
+    (ipv6[15], ipv6[31], chosen[4], chosen[5]) = (1, 2, 0xff, 0xfe);
+    let inner = InnerPacket { ports: [0x10, 1, 0, 53], protocol: 17, ..InnerPacket::default() };
+    let extensions = [
+        KeyExtension {
+            inner: InnerPacket { addresses: octets(ipv4), ether_type: 0x800, ..inner },
+            chosen,
+            ..KeyExtension::default()
+        },
+        KeyExtension {
+            inner: InnerPacket { addresses: octets(ipv6), ether_type: 0x86dd, protocol: 58, ..inner },
+            labels: [0xf_ffff, 16, 17, 0, 0, 0, 0, 0, 0, 0],
+            label_count: 3,
+            ..KeyExtension::default()
+        },
+    ];
+    let custom = ["none", "some"].map(|name| CustomPrimitive {
+        name: format!("own-{name}"),
+        semantics: Semantics::Hex,
+        length: 2,
+        offset: if name == "some" { 4 } else { 0 },
+    });
+    let names = [
+        "own-some",
+        "tunnel_src_host",
+        "tunnel_dst_host",
+        "tunnel_src_port",
+        "tunnel_dst_port",
+        "mpls_label_stack",
+        "mpls_label_bottom",
+        "mpls_stack_depth",
+        "tunnel_tcpflags",
+        "tcpflags",
+        "own-none",
+    ];
+    let key = Key::parse_with(&names, &custom).unwrap();
+    let mut aggregation = Aggregation::new(AggregateSettings::new("test", key, Duration::from_mins(1)));
+    let with = |extension: Option<&KeyExtension>| Observed {
+        extension: extension.copied().map(Arc::new),
+        inner_tcp_control_bits: 0x112,
+        ..observed(FlowRecord { packet_delta_count: 1, ..record() }, 1)
+    };
+    let deltas = [with(None), with(extensions.first()), with(extensions.last()), with(extensions.last())];
+    add_all(&mut aggregation, &deltas);
+    let purge = aggregation.purge(0, None, None);
+    let mut others =
+        Purge::for_rows(Arc::new(key::KeyLayout::new(&aggregation.settings().key, None)), 10, false);
+    assert!(purge.rows().all(|row| others.absorb(&row)));
+    for purge in [&purge, &others] {
+        let mut rows: Vec<String> = purge
+            .rows()
+            .map(|row| {
+                let values: Vec<String> = (0..names.len())
+                    .map(|position| match row.value(position) {
+                        Value::Number(number) => number.to_string(),
+                        Value::TcpFlags(flags) => flags.to_string(),
+                        Value::Address(address) => address.map_or("-".into(), |address| address.to_string()),
+                        Value::Labels(labels) => format!("{labels:x?}"),
+                        Value::Custom(value) => format!("{:x}", value.number()),
+                        other => panic!("{other:?}"),
+                    })
+                    .collect();
+                format!("{} {}", row.packets(), values.join(" "))
+            })
+            .collect();
+        rows.sort();
+        assert_eq!(
+            rows,
+            [
+                "1 0 [] 0 0 - - 0 0 18 0 0",
+                "1 0 [] 0 0 192.0.2.7 198.51.100.8 4097 53 18 fffe 0",
+                "2 0 [[f, ff, ff], [0, 0, 10], [0, 0, 11]] 17 3 2020:2020:2020:2020:2020:2020:2020:2001 \
+                 2020:2020:2020:2020:2020:2020:2020:2002 0 0 18 0 0",
+            ]
+        );
+    }
+}

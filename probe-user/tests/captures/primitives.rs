@@ -57,8 +57,8 @@ fn as_toml(own: &[Own<'_>]) -> String {
 /// The line of pmacctd's configuration that names the file with them.
 fn as_map(own: &[Own<'_>], scratch: &Scratch) -> String {
     let line = |(name, at, length, semantics): &Own<'_>| {
-        let at: String = at.iter().map(|place| format!(" packet_ptr={place}")).collect();
-        format!("name={name}{at} len={length} semantics={semantics}\n")
+        let at = at.join(" packet_ptr=");
+        format!("name={name} packet_ptr={at} len={length} semantics={semantics}\n")
     };
     let file = scratch.file("primitives.lst");
     fs::write(&file, own.iter().map(line).collect::<String>()).unwrap();
@@ -180,8 +180,8 @@ fn rows_are_those_of_pmacctd_octet_for_octet() {
                tunnel_dst_port,vxlan,timestamp_arrival";
     // What pmacctd calls payload is that of the packet inside a tunnel, and ICMP without a header of its own.
     for own in [&EXAMPLE[..], &EACH[..7]] {
-        let names: String = own.iter().map(|(name, ..)| format!(",{name}")).collect();
-        let key = format!("{key}{names}");
+        let names: Vec<&str> = own.iter().map(|(name, ..)| *name).collect();
+        let key = format!("{key},{}", names.join(","));
         for (format, theirs) in [
             ("json", "json"),
             ("csv", "csv"),
@@ -294,7 +294,7 @@ fn labels_and_packets_inside_are_those_of_tshark() {
             let is_inside = ["vxlan:eth:ethertype:ip:", "vxlan:eth:ethertype:ipv6:"]
                 .iter()
                 .any(|protocols| format!("{}:", row.protocols).contains(protocols));
-            if is_inside && is_of_vxlan(name) | (name == "frames") {
+            if is_inside && (is_of_vxlan(name) || name == "frames") {
                 // Those inside come last.
                 let is_ipv4 = format!("{}:", row.protocols).contains("vxlan:eth:ethertype:ip:");
                 let prefix = if is_ipv4 { "ip" } else { "ipv6" };

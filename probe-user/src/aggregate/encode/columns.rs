@@ -268,11 +268,18 @@ fn separator(text: &str) -> Result<u8, EncodeError> {
     }
 }
 
-/// Width of a column with the blanks behind it, as seen in the output of pmacctd and nfacctd 1.7.7.
+/// Width of a column with the blanks behind it, as seen in the output of pmacctd and nfacctd 1.7.7. Those that it does not
+/// have, `tunnel_flow_label` and `tunnel_tcpflags`, are as wide as their titles.
 fn width(primitive: Primitive, custom: &CustomPrimitives) -> usize {
     use Primitive as P;
     match primitive {
-        P::SrcMac | P::DstMac | P::TunnelSrcMac | P::TunnelDstMac => 19,
+        P::SrcMac
+        | P::DstMac
+        | P::TunnelSrcMac
+        | P::TunnelDstMac
+        | P::TunnelFlowLabel
+        | P::MplsLabelBottom => 19,
+        P::MplsStackDepth | P::TunnelTcpFlags => 18,
         P::Cos => 4,
         P::Vlan | P::InCvlan | P::Etype | P::Tos => 7,
         P::SrcRoa | P::DstRoa | P::Med | P::SrcMed => 8,
@@ -285,7 +292,7 @@ fn width(primitive: Primitive, custom: &CustomPrimitives) -> usize {
         | P::DstNet
         | P::TunnelSrcHost
         | P::TunnelDstHost => 47,
-        P::SrcMask | P::DstMask | P::SrcPort | P::DstPort => 10,
+        P::SrcMask | P::DstMask | P::SrcPort | P::DstPort | P::Vxlan => 10,
         P::TcpFlags => 11,
         P::SrcHostPocode
         | P::DstHostPocode
@@ -297,15 +304,8 @@ fn width(primitive: Primitive, custom: &CustomPrimitives) -> usize {
         // There pmacct's titles have a blank less than its values.
         P::SamplingDirection => 20,
         P::MplsLabelTop => 16,
-        P::MplsLabelBottom => 19,
-        P::MplsStackDepth => 18,
-        P::TunnelProto | P::TunnelSrcPort | P::TunnelDstPort => 17,
-        // Not seen, as pmacct 1.7.7 has neither: as wide as their titles.
-        P::TunnelFlowLabel => 19,
-        P::TunnelTcpFlags => 18,
-        P::Vxlan => 10,
         P::Custom(number) => custom.get(number).map_or(0, width_of_custom),
-        P::InIfaceName | P::OutIfaceName => 17,
+        P::InIfaceName | P::OutIfaceName | P::TunnelProto | P::TunnelSrcPort | P::TunnelDstPort => 17,
         P::TimestampStart | P::TimestampEnd | P::TimestampArrival | P::TimestampMin | P::TimestampMax => 31,
         _ => 12,
     }
