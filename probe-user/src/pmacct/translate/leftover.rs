@@ -69,6 +69,10 @@ const IMPOSSIBLE: &[(&str, &str)] = &[
     ("writer_id_string", "it is PLUGIN/PROCESS"),
     ("ports_file", "all ports are kept"),
     ("num_hosts", "addresses are written as text"),
+    (
+        "mpls_label_stack_encode_as_array",
+        "labels are a text with _ between; style = \"pathflow\" has an array",
+    ),
     ("pcap_arista_*", "the trailer is not read"),
     (
         "files_*",
