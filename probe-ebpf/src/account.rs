@@ -4,6 +4,7 @@
 //! current epoch, and a program that runs in the driver's receive path is not preempted by another one
 //! on the same CPU.
 
+use core::ffi::c_void;
 use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
@@ -11,22 +12,25 @@ use pathflow_common::flow::{
     Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Key, Key, Origin, Slot, WideKey,
 };
 use pathflow_common::layout::{
-    Count, INTERFACE_FLAG_LOCALLY_ORIGINATED, INTERFACE_FLAG_NO_LINK_HEADER, INTERFACE_FLAG_SAMPLING,
-    INTERFACE_PROBES, PROBES, PointCounters, TableHeader, entry_point, interface_key, interface_slot,
-    per_cpu_index, point_index, slot_number,
+    Count, ExtensionState, INTERFACE_FLAG_LOCALLY_ORIGINATED, INTERFACE_FLAG_NO_LINK_HEADER,
+    INTERFACE_FLAG_SAMPLING, INTERFACE_PROBES, PROBES, PointCounters, TableHeader, entry_point,
+    interface_key, interface_slot, per_cpu_index, point_index, slot_number,
 };
+use pathflow_common::parse::link::Link;
 use pathflow_common::parse::tunnel::Tunnels;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse_link};
 use pathflow_common::{DropReason, PacketBytes as _};
 
 use crate::clock::{jiffies, stamp};
+use crate::extend::{self, pathflow_extend, pathflow_parse};
 use crate::fib::{self, Route};
 use crate::filter::{self, pathflow_filter};
 use crate::frame::Frame;
 use crate::hook::{Hook, Segments};
 use crate::log;
 use crate::maps::{
-    self, CONTROL, DATAGRAMS, HEADERS, INTERFACES, IPV4_TABLES, POINTS, SPILL_LOGS, WIDE_TABLES,
+    self, CONTROL, DATAGRAMS, EXTENSION_STATES, HEADERS, INTERFACES, IPV4_TABLES, POINTS, SPILL_LOGS,
+    WIDE_TABLES,
 };
 use crate::sample::Sampler;
 
@@ -34,9 +38,28 @@ use crate::sample::Sampler;
 const DESTINATION_MAC: usize = 0;
 const SOURCE_MAC: usize = 6;
 
+/// What keys have.
+pub trait Keys {
+    /// Whether they are extended.
+    const EXTENDED: bool;
+}
+
+/// No more than their words.
+pub struct Words;
+/// Extensions.
+pub struct Extended;
+
+impl Keys for Words {
+    const EXTENDED: bool = false;
+}
+
+impl Keys for Extended {
+    const EXTENDED: bool = true;
+}
+
 /// Accounts the packet at `hook`.
 #[inline(always)]
-pub fn account<H: Hook>(hook: &H) {
+pub fn account<H: Hook, K: Keys>(hook: &H) {
     let Some(control) = CONTROL.get_ptr(0) else { return };
     // SAFETY: points to the one element of an array map. Read once: if user space starts a new epoch in
     // the middle of this packet, the packet still belongs wholly to the epoch it started in.
@@ -83,7 +106,11 @@ pub fn account<H: Hook>(hook: &H) {
         Some(link) => {
             let link = if H::FORGETS { link.forget(&frame) } else { link };
             packet.selected = forget::<H>(packet.selected as u64) as u32;
-            parse_link(&frame, origin, link, packet);
+            if K::EXTENDED {
+                packet.account_extended(&frame, origin, link, cpu);
+            } else {
+                parse_link(&frame, origin, link, packet);
+            }
         }
         None => packet.unaccounted(DropReason::Truncated, frame.wire_length()),
     }
@@ -222,20 +249,77 @@ impl<H: Hook> FlowSink for Packet<'_, H> {
 
     #[inline(always)]
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
-        // A full table makes room by itself; other failures cost the later fragments their ports.
-        let _ = DATAGRAMS.insert(datagram, DatagramPorts { jiffies: jiffies(), ..ports }, 0);
+        first_fragment(datagram, ports);
     }
 
     #[inline(always)]
     fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts> {
         // SAFETY: `counters` as in `seen`.
         unsafe { (*self.counters).later_fragments += 1 };
-        let first = DATAGRAMS.get_ptr(datagram)?;
-        // SAFETY: points to a value of the map. Another CPU may be overwriting it with that of a datagram of
-        // the same name, in which case either is as good.
-        let first = unsafe { read_volatile(first) };
-        (jiffies().wrapping_sub(first.jiffies) <= maps::datagram_ticks()).then_some(first)
+        datagram_ports(datagram)
     }
+}
+
+/// Adds the packet to its flow, of which [`pathflow_parse`] and [`pathflow_extend`] have left in `state` what they found.
+/// `place` has the table and, in its low half, the epoch.
+#[inline(never)]
+fn pathflow_account<H: Hook, const IS_WIDE: bool>(
+    context: *mut c_void,
+    state: *mut ExtensionState,
+    counters: *mut PointCounters,
+    place: u64,
+) -> u64 {
+    H::again::<IS_WIDE>(context, Extension { state, counters, place });
+    0
+}
+
+/// A packet with what its key is extended by.
+pub struct Extension {
+    state: *mut ExtensionState,
+    counters: *mut PointCounters,
+    place: u64,
+}
+
+impl Extension {
+    /// Adds the packet at `hook` to its flow.
+    #[inline(always)]
+    pub fn account<H: Hook, const IS_WIDE: bool>(self, hook: &H) {
+        let Self { state, counters, place } = self;
+        // SAFETY: as in `account_extended`.
+        let (key, facts, segments, selected) = unsafe {
+            let facts = PacketFacts {
+                octets: (*state).octets,
+                tcp_control_bits: (*state).tcp_control_bits,
+                header_octets: (*state).header_octets,
+            };
+            let segments = Segments { count: (*state).segments, payload: (*state).segment_payload };
+            ((*state).key, facts, segments, (*state).selected)
+        };
+        let packet =
+            Packet { hook, epoch: place as u32, table: (place >> 32) as u32, counters, segments, selected };
+        if IS_WIDE {
+            packet.wide(key, facts);
+        } else {
+            packet.ipv4(key.narrow(), facts);
+        }
+    }
+}
+
+/// Remembers what the first fragment of a datagram says.
+#[inline(always)]
+pub fn first_fragment(datagram: &Datagram, ports: DatagramPorts) {
+    // A full table makes room by itself; other failures cost the later fragments their ports.
+    let _ = DATAGRAMS.insert(datagram, DatagramPorts { jiffies: jiffies(), ..ports }, 0);
+}
+
+/// What the first fragment of a datagram said.
+#[inline(always)]
+pub fn datagram_ports(datagram: &Datagram) -> Option<DatagramPorts> {
+    let first = DATAGRAMS.get_ptr(datagram)?;
+    // SAFETY: points to a value of the map. Another CPU may be overwriting it with that of a datagram of
+    // the same name, in which case either is as good.
+    let first = unsafe { read_volatile(first) };
+    (jiffies().wrapping_sub(first.jiffies) <= maps::datagram_ticks()).then_some(first)
 }
 
 impl<H> Tunnels for Packet<'_, H> {
@@ -246,15 +330,59 @@ impl<H> Tunnels for Packet<'_, H> {
 
     #[inline(always)]
     fn is_vxlan(&self, destination_port: u16) -> bool {
-        let mut is_named = false;
-        for port in maps::vxlan_ports() {
-            is_named |= port == destination_port;
-        }
-        is_named && destination_port != 0
+        extend::is_vxlan(destination_port)
     }
 }
 
 impl<H: Hook> Packet<'_, H> {
+    /// Accounts the packet where keys are extended. All of it goes through memory, so that the verifier follows the
+    /// parser, what comes behind it, and the tables one after the other and not in every combination; and in functions
+    /// of their own, which can have the stack to themselves.
+    #[inline(always)]
+    fn account_extended(self, frame: &Frame<'_, H>, origin: Origin, link: Link, cpu: u32) {
+        let Some(state) = EXTENSION_STATES.get_ptr_mut(cpu) else { return };
+        // SAFETY: points to an element of an array map, of which this CPU is the only user.
+        unsafe {
+            (*state).ether_type = link.ether_type;
+            (*state).offset = link.offset as u16;
+            (*state).outer_tag = link.outer_tag;
+            (*state).has_tag = link.tags as u16;
+            (*state).tag = self.hook.tag();
+            (*state).observation_point = origin.observation_point;
+            (*state).filter_results = origin.filter_results as u16;
+        }
+        let length = frame.wire_length();
+        match pathflow_parse(frame.start, frame.end, length, state) {
+            extend::FLOW => {}
+            extend::NOT_IP => return self.unaccounted(DropReason::NotIp, length),
+            extend::TRUNCATED => return self.unaccounted(DropReason::Truncated, length),
+            _ => return self.unaccounted(DropReason::Malformed, length),
+        }
+        let reference = pathflow_extend(frame.start, frame.end, length, state);
+        // SAFETY: as above.
+        unsafe {
+            (*state).segments = self.segments.count;
+            (*state).segment_payload = self.segments.payload;
+            (*state).selected = self.selected;
+        }
+        let place = (self.table as u64) << 32 | self.epoch as u64;
+        // SAFETY: as above; `counters` as in `seen`.
+        let is_plain = unsafe {
+            (*self.counters).later_fragments += (*state).is_later_fragment;
+            match reference {
+                extend::NOTHING => {}
+                extend::NO_ROOM => (*self.counters).without_extension += 1,
+                reference => (*state).key = (*state).key.with_extension_reference(reference),
+            }
+            (*state).key.is_plain_ipv4()
+        };
+        if is_plain {
+            pathflow_account::<H, false>(self.hook.pointer(), state, self.counters, place);
+        } else {
+            pathflow_account::<H, true>(self.hook.pointer(), state, self.counters, place);
+        }
+    }
+
     /// Counts the packet as seen; returns what it adds to its flow.
     #[inline(always)]
     fn seen(&self, facts: PacketFacts) -> Addition {

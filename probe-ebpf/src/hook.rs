@@ -10,6 +10,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use pathflow_common::PacketBytes;
 use pathflow_common::parse::link::Link;
 
+use crate::account::Extension;
 use crate::filter;
 use crate::frame::{Frame, FrameLength};
 use crate::log::Log;
@@ -33,6 +34,8 @@ pub trait Hook: Sized + FrameLength {
     fn context(&self) -> &Self::Context;
     /// The same for helpers of the kernel.
     fn pointer(&self) -> *mut c_void;
+    /// Accounts the packet, in a function that was given nothing but the context.
+    fn again<const IS_WIDE: bool>(context: *mut c_void, extension: Extension);
     /// The interface.
     fn interface_index(&self) -> u32;
     /// The interface that a packet came in by that goes out here; 0 if this host made it.
@@ -55,7 +58,7 @@ pub trait Hook: Sized + FrameLength {
 #[derive(Clone, Copy)]
 pub struct Segments {
     /// How many; 0 if the kernel does not know.
-    count: u32,
+    pub count: u32,
     /// Octets of payload of each but the last; 0 if it is one packet.
     pub payload: u32,
 }
@@ -140,6 +143,12 @@ impl<B: Buffers> Hook for Xdp<'_, B> {
     #[inline(always)]
     fn pointer(&self) -> *mut c_void {
         self.context.as_ptr()
+    }
+
+    #[inline(always)]
+    fn again<const IS_WIDE: bool>(context: *mut c_void, extension: Extension) {
+        let context = XdpContext::new(context.cast());
+        extension.account::<_, IS_WIDE>(&Xdp::<B>::new(&context));
     }
 
     #[inline(always)]
@@ -245,6 +254,12 @@ impl<W: Way> Hook for Tc<'_, W> {
     }
 
     #[inline(always)]
+    fn again<const IS_WIDE: bool>(context: *mut c_void, extension: Extension) {
+        let context = TcContext::new(context.cast());
+        extension.account::<_, IS_WIDE>(&Tc::<W>::new(&context));
+    }
+
+    #[inline(always)]
     fn interface_index(&self) -> u32 {
         // SAFETY: the context the program was called with.
         unsafe { (*self.buffer()).ifindex }
@@ -259,7 +274,8 @@ impl<W: Way> Hook for Tc<'_, W> {
     #[inline(always)]
     fn frame(&self) -> Frame<'_, Self> {
         let length = self.context.len();
-        let wanted = if length < PULLED_OCTETS { length } else { PULLED_OCTETS };
+        let pulled = PULLED_OCTETS + maps::chosen_reach();
+        let wanted = if length < pulled { length } else { pulled };
         if ((self.context.data_end() - self.context.data()) as u32) < wanted {
             // Headers lie in pages beside the buffer. On failure less is read, and said to be truncated.
             // SAFETY: the context the program was called with; the bounds are read anew below.

@@ -122,6 +122,8 @@ pub struct PointAccounts {
     pub later_fragments: u64,
     /// Packets of these that are in flows without ports, because their first fragment was not seen.
     pub fragments_without_ports: u64,
+    /// Packets of this whose flows are not told apart by their extension, for lack of room.
+    pub without_extension: u64,
 }
 
 impl PointAccounts {
@@ -151,6 +153,7 @@ impl PointAccounts {
         self.spilled.add(other.spilled);
         self.later_fragments += other.later_fragments;
         self.fragments_without_ports += other.fragments_without_ports;
+        self.without_extension += other.without_extension;
     }
 }
 
@@ -313,6 +316,7 @@ impl Ledger {
             point.in_kernel.add(seen);
             point.spilled.add(counted.spilled.into());
             point.later_fragments += counted.later_fragments;
+            point.without_extension += counted.without_extension;
             for (account, count) in point.dropped.iter_mut().zip(counted.dropped) {
                 account.add(count.into());
                 point.in_kernel.subtract(count.into());
@@ -324,6 +328,20 @@ impl Ledger {
     pub fn fragments_without_ports(&self, observation_point: u16, packets: u64) {
         if let Some(point) = self.lock().points.get_mut(observation_point as usize) {
             point.fragments_without_ports += packets;
+        }
+    }
+
+    /// Packets, by observation point, go on without the extension of their flow.
+    pub fn without_extension(&self, packets: impl IntoIterator<Item = (u16, u64)>) {
+        let mut packets = packets.into_iter().peekable();
+        if packets.peek().is_none() {
+            return;
+        }
+        let mut books = self.lock();
+        for (number, packets) in packets {
+            if let Some(point) = books.points.get_mut(number as usize) {
+                point.without_extension += packets;
+            }
         }
     }
 

@@ -293,6 +293,11 @@ impl Scrape {
                 "Fragments accounted without ports, because the first one of their datagram was not seen",
                 |point| point.fragments_without_ports,
             ),
+            (
+                "pathflow_packets_without_extension",
+                "Packets in flows that are not told apart by tunnel, label stack and custom primitives, for lack of room",
+                |point| point.without_extension,
+            ),
         ] {
             let rows: Rows<'_, 2> =
                 self.named_points().iter().map(|(accounts, labels)| (*labels, value(accounts))).collect();

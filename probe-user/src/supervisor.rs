@@ -161,6 +161,7 @@ fn capture(
         pool: pipeline.pool.clone(),
         ledger: Arc::clone(&pipeline.ledger),
         latencies: Arc::clone(&pipeline.latencies),
+        extensions: Arc::clone(&pipeline.extensions),
     };
     if let Some(pins) = pins.as_mut() {
         adoption::adopt(pins, &captures, &mut epochs, &shared.points, &context, clock)?;
