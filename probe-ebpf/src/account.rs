@@ -5,11 +5,12 @@
 //! on the same CPU.
 
 use core::ffi::c_void;
-use core::ptr::read_volatile;
+use core::ptr::{null_mut, read_volatile};
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use pathflow_common::flow::{
-    Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Key, Key, Origin, Slot, WideKey,
+    Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Key, Ipv4Slot, Key, Origin, Slot, WideKey,
+    WideSlot,
 };
 use pathflow_common::layout::{
     Count, ExtensionState, INTERFACE_FLAG_LOCALLY_ORIGINATED, INTERFACE_FLAG_NO_LINK_HEADER,
@@ -164,74 +165,21 @@ struct Addition {
 
 impl<H: Hook> FlowSink for Packet<'_, H> {
     #[inline(always)]
-    fn ipv4(self, mut key: Ipv4Key, facts: PacketFacts) {
-        for word in &mut key.0 {
-            *word = forget::<H>(*word);
+    fn ipv4(self, key: Ipv4Key, facts: PacketFacts) {
+        let slot = self.ipv4_slot(key, facts);
+        if !slot.is_null() {
+            // SAFETY: a slot of the table of this CPU and generation, which was just taken for this flow.
+            unsafe { self.complete_ipv4(slot, &key) };
         }
-        let addition = self.seen(facts);
-        let hash = key.hash(maps::hash_secrets());
-        let Some(table) = IPV4_TABLES.get(self.table) else {
-            return self.spill(key.widen(Encapsulation::NONE), addition);
-        };
-        let mut probe = 0;
-        while probe < PROBES {
-            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv4_mask())) else { break };
-            // SAFETY: an element of the table of this CPU and generation, as looked up above.
-            match unsafe { add(slot, self.epoch, &key, addition) } {
-                Added::ToFlow => return,
-                Added::NewFlow => {
-                    let Some(header) = self.header() else { return };
-                    header.ipv4_used += 1;
-                    stamp(header);
-                    let route = self.other_end(header, &key.widen(Encapsulation::NONE));
-                    // SAFETY: as above.
-                    unsafe {
-                        (*slot).counters.other_interface = route.interface;
-                        (*slot).counters.next_hop = first_half(route.next_hop[0]);
-                        (*slot).counters.neighbour = self.neighbour();
-                    }
-                    return;
-                }
-                Added::No => probe += 1,
-            }
-        }
-        self.spill(key.widen(Encapsulation::NONE), addition);
     }
 
     #[inline(always)]
-    fn wide(self, mut key: WideKey, facts: PacketFacts) {
-        for word in &mut key.0 {
-            *word = forget::<H>(*word);
+    fn wide(self, key: WideKey, facts: PacketFacts) {
+        let slot = self.wide_slot(key, facts);
+        if !slot.is_null() {
+            // SAFETY: a slot of the table of this CPU and generation, which was just taken for this flow.
+            unsafe { self.complete_wide(slot, &key) };
         }
-        let addition = self.seen(facts);
-        let hash = key.hash(maps::hash_secrets());
-        let Some(table) = WIDE_TABLES.get(self.table) else { return self.spill(key, addition) };
-        let mut probe = 0;
-        while probe < PROBES {
-            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::wide_mask())) else { break };
-            // SAFETY: points to an element of an array map; only the address of its part is taken.
-            let flow = unsafe { &raw mut (*slot).slot };
-            // SAFETY: an element of the table of this CPU and generation, as looked up above.
-            match unsafe { add(flow, self.epoch, &key, addition) } {
-                Added::ToFlow => return,
-                Added::NewFlow => {
-                    let Some(header) = self.header() else { return };
-                    header.wide_used += 1;
-                    stamp(header);
-                    let route = self.other_end(header, &key);
-                    // SAFETY: as above.
-                    unsafe {
-                        (*slot).slot.counters.other_interface = route.interface;
-                        (*slot).slot.counters.next_hop = 0;
-                        (*slot).next_hop = route.next_hop;
-                        (*slot).slot.counters.neighbour = self.neighbour();
-                    }
-                    return;
-                }
-                Added::No => probe += 1,
-            }
-        }
-        self.spill(key, addition);
     }
 
     #[inline(always)]
@@ -260,47 +208,84 @@ impl<H: Hook> FlowSink for Packet<'_, H> {
     }
 }
 
-/// Adds the packet to its flow, of which [`pathflow_parse`] and [`pathflow_extend`] have left in `state` what they found.
-/// `place` has the table and, in its low half, the epoch.
-#[inline(never)]
-fn pathflow_account<H: Hook, const IS_WIDE: bool>(
-    context: *mut c_void,
-    state: *mut ExtensionState,
-    counters: *mut PointCounters,
-    place: u64,
-) -> u64 {
-    H::again::<IS_WIDE>(context, Extension { state, counters, place });
-    0
-}
-
-/// A packet with what its key is extended by.
-pub struct Extension {
-    state: *mut ExtensionState,
-    counters: *mut PointCounters,
-    place: u64,
-}
-
-impl Extension {
-    /// Adds the packet at `hook` to its flow.
-    #[inline(always)]
-    pub fn account<H: Hook, const IS_WIDE: bool>(self, hook: &H) {
-        let Self { state, counters, place } = self;
-        // SAFETY: as in `account_extended`.
-        let (key, facts, segments, selected) = unsafe {
-            let facts = PacketFacts {
-                octets: (*state).octets,
-                tcp_control_bits: (*state).tcp_control_bits,
-                header_octets: (*state).header_octets,
+/// Steps that take a packet from what [`pathflow_parse`] and [`pathflow_extend`] have left in the state. `place` has the
+/// table and, in its low half, the epoch.
+macro_rules! step {
+    ($(#[$doc:meta])* $name:ident, $slot:ty, $($argument:ident)? |$packet:ident, $state:ident| $step:expr) => {
+        $(#[$doc])*
+        #[inline(never)]
+        fn $name<H: Hook>(
+            context: *mut c_void,
+            $state: *mut ExtensionState,
+            counters: *mut PointCounters,
+            place: u64,
+            $($argument: *mut $slot,)?
+        ) -> *mut $slot {
+            let own = H::own_context(context);
+            let hook = H::of(&own);
+            // SAFETY: as in `account_extended`.
+            let (segments, selected) = unsafe {
+                let segments = Segments { count: (*$state).segments, payload: (*$state).segment_payload };
+                (segments, (*$state).selected)
             };
-            let segments = Segments { count: (*state).segments, payload: (*state).segment_payload };
-            ((*state).key, facts, segments, (*state).selected)
-        };
-        let packet =
-            Packet { hook, epoch: place as u32, table: (place >> 32) as u32, counters, segments, selected };
-        if IS_WIDE {
-            packet.wide(key, facts);
-        } else {
-            packet.ipv4(key.narrow(), facts);
+            let (epoch, table) = (place as u32, (place >> 32) as u32);
+            let $packet = Packet { hook: &hook, epoch, table, counters, segments, selected };
+            $step
+        }
+    };
+}
+
+step!(
+    /// See [`Packet::ipv4_slot`].
+    pathflow_ipv4, Ipv4Slot, |packet, state| {
+        // SAFETY: as in `account_extended`.
+        let (key, facts) = unsafe { ((*state).key.narrow(), facts(state)) };
+        packet.ipv4_slot(key, facts)
+    }
+);
+step!(
+    /// See [`Packet::wide_slot`].
+    pathflow_wide, WideSlot, |packet, state| {
+        // SAFETY: as in `account_extended`.
+        let (key, facts) = unsafe { ((*state).key, facts(state)) };
+        packet.wide_slot(key, facts)
+    }
+);
+step!(
+    /// See [`Packet::complete_ipv4`].
+    pathflow_new_ipv4, Ipv4Slot, slot |packet, state| {
+        // SAFETY: as in `account_extended`; the slot that was just taken.
+        unsafe {
+            let key = (*state).key.narrow();
+            packet.complete_ipv4(slot, &key);
+        }
+        null_mut()
+    }
+);
+step!(
+    /// See [`Packet::complete_wide`].
+    pathflow_new_wide, WideSlot, slot |packet, state| {
+        // SAFETY: as in `account_extended`; the slot that was just taken.
+        unsafe {
+            let key = (*state).key;
+            packet.complete_wide(slot, &key);
+        }
+        null_mut()
+    }
+);
+
+/// What the parser found.
+///
+/// # Safety
+/// `state` must point to the state of this CPU.
+#[inline(always)]
+unsafe fn facts(state: *mut ExtensionState) -> PacketFacts {
+    // SAFETY: by the caller's guarantee.
+    unsafe {
+        PacketFacts {
+            octets: (*state).octets,
+            tcp_control_bits: (*state).tcp_control_bits,
+            header_octets: (*state).header_octets,
         }
     }
 }
@@ -376,10 +361,108 @@ impl<H: Hook> Packet<'_, H> {
             }
             (*state).key.is_plain_ipv4()
         };
+        let context = self.hook.pointer();
         if is_plain {
-            pathflow_account::<H, false>(self.hook.pointer(), state, self.counters, place);
+            let slot = pathflow_ipv4::<H>(context, state, self.counters, place);
+            if !slot.is_null() {
+                pathflow_new_ipv4::<H>(context, state, self.counters, place, slot);
+            }
         } else {
-            pathflow_account::<H, true>(self.hook.pointer(), state, self.counters, place);
+            let slot = pathflow_wide::<H>(context, state, self.counters, place);
+            if !slot.is_null() {
+                pathflow_new_wide::<H>(context, state, self.counters, place, slot);
+            }
+        }
+    }
+
+    /// Adds the packet to its flow. Returns the slot if the flow is new: it is to be completed.
+    #[inline(always)]
+    fn ipv4_slot(&self, mut key: Ipv4Key, facts: PacketFacts) -> *mut Ipv4Slot {
+        for word in &mut key.0 {
+            *word = forget::<H>(*word);
+        }
+        let addition = self.seen(facts);
+        let hash = key.hash(maps::hash_secrets());
+        let Some(table) = IPV4_TABLES.get(self.table) else {
+            self.spill(key.widen(Encapsulation::NONE), addition);
+            return null_mut();
+        };
+        let mut probe = 0;
+        while probe < PROBES {
+            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv4_mask())) else { break };
+            // SAFETY: an element of the table of this CPU and generation, as looked up above.
+            match unsafe { add(slot, self.epoch, &key, addition) } {
+                Added::ToFlow => return null_mut(),
+                Added::NewFlow => return slot,
+                Added::No => probe += 1,
+            }
+        }
+        self.spill(key.widen(Encapsulation::NONE), addition);
+        null_mut()
+    }
+
+    /// The same for a wide key.
+    #[inline(always)]
+    fn wide_slot(&self, mut key: WideKey, facts: PacketFacts) -> *mut WideSlot {
+        for word in &mut key.0 {
+            *word = forget::<H>(*word);
+        }
+        let addition = self.seen(facts);
+        let hash = key.hash(maps::hash_secrets());
+        let Some(table) = WIDE_TABLES.get(self.table) else {
+            self.spill(key, addition);
+            return null_mut();
+        };
+        let mut probe = 0;
+        while probe < PROBES {
+            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::wide_mask())) else { break };
+            // SAFETY: points to an element of an array map; only the address of its part is taken.
+            let flow = unsafe { &raw mut (*slot).slot };
+            // SAFETY: an element of the table of this CPU and generation, as looked up above.
+            match unsafe { add(flow, self.epoch, &key, addition) } {
+                Added::ToFlow => return null_mut(),
+                Added::NewFlow => return slot,
+                Added::No => probe += 1,
+            }
+        }
+        self.spill(key, addition);
+        null_mut()
+    }
+
+    /// Notes where packets of a new flow go, or come from.
+    ///
+    /// # Safety
+    /// `slot` must point to an element of the table of this CPU and generation.
+    #[inline(always)]
+    unsafe fn complete_ipv4(&self, slot: *mut Ipv4Slot, key: &Ipv4Key) {
+        let Some(header) = self.header() else { return };
+        header.ipv4_used += 1;
+        stamp(header);
+        let route = self.other_end(header, &key.widen(Encapsulation::NONE));
+        // SAFETY: by the caller's guarantee this CPU alone writes to the slot.
+        unsafe {
+            (*slot).counters.other_interface = route.interface;
+            (*slot).counters.next_hop = first_half(route.next_hop[0]);
+            (*slot).counters.neighbour = self.neighbour();
+        }
+    }
+
+    /// The same for a wide key.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn complete_wide(&self, slot: *mut WideSlot, key: &WideKey) {
+        let Some(header) = self.header() else { return };
+        header.wide_used += 1;
+        stamp(header);
+        let route = self.other_end(header, key);
+        // SAFETY: by the caller's guarantee this CPU alone writes to the slot.
+        unsafe {
+            (*slot).slot.counters.other_interface = route.interface;
+            (*slot).slot.counters.next_hop = 0;
+            (*slot).next_hop = route.next_hop;
+            (*slot).slot.counters.neighbour = self.neighbour();
         }
     }
 

@@ -223,7 +223,8 @@ pub fn pathflow_extend(data: usize, data_end: usize, wire_length: u32, state: *m
     if !extension::read(&frame, &state.layers, &Asked, &mut state.extension, &mut state.tcp_control_bits) {
         return NOTHING;
     }
-    if let Some(reference) = EXTENSIONS.get_ptr(&state.extension) {
+    let key = &state.extension;
+    if let Some(reference) = EXTENSIONS.get_ptr(key) {
         // SAFETY: points to a value of the map; aligned 64-bit reads are not torn. An element that is taken for
         // another extension meanwhile has the reference of either, which at worst is this packet in another's flow.
         return unsafe { read_volatile(reference) };
@@ -237,8 +238,9 @@ fn make(state: &mut ExtensionState) -> u64 {
     let cpu = unsafe { bpf_get_smp_processor_id() };
     state.references += 1;
     state.reference = (cpu as u64) << CPU | state.references;
-    if EXTENSIONS.insert(&state.extension, &state.reference, BPF_NOEXIST as u64).is_err() {
-        return match EXTENSIONS.get_ptr(&state.extension) {
+    let (key, reference) = (&state.extension, &state.reference);
+    if EXTENSIONS.insert(key, reference, BPF_NOEXIST as u64).is_err() {
+        return match EXTENSIONS.get_ptr(key) {
             // Another CPU was faster.
             // SAFETY: as above.
             Some(reference) => unsafe { read_volatile(reference) },

@@ -10,7 +10,6 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use pathflow_common::PacketBytes;
 use pathflow_common::parse::link::Link;
 
-use crate::account::Extension;
 use crate::filter;
 use crate::frame::{Frame, FrameLength};
 use crate::log::Log;
@@ -34,8 +33,12 @@ pub trait Hook: Sized + FrameLength {
     fn context(&self) -> &Self::Context;
     /// The same for helpers of the kernel.
     fn pointer(&self) -> *mut c_void;
-    /// Accounts the packet, in a function that was given nothing but the context.
-    fn again<const IS_WIDE: bool>(context: *mut c_void, extension: Extension);
+    /// The program's context, in a function that was given only the pointer to it.
+    fn own_context(pointer: *mut c_void) -> Self::Context;
+    /// The packet of a context.
+    type At<'a>: Hook;
+    /// Of this one.
+    fn of(context: &Self::Context) -> Self::At<'_>;
     /// The interface.
     fn interface_index(&self) -> u32;
     /// The interface that a packet came in by that goes out here; 0 if this host made it.
@@ -129,11 +132,12 @@ impl<B: Buffers> FrameLength for Xdp<'_, B> {
     }
 }
 
-impl<B: Buffers> Hook for Xdp<'_, B> {
+impl<B: Buffers + 'static> Hook for Xdp<'_, B> {
     const EGRESS: bool = false;
     const MERGED: bool = false;
     const FORGETS: bool = false;
     type Context = XdpContext;
+    type At<'b> = Xdp<'b, B>;
 
     #[inline(always)]
     fn context(&self) -> &XdpContext {
@@ -146,9 +150,13 @@ impl<B: Buffers> Hook for Xdp<'_, B> {
     }
 
     #[inline(always)]
-    fn again<const IS_WIDE: bool>(context: *mut c_void, extension: Extension) {
-        let context = XdpContext::new(context.cast());
-        extension.account::<_, IS_WIDE>(&Xdp::<B>::new(&context));
+    fn own_context(pointer: *mut c_void) -> XdpContext {
+        XdpContext::new(pointer.cast())
+    }
+
+    #[inline(always)]
+    fn of(context: &XdpContext) -> Xdp<'_, B> {
+        Xdp::new(context)
     }
 
     #[inline(always)]
@@ -237,11 +245,12 @@ impl<W> FrameLength for Tc<'_, W> {
     }
 }
 
-impl<W: Way> Hook for Tc<'_, W> {
+impl<W: Way + 'static> Hook for Tc<'_, W> {
     const EGRESS: bool = W::EGRESS;
     const MERGED: bool = true;
     const FORGETS: bool = true;
     type Context = TcContext;
+    type At<'b> = Tc<'b, W>;
 
     #[inline(always)]
     fn context(&self) -> &TcContext {
@@ -254,9 +263,13 @@ impl<W: Way> Hook for Tc<'_, W> {
     }
 
     #[inline(always)]
-    fn again<const IS_WIDE: bool>(context: *mut c_void, extension: Extension) {
-        let context = TcContext::new(context.cast());
-        extension.account::<_, IS_WIDE>(&Tc::<W>::new(&context));
+    fn own_context(pointer: *mut c_void) -> TcContext {
+        TcContext::new(pointer.cast())
+    }
+
+    #[inline(always)]
+    fn of(context: &TcContext) -> Tc<'_, W> {
+        Tc::new(context)
     }
 
     #[inline(always)]

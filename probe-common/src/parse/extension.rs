@@ -122,7 +122,7 @@ pub fn read<P: PacketBytes, W: Wanted>(
     for octet in &extension.chosen {
         octets |= octet;
     }
-    is_any | (octets != 0)
+    is_any || octets != 0
 }
 
 #[inline(always)]
