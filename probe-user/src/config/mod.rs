@@ -179,7 +179,8 @@ impl Config {
         if !overrides.interfaces.is_empty() {
             raw.capture.interfaces = overrides.interfaces;
         }
-        if !overrides.collectors.is_empty() {
+        let has_collectors = !overrides.collectors.is_empty();
+        if has_collectors {
             raw.export.collectors = overrides.collectors;
             raw.export.process.clear();
         }
@@ -201,7 +202,11 @@ impl Config {
         if overrides.json {
             raw.export.stdout = StdoutStyle::Json;
         }
-        let mut config = check(raw, look_up).map_err(|error| error.of_overrides(&environment))?;
+        let mut config = check(raw, look_up).map_err(|error| match error {
+            // Names of hosts are looked up only now: this one is in the file.
+            ConfigError::Value { ref key, .. } if key.ends_with(".collectors") && !has_collectors => error,
+            error => error.of_overrides(&environment),
+        })?;
         config.interfaces.forced_direction = overrides.direction;
         Ok(config)
     }
@@ -345,9 +350,16 @@ fn address(
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let Some((_, port)) = text.rsplit_once(':') else {
+    let Some((host, port)) = text.rsplit_once(':') else {
         return Err(invalid(key, &text, "it needs a port: HOST:PORT"));
     };
+    if host.contains('/') {
+        return Err(invalid(
+            key,
+            &text,
+            "it is HOST:PORT and nothing else; what is spoken there is another setting",
+        ));
+    }
     match port.parse::<u16>() {
         Err(_) => Err(invalid(key, &text, "its port is not a number from 0 to 65535")),
         Ok(0) if key.ends_with("collectors") => Err(invalid(key, &text, "its port cannot be 0")),

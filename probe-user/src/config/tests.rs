@@ -309,6 +309,24 @@ fn a_bad_flag_is_named() {
 }
 
 #[test]
+fn a_collector_in_the_file_is_not_taken_for_a_flag() {
+    let resolve = |collector: &str| {
+        let raw = Raw {
+            export: toml::from_str(&format!("collectors = [{collector:?}]")).unwrap(),
+            ..Raw::default()
+        };
+        Config::resolve(raw, Overrides::default()).unwrap_err().to_string()
+    };
+    // RFC 6761, section 6.4: there is no such host.
+    assert_eq!(
+        resolve("collector.invalid:4739"),
+        "export.collectors: \"collector.invalid:4739\" cannot be used: its host cannot be resolved"
+    );
+    let message = resolve("tcp://192.0.2.1:4739");
+    assert!(message.contains("it is HOST:PORT and nothing else"), "{message}");
+}
+
+#[test]
 fn flags_override_the_file() {
     let raw = toml::from_str("[capture]\ninterfaces = [\"a\"]\n[export]\nformat = \"ipfix\"\n").unwrap();
     let overrides = Overrides {
