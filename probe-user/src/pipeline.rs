@@ -14,7 +14,7 @@ use pathflow_exporter::{
     TlsSettings, Transport, Udp, UdpSettings,
 };
 
-use crate::aggregate::{Aggregates, Feed, KeptRows};
+use crate::aggregate::{Aggregates, Feed, Surroundings};
 use crate::capture::Delta;
 use crate::captures::Shared;
 use crate::clock::Clock;
@@ -71,7 +71,8 @@ pub struct Pipeline {
     shard_threads: Vec<JoinHandle<()>>,
     sinks: Vec<SinkQueue>,
     sink_threads: Vec<JoinHandle<()>>,
-    aggregates: Aggregates,
+    /// Beside the flows.
+    pub aggregates: Aggregates,
 }
 
 impl Pipeline {
@@ -94,8 +95,14 @@ impl Pipeline {
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
         let (sinks, sink_threads) =
             start_sinks(outputs, (pace, count), &ledger, &latencies, (&shared.context, stop))?;
-        let known = (&shared.context, &routing.settings);
-        let aggregates = Aggregates::start(&config.aggregates, count, pace, &ledger, known)?;
+        let surroundings = Surroundings {
+            shards: count,
+            pace,
+            ledger: Arc::clone(&ledger),
+            context: shared.context.clone(),
+            enrichment: routing.settings.clone(),
+        };
+        let aggregates = Aggregates::start(&config.aggregates, surroundings)?;
         let (emptied, pool) = bounded(count * SHARD_QUEUE);
         let (mut shards, mut shard_threads) = (Vec::new(), Vec::new());
         for number in 0..count {
@@ -111,7 +118,7 @@ impl Pipeline {
                 record_filters: config.record_filters,
                 hold: routing.hold.clone(),
                 sinks: sinks.clone(),
-                feed: Feed::new(number, aggregates.queues.clone(), pace),
+                feed: Feed::new(number, aggregates.queues().clone(), pace),
                 pace,
                 latencies: Arc::clone(&latencies),
             };
@@ -119,12 +126,6 @@ impl Pipeline {
             shards.push(sender);
         }
         Ok(Self { ledger, latencies, shards, pool, shard_threads, sinks, sink_threads, aggregates })
-    }
-
-    /// The rows that aggregates keep in memory.
-    #[must_use]
-    pub fn kept_rows(&self) -> Vec<KeptRows> {
-        self.aggregates.kept.clone()
     }
 
     /// Ends shards and sinks, in this order. Nobody else may hold a queue of a shard any more. `has_failed`
@@ -186,7 +187,8 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
     Ok(outputs)
 }
 
-fn line_style(config: &Config) -> Option<LineStyle> {
+/// How flows are written to standard output, if they are.
+pub(crate) fn line_style(config: &Config) -> Option<LineStyle> {
     match config.stdout {
         StdoutStyle::Auto if !config.processes.is_empty() || !config.aggregates.is_empty() => None,
         StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
@@ -196,7 +198,7 @@ fn line_style(config: &Config) -> Option<LineStyle> {
     }
 }
 
-/// What outputs and aggregates want of routes. Of those settings none changes before a restart.
+/// What outputs and aggregates want of routes.
 pub(crate) fn route_detail(config: &Config) -> RouteDetail {
     let has_lists =
         |process: &ExportProcess| process.settings.field_groups.contains(FieldGroups::COMMUNITIES);

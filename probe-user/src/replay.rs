@@ -52,7 +52,7 @@ pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunErr
     let routes =
         RouteSource { settings: CurrentSettings::new(config.enrich.clone()), ..RouteSource::default() };
     let pipeline = Pipeline::start(config, &shared(file), Pace::WaitForSinks, &routes, stop)?;
-    for kept in pipeline.kept_rows() {
+    for kept in pipeline.aggregates.kept().load() {
         warn!("aggregate {}: what it keeps in memory is gone when the replay ends", kept.aggregate());
     }
     let mut replay = Replay::new(config, &pipeline);

@@ -62,6 +62,8 @@ pub(super) fn settings(
         peer_sources: peer_sources.collect::<Result<_, _>>()?,
         tags,
         tags_of: tags_of.into_iter().map(|(name, tags)| (name, tags.into())).collect(),
+        // Known when exports and aggregates are.
+        asks_attributes: false,
         wait_for_rib: raw.wait_for_rib,
     })
 }

@@ -12,6 +12,7 @@ mod environment;
 mod error;
 mod export;
 pub mod raw;
+mod reload;
 mod sflow;
 mod transport;
 
@@ -150,23 +151,6 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
 }
 
 impl Config {
-    /// Whether anything differs from `other` that cannot be changed while packets are counted.
-    #[must_use]
-    pub fn needs_restart(&self, other: &Self) -> bool {
-        let bgp = if self.bgp.is_some() && other.bgp.is_some() { &other.bgp } else { &self.bgp };
-        // Filters of exports are compared with these, and the rules for tags make do with those that there are.
-        let filters = if self.filters.requires_the_same_as(&other.filters) { other } else { self };
-        let changed = Self {
-            filters: filters.filters.clone(),
-            record_filters: other.record_filters,
-            interfaces: other.interfaces.clone(),
-            enrich: other.enrich.clone(),
-            bgp: bgp.clone(),
-            ..self.clone()
-        };
-        changed != *other
-    }
-
     /// Checks the settings of a file that was [`read`] (or the defaults), with the environment and then the command line
     /// over them.
     ///

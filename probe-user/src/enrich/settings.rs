@@ -32,6 +32,8 @@ pub struct EnrichSettings {
     pub tags: TagMap,
     /// Those of aggregates that have rules of their own in place of these, by the aggregate's name.
     pub tags_of: BTreeMap<String, Arc<TagMap>>,
+    /// Whether somebody who gets the records asks for attributes of routes, other than rules for tags.
+    pub asks_attributes: bool,
     /// How long the first records wait for the routes.
     pub wait_for_rib: Duration,
 }
@@ -81,7 +83,7 @@ impl CurrentSettings {
 pub struct RouteSource {
     /// What is wanted.
     pub settings: CurrentSettings,
-    /// What those want who get the records.
+    /// What is wanted of routes at least, whatever the settings are.
     pub detail: RouteDetail,
     /// The routes, if there is BGP.
     pub reader: Option<RibReader>,
