@@ -321,3 +321,59 @@ impl Ledger {
 fn amount(tally: Tally) -> Amount {
     Amount { packets: tally.packets, octets: tally.octets }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(records: u64) -> Tally {
+        Tally { records, packets: 10 * records, octets: 1000 * records }
+    }
+
+    /// An aggregate that was offered so many rows, all of which its output was given.
+    fn run(ledger: &Ledger, number: usize, destination: &str, rows: u64, account: OutputAccount) {
+        let outputs = [("kafka", destination.to_owned())];
+        ledger.open_aggregate(AggregateAccounts::new(number, "a".to_owned(), outputs));
+        let offered = amount(tally(rows));
+        ledger.offered(offered, std::iter::once((number, true)));
+        let spread = Spread { offered, in_table: offered, ..Spread::default() };
+        ledger.aggregated(number, &spread, tally(rows));
+        ledger.purging(number, tally(rows), Tally::ZERO, false);
+        ledger.purged(number, (tally(rows), LeftOut::default()), std::iter::once(account));
+        let books = ledger.books();
+        assert_eq!((books.imbalance(), books.is_settled()), (None, true));
+    }
+
+    #[test]
+    fn accounts_of_aggregates_that_ended_are_added_up_by_name() {
+        let ledger = Ledger::new([]);
+        let spooled = |delivered, spooled, recovered| OutputAccount {
+            delivered: tally(delivered),
+            spooled: tally(spooled),
+            recovered: tally(recovered),
+            ..OutputAccount::default()
+        };
+        run(&ledger, 0, "broker/one", 10, spooled(7, 3, 0));
+        ledger.aggregate_ended(0);
+        assert!(ledger.books().aggregates.is_empty());
+        // What the first one has left in the spool is found by the second, and confirmed.
+        run(&ledger, 1, "broker/one", 5, spooled(8, 0, 3));
+        let [sum] = &ledger.books().aggregates_by_name()[..] else { panic!() };
+        assert_eq!((sum.number, sum.offered, sum.purged, sum.purges), (1, amount(tally(15)), tally(15), 2));
+        assert_eq!(sum.outputs.len(), 1);
+        assert_eq!(sum.outputs[0].account, spooled(15, 0, 0));
+        assert_eq!(sum.imbalance(), None);
+        // So it is if the destination is another one: it is its rows then.
+        ledger.aggregate_ended(1);
+        run(&ledger, 2, "broker/one", 4, spooled(0, 4, 0));
+        ledger.aggregate_ended(2);
+        run(&ledger, 3, "broker/two", 1, spooled(5, 0, 4));
+        let [sum] = &ledger.books().aggregates_by_name()[..] else { panic!() };
+        let outputs: Vec<_> = sum.outputs.iter().map(|output| &output.account).collect();
+        assert_eq!(outputs, [&spooled(15, 0, 0), &spooled(5, 0, 0)]);
+        assert_eq!((sum.imbalance(), sum.purged), (None, tally(20)));
+        ledger.aggregate_ended(3);
+        assert_eq!(ledger.books().aggregates_by_name().len(), 1);
+        assert_eq!(ledger.books().imbalance(), None);
+    }
+}
