@@ -20,7 +20,7 @@ use crate::captures::Shared;
 use crate::clock::Clock;
 use crate::config::raw::{Distribution, StdoutStyle};
 use crate::config::{Config, ExportProcess, ExportTransport};
-use crate::enrich::{RouteDetail, RouteSource};
+use crate::enrich::{CurrentSettings, RouteDetail, RouteSource};
 use crate::error::RunError;
 use crate::export::{
     Failover, Output, Pacer, RecordSampling, RecordSelection, Share, SharedContext, Sink, SinkParts,
@@ -93,8 +93,13 @@ impl Pipeline {
         let latencies = Arc::new(Latencies::new());
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
-        let (sinks, sink_threads) =
-            start_sinks(outputs, (pace, count), &ledger, &latencies, (&shared.context, stop))?;
+        let (sinks, sink_threads) = start_sinks(
+            outputs,
+            (pace, count),
+            &ledger,
+            &latencies,
+            (&shared.context, &routing.settings, stop),
+        )?;
         let surroundings = Surroundings {
             shards: count,
             pace,
@@ -149,6 +154,8 @@ struct Opened {
     destinations: Vec<String>,
     selection: RecordSelection,
     sampling: Option<RecordSampling>,
+    /// By this it has rules for tags of its own.
+    name: String,
     output: Output,
     queue_records: usize,
     /// Records in a second.
@@ -179,6 +186,7 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
             destinations: vec!["stdout".to_owned()],
             selection: RecordSelection::default(),
             sampling: None,
+            name: String::new(),
             output: Output::Lines(Box::new(printer)),
             queue_records: config.queue_records,
             pace: None,
@@ -220,6 +228,7 @@ fn open_process(process: &ExportProcess, outputs: &mut Vec<Opened>) -> Result<()
             destinations: destinations.iter().map(ToString::to_string).collect(),
             selection: RecordSelection::new(process.conditions.clone(), share),
             sampling: RecordSampling::new(process.sampling_interval),
+            name: process.name(),
             output,
             queue_records: process.queue_records,
             pace: process.pace,
@@ -269,7 +278,7 @@ fn start_sinks(
     (pace, shards): (Pace, usize),
     ledger: &Arc<Ledger>,
     latencies: &Arc<Latencies>,
-    (context, stop): (&SharedContext, &Stop),
+    (context, enrichment, stop): (&SharedContext, &CurrentSettings, &Stop),
 ) -> Result<(Vec<SinkQueue>, Vec<JoinHandle<()>>), RunError> {
     let clock = Clock::new();
     let alone = outputs.len() == 1;
@@ -280,6 +289,7 @@ fn start_sinks(
             destinations: opened.destinations,
             selection: opened.selection,
             sampling: opened.sampling,
+            tags: (enrichment.clone(), opened.name),
             output: opened.output,
             ledger: Arc::clone(ledger),
             clock,

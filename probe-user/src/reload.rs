@@ -22,6 +22,17 @@ pub fn apply(
         warn!("enrich.tag_map: {error}; the rules stay as they are");
         tags.clone_from(&routing.source.settings.load().tags);
     }
+    let current = routing.source.settings.load();
+    settings.enrich.tags_of_exports.retain(|name, tags| {
+        let bound = Arc::make_mut(tags).bind_to_loaded(&started.filters, started.record_filters);
+        let Err(error) = bound else { return true };
+        warn!("export {name}: tag_map: {error}; the rules stay as they are");
+        let before = current.tags_of_exports.get(name);
+        before.is_some_and(|before| {
+            tags.clone_from(before);
+            true
+        })
+    });
     if let Err(error) = bind_aggregates(&mut settings, started, routing) {
         keep_aggregates(&mut settings, &error, routing, pipeline);
     }

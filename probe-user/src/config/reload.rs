@@ -113,10 +113,11 @@ fn bind(aggregate: &mut AggregateSettings, started: &Config, prints_flows: bool)
     Ok(())
 }
 
-/// The numbers of filters are compared by what they are.
+/// The numbers of filters are compared by what they are, and rules for tags can change.
 fn exports(processes: &[ExportProcess]) -> Vec<ExportProcess> {
     let without_number = |process: &ExportProcess| ExportProcess {
         conditions: Conditions { filter: None, ..process.conditions.clone() },
+        tag_map: String::new(),
         ..process.clone()
     };
     processes.iter().map(without_number).collect()

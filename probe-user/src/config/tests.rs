@@ -242,6 +242,35 @@ fn an_aggregate_has_rules_of_its_own() {
 }
 
 #[test]
+fn an_export_has_rules_of_its_own() {
+    let map = std::env::temp_dir().join(format!("pathflow-export-tags-{}.map", std::process::id()));
+    std::fs::write(&map, "set_tag=1 filter='udp port 53'\n").unwrap();
+    let export = |fields: &str| {
+        format!(
+            "[export]\ncollectors = [\"192.0.2.1:4739\"]\n{fields}tag_map = \"{}\"\n[[export.process]]\n\
+             collectors = [\"192.0.2.2:2055\"]\nformat = \"netflow-v9\"\n",
+            map.display()
+        )
+    };
+    let config = tags(&export("fields = [\"tags\"]\n")).unwrap();
+    // Another format cannot carry them, and inherits no map.
+    let names: Vec<&str> = config.enrich.tags_of_exports.keys().map(String::as_str).collect();
+    assert_eq!(names, ["ipfix to 192.0.2.1:4739"]);
+    // Records have what the rules ask.
+    assert_eq!(config.record_filters, 1);
+    let error = tags(&export("")).unwrap_err();
+    assert!(error.contains("export.tag_map") && error.contains("only with \"tags\" in fields"), "{error}");
+    // Rules can come and go while packets are counted.
+    let text = "[export]\ncollectors = [\"192.0.2.1:4739\"]\nfields = [\"tags\"]\n";
+    let with = tags(&format!("{text}tag_map = \"{}\"\n", map.display())).unwrap();
+    assert!(tags(text).unwrap().needs_restart(&with).is_empty());
+    std::fs::write(&map, "set_tag=x\n").unwrap();
+    let expected = format!("export.tag_map: {}:1: set_tag=x: it must be a number", map.display());
+    assert!(tags(&export("fields = [\"tags\"]\n")).unwrap_err().starts_with(&expected));
+    std::fs::remove_file(&map).unwrap();
+}
+
+#[test]
 fn the_ninth_expression_is_refused() {
     let export = "[export]\ncollectors = [\"192.0.2.1:4739\"]\nfilter = \"port 1\"\n".to_owned();
     let rule = |port: u16| format!("[[enrich.tag]]\nset_tag = 1\nfilter = \"port {port}\"\n");
