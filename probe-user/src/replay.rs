@@ -94,7 +94,7 @@ fn shared(file: &Path) -> Shared {
             header_sampling_interval: 0,
             has_link_header: true,
         });
-        interfaces.push(InterfaceInfo { index, name: name.clone(), description: String::new() });
+        interfaces.push(InterfaceInfo { index, name: name.clone(), description: String::new(), vlan_id: 0 });
     }
     let context = SharedContext::default();
     context.replace(ObservationContext { interfaces, selectors: Vec::new() });

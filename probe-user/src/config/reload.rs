@@ -78,7 +78,19 @@ impl Config {
             let name = aggregate.name.clone();
             bind(aggregate, started, prints_flows).map_err(|reason| format!("aggregate {name}: {reason}"))?;
         }
-        Ok(())
+        let (wanted, present) = (&self.keys.extension, &started.keys.extension);
+        let lacking = [
+            (wanted.inner && !present.inner, "what is inside tunnels"),
+            (wanted.labels && !present.labels, "all labels of the MPLS stack"),
+            (!present.chosen.starts_with(&wanted.chosen), "other primitives of the operator's choice"),
+        ];
+        match lacking.iter().find(|(is_lacking, _)| *is_lacking) {
+            Some((_, what)) => Err(format!(
+                "aggregate.key: packets are told apart by {what} only if an aggregate asks for it at the start: it \
+                 needs a restart"
+            )),
+            None => Ok(()),
+        }
     }
 }
 

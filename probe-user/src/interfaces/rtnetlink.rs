@@ -79,6 +79,7 @@ fn interface(link: &LinkHeader, attributes: &[u8]) -> Result<LinkEvent, DecodeEr
                 interface.kind = nested(value)
                     .find(|inner| inner.kind() == libc::IFLA_INFO_KIND)
                     .map(|kind| text(kind.value()));
+                interface.vlan_id = vlan_id(value).filter(|_| interface.kind.as_deref() == Some("vlan"));
             }
             libc::IFLA_PROP_LIST => {
                 let names = nested(value).filter(|inner| inner.kind() == libc::IFLA_ALT_IFNAME);
@@ -109,7 +110,14 @@ fn attached_xdp(attribute: &[u8]) -> Vec<AttachedXdp> {
     programs.collect()
 }
 
+fn vlan_id(link_info: &[u8]) -> Option<u16> {
+    let data = nested(link_info).find(|inner| inner.kind() == libc::IFLA_INFO_DATA)?;
+    let id = nested(data.value()).find(|inner| inner.kind() == IFLA_VLAN_ID)?;
+    id.value().try_into().ok().map(u16::from_ne_bytes)
+}
+
 // `linux/if_link.h`; libc does not have them.
+const IFLA_VLAN_ID: u16 = 1;
 const IFLA_XDP_DRV_PROG_ID: u16 = 5;
 const IFLA_XDP_SKB_PROG_ID: u16 = 6;
 const IFLA_XDP_HW_PROG_ID: u16 = 7;

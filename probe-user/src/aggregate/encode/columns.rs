@@ -19,13 +19,15 @@ pub const NOT_IN_COLUMNS: [Primitive; 9] = [
 ];
 
 /// Columns in their order, which is not that of JSON. Flows come between packets and octets.
-const ORDER: [Primitive; 62] = [
+const ORDER: [Primitive; 64] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
     Primitive::SrcMac,
     Primitive::DstMac,
     Primitive::Vlan,
+    Primitive::InVlan,
+    Primitive::OutVlan,
     Primitive::InCvlan,
     Primitive::Cos,
     Primitive::Etype,
@@ -250,6 +252,7 @@ const fn width(primitive: Primitive) -> usize {
         P::SrcMac | P::DstMac => 19,
         P::Cos => 4,
         P::Vlan | P::InCvlan | P::Etype | P::Tos => 7,
+        P::InVlan | P::OutVlan => 10,
         P::SrcRoa | P::DstRoa | P::Med | P::SrcMed => 8,
         P::LocalPref | P::SrcLocalPref => 9,
         P::PeerSrcIp | P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => 47,
