@@ -296,6 +296,23 @@ mod tests {
     }
 
     #[test]
+    fn the_interface_of_a_vlan_has_its_identifier() {
+        // As `ip link add link eth0 name eth0.42 type vlan id 42` makes it (`linux/if_link.h`).
+        let link = |kind: &[u8]| {
+            let data = [attribute(5, &[0x81, 0]), attribute(1, &42_u16.to_ne_bytes())].concat();
+            let information = [attribute(libc::IFLA_INFO_KIND, kind), attribute(libc::IFLA_INFO_DATA, &data)];
+            let name = attribute(libc::IFLA_IFNAME, b"eth0.42\0");
+            let information = attribute(libc::IFLA_LINKINFO, &information.concat());
+            let events = events(&link_message(libc::RTM_NEWLINK, 0, 9, &[name, information]));
+            let [LinkEvent::Present(interface)] = &events[..] else { panic!("{events:?}") };
+            (interface.kind.clone(), interface.vlan_id)
+        };
+        assert_eq!(link(b"vlan\0"), (Some("vlan".to_owned()), Some(42)));
+        // What others have under this number is something else.
+        assert_eq!(link(b"macvlan\0"), (Some("macvlan".to_owned()), None));
+    }
+
+    #[test]
     fn what_a_bridge_says_of_its_ports_and_wireless_events_are_not_links_that_come_or_go() {
         let name = attribute(libc::IFLA_IFNAME, b"eth0\0");
         let bridge = libc::AF_BRIDGE as u8;

@@ -12,10 +12,10 @@ use super::support::network::{CAPTURED, COLLECTOR_IPV4, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
 use super::support::process::Process;
-use super::support::routed::{CLIENT, LEFT, RIGHT, Routed, TO_RIGHT, add_neighbour};
+use super::support::routed::{LEFT, RIGHT, Routed, TO_LEFT, TO_RIGHT};
 use super::support::temp_dir::TempDir;
 use super::support::tool::output;
-use super::support::traffic::{Traffic, replay};
+use super::support::traffic::{Traffic, replay, replay_slowly};
 use super::support::wait_for;
 
 const CUSTOMER: u16 = 0x8100;
@@ -187,48 +187,49 @@ fn priorities_are_those_of_pmacctd_at_tc() {
     priorities_are_those_of_pmacctd("tc");
 }
 
-/// VLANs at both sides of the router: by the tag where packets are seen, else by the interface that they take.
+/// Where packets come in and where they go out, by the tags that they have there.
 #[test]
 fn rows_have_the_vlans_in_which_packets_came_and_went() {
     let routed = Routed::new();
-    routed.router.ip(&format!("link add link {RIGHT} name {RIGHT}.42 type vlan id 42"));
-    routed.router.ip(&format!("addr add 192.0.2.1/24 dev {RIGHT}.42"));
-    routed.router.ip(&format!("link set {RIGHT}.42 up"));
-    routed.server.ip(&format!("link add link {TO_RIGHT} name {TO_RIGHT}.42 type vlan id 42"));
-    routed.server.ip(&format!("addr add 192.0.2.2/24 dev {TO_RIGHT}.42"));
-    routed.server.ip(&format!("link set {TO_RIGHT}.42 up"));
-    routed.server.ip("route add 198.51.100.0/24 via 192.0.2.1");
-    let (right, to_right) = (format!("{RIGHT}.42"), format!("{TO_RIGHT}.42"));
-    add_neighbour(&routed.router, &right, "192.0.2.2", &routed.server.link(TO_RIGHT));
-    add_neighbour(&routed.server, &to_right, "192.0.2.1", &routed.router.link(RIGHT));
+    routed.router.ip("link add br0 type bridge");
+    for port in [LEFT, RIGHT] {
+        routed.router.ip(&format!("link set {port} master br0"));
+    }
+    routed.router.ip("link set br0 up");
+    let directory = TempDir::new();
     let probe = ProbeBuilder::configured(&routed.router)
         .argument("--interface", &format!("{LEFT},{RIGHT}"))
         .argument("--direction", "both")
         .configuration(
             "[[aggregate]]\nname = \"vlans\"\nrefresh = \"1s\"\n\
-             key = [\"in_vlan\", \"out_vlan\", \"sampling_direction\", \"dst_port\", \"src_host\"]\n\
+             key = [\"in_vlan\", \"out_vlan\", \"vlan\", \"in_iface_name\", \"out_iface_name\", \"dst_port\"]\n\
              [aggregate.stdout]\n",
         )
         .start();
-    Routed::send(&routed.client, ("192.0.2.2", 4242), 100, 30);
-    Routed::send(&routed.server, (CLIENT[0], 4343), 100, 20);
+    let file = directory.file("frames.pcap");
+    for (sender, vlan_id, port) in
+        [((&routed.client, TO_LEFT), 42, 4242), ((&routed.server, TO_RIGHT), 43, 4343)]
+    {
+        let frame = Frame::new("203.0.113.5", "198.18.0.9", Upper::Udp(1024, port)).payload(100);
+        write_capture(&file, &vec![frame.tag(CUSTOMER, vlan_id); 20]);
+        replay_slowly(sender, &file, 20);
+    }
     let ended = probe.terminate();
     ended.report.assert_balanced();
     let mut packets: BTreeMap<_, u64> = BTreeMap::new();
     for row in flows(&ended.output) {
         let number = |key: &str| row[key].as_u64().unwrap_or_else(|| panic!("{row}"));
+        let seen_going_out = !row["iface_name_out"].is_null() && row["iface_name_out"] != "";
         if [4242, 4343].contains(&number("port_dst")) {
-            let direction = row["sampling_direction"].to_string();
-            let key = (number("port_dst"), direction, number("vlan_in"), number("vlan_out"));
+            let key = (number("vlan"), seen_going_out, number("vlan_in"), number("vlan_out"));
             *packets.entry(key).or_default() += number("packets");
         }
     }
-    let [incoming, outgoing] = ["\"i\"", "\"e\""].map(str::to_owned);
     let expected = [
-        ((4242, incoming.clone(), 0, 42), 30),
-        ((4242, outgoing.clone(), 0, 42), 30),
-        ((4343, incoming, 42, 0), 20),
-        ((4343, outgoing, 42, 0), 20),
+        ((42, false, 42, 0), 20),
+        ((42, true, 0, 42), 20),
+        ((43, false, 43, 0), 20),
+        ((43, true, 0, 43), 20),
     ];
     assert_eq!(packets, BTreeMap::from(expected), "{}", ended.output);
 }
