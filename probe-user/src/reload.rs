@@ -22,17 +22,6 @@ pub fn apply(
         warn!("enrich.tag_map: {error}; the rules stay as they are");
         tags.clone_from(&routing.source.settings.load().tags);
     }
-    let current = routing.source.settings.load();
-    settings.enrich.tags_of_exports.retain(|name, tags| {
-        let bound = Arc::make_mut(tags).bind_to_loaded(&started.filters, started.record_filters);
-        let Err(error) = bound else { return true };
-        warn!("export {name}: tag_map: {error}; the rules stay as they are");
-        let before = current.tags_of_exports.get(name);
-        before.is_some_and(|before| {
-            tags.clone_from(before);
-            true
-        })
-    });
     if let Err(error) = bind_aggregates(&mut settings, started, routing) {
         keep_aggregates(&mut settings, &error, routing, pipeline);
     }
@@ -40,13 +29,12 @@ pub fn apply(
     if !keys.is_empty() {
         warn!("{}: a change needs a restart; what holds since the start goes on", keys.join(", "));
     }
-    // Exports are those of the start.
-    settings.processes.clone_from(&started.processes);
-    settings.stdout = started.stdout;
-    settings.enrich.asks_attributes = route_detail(&settings) == RouteDetail::Attributes;
+    keep_exports(&mut settings, started, routing, keys.contains(&"export"));
+    ask_attributes(&mut settings, started);
     let aggregates = settings.aggregates.clone();
     if let Err(error) = pipeline.aggregates.change(&aggregates, || routing.reload(&settings)) {
         keep_aggregates(&mut settings, &error.to_string(), routing, pipeline);
+        ask_attributes(&mut settings, started);
         routing.reload(&settings);
     }
     pipeline.aggregates.check_places();
@@ -67,6 +55,32 @@ fn bind_aggregates(settings: &mut Config, started: &Config, routing: &Routing) -
         tags.clone_from(before);
     }
     Ok(())
+}
+
+/// Exports are those of the start, with other rules for their tags if they are not to be others.
+fn keep_exports(settings: &mut Config, started: &Config, routing: &Routing, are_changed: bool) {
+    settings.processes.clone_from(&started.processes);
+    settings.stdout = started.stdout;
+    let before = &routing.source.settings.load().tags_of_exports;
+    if are_changed {
+        settings.enrich.tags_of_exports.clone_from(before);
+        return;
+    }
+    settings.enrich.tags_of_exports.retain(|name, tags| {
+        let bound = Arc::make_mut(tags).bind_to_loaded(&started.filters, started.record_filters);
+        let Err(error) = bound else { return true };
+        warn!("export {name}: tag_map: {error}; the rules stay as they are");
+        before.get(name).is_some_and(|before| {
+            tags.clone_from(before);
+            true
+        })
+    });
+}
+
+/// What is wanted of routes is by the exports and aggregates that there will be.
+fn ask_attributes(settings: &mut Config, started: &Config) {
+    let prints_flows = line_style(started).is_some();
+    settings.enrich.asks_attributes = prints_flows || route_detail(settings) == RouteDetail::Attributes;
 }
 
 fn keep_aggregates(settings: &mut Config, error: &str, routing: &Routing, pipeline: &Pipeline) {

@@ -180,7 +180,9 @@ impl Aggregates {
         }
         self.queues.replace(self.running.iter().filter_map(|running| running.queue.clone()).collect());
         self.kept.replace(self.running.iter().filter_map(|running| running.left.kept.clone()).collect());
-        before.iter_mut().for_each(|running| running.queue = None);
+        for running in &mut before {
+            running.queue = None;
+        }
         self.ending.extend(before);
         Ok(())
     }

@@ -252,11 +252,10 @@ const fn width(primitive: Primitive) -> usize {
         P::SrcMac | P::DstMac => 19,
         P::Cos => 4,
         P::Vlan | P::InCvlan | P::Etype | P::Tos => 7,
-        P::InVlan | P::OutVlan => 10,
         P::SrcRoa | P::DstRoa | P::Med | P::SrcMed => 8,
         P::LocalPref | P::SrcLocalPref => 9,
         P::PeerSrcIp | P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => 47,
-        P::SrcMask | P::DstMask | P::SrcPort | P::DstPort => 10,
+        P::InVlan | P::OutVlan | P::SrcMask | P::DstMask | P::SrcPort | P::DstPort => 10,
         P::TcpFlags => 11,
         P::SrcHostPocode
         | P::DstHostPocode
