@@ -583,7 +583,7 @@ impl Collector for Scrape {
         bgp::encode(&mut encoder, self.bgp.as_ref(), self.rpki.as_deref())?;
         let lost = self.bgp.as_ref().map_or(0, bgp::Bgp::lost_events);
         bgp_output::encode(&mut encoder, &self.bgp_output, lost)?;
-        aggregate::encode(&mut encoder, &self.books.aggregates)?;
+        aggregate::encode(&mut encoder, &self.books.aggregates_by_name())?;
         bmp::encode(&mut encoder, self.bmp.as_ref())?;
         self.flows(&mut encoder)?;
         self.sinks(&mut encoder)?;

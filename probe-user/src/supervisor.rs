@@ -7,6 +7,7 @@
 //! The end goes the same way: detach, drain what the kernel holds, turn every flow into a record, send
 //! every record, close.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,10 +25,11 @@ use crate::captures::{Captures, Outlet, Shared};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::raw::EgressInterface;
+use crate::control::SocketName;
 use crate::error::RunError;
 use crate::export::SharedContext;
 use crate::http;
-use crate::interfaces::{Direction, Interface, Monitor, NameTable, Snapshot};
+use crate::interfaces::{Direction, Interface, InterfaceRules, Monitor, NameTable, Snapshot};
 use crate::metering::FlowCache;
 use crate::metering::drain::{DrainContext, DrainWorker, Timekeeper};
 use crate::metering::observation::ObservationPoints;
@@ -35,6 +37,7 @@ use crate::metering::samples::{SamplePool, SampleTotals};
 use crate::metering::shard::Pace;
 use crate::metrics::Observed;
 use crate::pipeline::{CLOSE_TIME, Ended, Pipeline, join, spawn};
+use crate::reload;
 use crate::routing::Routing;
 use crate::sflow::{SampleReader, Sflow, SflowEnded};
 use crate::stop::Stop;
@@ -122,9 +125,9 @@ fn capture(
         context: SharedContext::default(),
     };
     let routing = Routing::start(config)?;
-    let pipeline = Pipeline::start(config, &shared, Pace::NeverWait, &routing.source, stop)?;
-    let answers = Answers { routes: routing.answers(), rows: pipeline.kept_rows() };
-    let _socket = config.control.as_deref().map(|path| answers.serve(path)).transpose()?;
+    let mut pipeline = Pipeline::start(config, &shared, Pace::NeverWait, &routing.source, stop)?;
+    let answers = Answers { routes: routing.answers(), rows: pipeline.aggregates.kept().clone() };
+    let mut socket = Socket::new(answers, config.control.as_deref())?;
 
     let start_sflow = |settings| Sflow::start(settings, &shared, &routing.source, clock);
     let sflow = config.sflow.as_ref().map(start_sflow).transpose()?;
@@ -185,7 +188,12 @@ fn capture(
         spawn("http".to_owned(), move || server.run(observed, stalled_after))?;
     }
 
-    follow(&mut captures, (config, &routing), &monitor, first, events);
+    let mut reload = |settings| {
+        let rules = reload::apply(settings, config, &routing, &mut pipeline);
+        socket.open_if_asked();
+        rules
+    };
+    follow(&mut captures, &mut reload, &monitor, first, events);
     if config.pin {
         info!("stopping: exporting what is held; what is pinned stays attached");
     } else {
@@ -209,7 +217,7 @@ fn capture(
 /// Follows interfaces and settings until the end is heard, or everybody is gone who could say it.
 fn follow(
     captures: &mut Captures,
-    (config, routing): (&Config, &Routing),
+    reload: &mut impl FnMut(Config) -> InterfaceRules,
     monitor: &Monitor,
     mut snapshot: Snapshot,
     events: &Events,
@@ -228,22 +236,9 @@ fn follow(
                 Err(_) => return,
             },
             recv(reloaded) -> settings => match settings {
-                Ok(mut settings) => {
-                    let tags = &mut settings.enrich.tags;
-                    if let Err(error) = tags.bind_to_loaded(&config.filters, config.record_filters) {
-                        warn!("enrich.tag_map: {error}; the rules stay as they are");
-                        tags.clone_from(&routing.source.settings.load().tags);
-                    }
-                    keep_unknown_filters(&mut settings, config, routing);
-                    if settings.needs_restart(config) {
-                        warn!(
-                            "of the new settings, only those of interfaces, routes and BGP peers hold; \
-                             the others need a restart"
-                        );
-                    }
+                Ok(settings) => {
+                    captures.set_rules(reload(settings));
                     info!("interfaces are captured by the new settings");
-                    routing.reload(&settings);
-                    captures.set_rules(settings.interfaces);
                     captures.follow(&snapshot);
                 }
                 Err(_) => reloaded = never(),
@@ -252,19 +247,29 @@ fn follow(
     }
 }
 
-/// Rules of aggregates that ask for a filter that packets are not asked stay as they are. Aggregates know all filters, where
-/// records know those that exports and the rules for all ask for.
-fn keep_unknown_filters(settings: &mut Config, config: &Config, routing: &Routing) {
-    let current = routing.source.settings.load();
-    settings.enrich.tags_of.retain(|name, tags| {
-        let Err(error) = Arc::make_mut(tags).bind_to_loaded(&config.filters, u8::MAX) else { return true };
-        warn!("aggregate {name}: tag_map: {error}; the rules stay as they are");
-        match current.tags_of.get(name) {
-            Some(before) => tags.clone_from(before),
-            None => return false,
+/// The socket for questions, which is there while there is something to ask, or once there was.
+struct Socket<'a> {
+    answers: Answers,
+    path: Option<&'a Path>,
+    /// It has its name as long as this lives.
+    name: Option<SocketName>,
+}
+
+impl<'a> Socket<'a> {
+    fn new(answers: Answers, path: Option<&'a Path>) -> Result<Self, RunError> {
+        let name = path.map(|path| answers.clone().serve(path)).transpose()?.flatten();
+        Ok(Self { answers, path, name })
+    }
+
+    /// New settings may have brought something to ask.
+    fn open_if_asked(&mut self) {
+        if let (None, Some(path)) = (&self.name, self.path) {
+            match self.answers.clone().serve(path) {
+                Ok(name) => self.name = name,
+                Err(error) => warn!("{error}; questions are not answered"),
+            }
         }
-        true
-    });
+    }
 }
 
 /// Sends what is left by sFlow, and closes its books.

@@ -63,6 +63,7 @@ pub(crate) fn context() -> ObservationContext {
         index,
         name: name.to_owned(),
         description: description.to_owned(),
+        vlan_id: 0,
     };
     ObservationContext {
         interfaces: vec![interface(7, "eth0", "transit to AS\u{a0}64500"), interface(9, "eth1.301", "")],

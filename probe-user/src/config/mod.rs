@@ -12,6 +12,7 @@ mod environment;
 mod error;
 mod export;
 pub mod raw;
+mod reload;
 mod sflow;
 mod transport;
 
@@ -55,7 +56,7 @@ pub struct Config {
     pub keys: KeySettings,
     /// Packets to account, and what else is asked of them.
     pub filters: FilterSet,
-    /// The filter results that records have, a bit for each: those that exports and the tag map ask for.
+    /// The filter results that records have, a bit for each: those that exports and their tag maps ask for.
     pub record_filters: u8,
     /// When flows end.
     pub timeouts: Timeouts,
@@ -150,23 +151,6 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
 }
 
 impl Config {
-    /// Whether anything differs from `other` that cannot be changed while packets are counted.
-    #[must_use]
-    pub fn needs_restart(&self, other: &Self) -> bool {
-        let bgp = if self.bgp.is_some() && other.bgp.is_some() { &other.bgp } else { &self.bgp };
-        // Filters of exports are compared with these, and the rules for tags make do with those that there are.
-        let filters = if self.filters.requires_the_same_as(&other.filters) { other } else { self };
-        let changed = Self {
-            filters: filters.filters.clone(),
-            record_filters: other.record_filters,
-            interfaces: other.interfaces.clone(),
-            enrich: other.enrich.clone(),
-            bgp: bgp.clone(),
-            ..self.clone()
-        };
-        changed != *other
-    }
-
     /// Checks the settings of a file that was [`read`] (or the defaults), with the environment and then the command line
     /// over them.
     ///
@@ -274,9 +258,10 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let agents = processes.iter().filter_map(|process| process.source_address);
     let agents = agents.chain(sflow.iter().filter_map(|sflow| sflow.agent_address)).collect::<Vec<_>>();
     // Last, because it can do without some of its filters.
-    let enrich = enrich::settings(&enrich, &aggregate, &agents, &mut filters)?;
+    let own = enrich::own_tag_maps(&aggregate, &processes, !export.collectors.is_empty());
+    let enrich = enrich::settings(&enrich, &own, &agents, &mut filters)?;
     let of_exports = processes.iter().filter_map(|process| process.conditions.filter);
-    let record_filters = of_exports.fold(enrich.tags.filter_bits(), |filters, bit| filters | 1 << bit);
+    let record_filters = of_exports.fold(enrich.record_filter_bits(), |filters, bit| filters | 1 << bit);
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),

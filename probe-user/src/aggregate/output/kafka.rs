@@ -172,9 +172,7 @@ impl RowOutput for KafkaOutput {
     }
 
     fn destination(&self) -> String {
-        let KafkaOutputSettings { client, topic, topics, .. } = &self.settings;
-        let turns = if *topics > 0 { format!("_0..{}", topics - 1) } else { String::new() };
-        format!("{}/{}{turns}", client.brokers, topic.text())
+        self.settings.destination()
     }
 
     fn write(&mut self, purge: &Purge) {
