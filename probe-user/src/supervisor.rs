@@ -214,7 +214,8 @@ fn capture(
     Ok(ended)
 }
 
-/// Follows interfaces and settings until the end is heard, or everybody is gone who could say it.
+/// Follows interfaces and settings until the end is heard. Without a monitor, which has said why it has ended, the interfaces
+/// of its last snapshot are captured.
 fn follow(
     captures: &mut Captures,
     reload: &mut impl FnMut(Config) -> InterfaceRules,
@@ -222,18 +223,18 @@ fn follow(
     mut snapshot: Snapshot,
     events: &Events,
 ) {
-    let mut reloaded = events.reloaded.clone();
+    let (mut reloaded, mut snapshots) = (events.reloaded.clone(), monitor.snapshots().clone());
     loop {
         select! {
             recv(events.stopped) -> _ => return,
-            recv(monitor.snapshots()) -> next => match next {
+            recv(snapshots) -> next => match next {
                 Ok(next) => {
                     captures.follow(&next);
                     snapshot = next;
                     // What went is gone once.
                     snapshot.gone.clear();
                 }
-                Err(_) => return,
+                Err(_) => snapshots = never(),
             },
             recv(reloaded) -> settings => match settings {
                 Ok(settings) => {
