@@ -129,7 +129,7 @@ impl Default for Latencies {
 
 /// What a scrape reads.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct Sources {
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Latencies.
@@ -152,7 +152,7 @@ pub struct Observed {
     pub bgp_output: OutputCounts,
 }
 
-impl Observed {
+impl Sources {
     /// The page of metrics.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ use crate::metering::drain::{DrainContext, DrainWorker, Timekeeper};
 use crate::metering::observation::ObservationPoints;
 use crate::metering::samples::{SamplePool, SampleTotals};
 use crate::metering::shard::Pace;
-use crate::metrics::Observed;
+use crate::metrics::Sources;
 use crate::pipeline::{CLOSE_TIME, Ended, Pipeline, join, spawn};
 use crate::reload;
 use crate::routing::Routing;
@@ -171,7 +171,7 @@ fn capture(
     if let Some(server) = server {
         let address = server.address();
         info!("metrics on http://{address}/metrics");
-        let observed = Observed {
+        let sources = Sources {
             ledger: Arc::clone(&pipeline.ledger),
             latencies: Arc::clone(&pipeline.latencies),
             tables,
@@ -185,7 +185,7 @@ fn capture(
         };
         let stalled_after = config.drain_interval * STALLED_INTERVALS + Duration::from_secs(1);
         // Serves until the process ends, so nobody waits for it.
-        spawn("http".to_owned(), move || server.run(observed, stalled_after))?;
+        spawn("http".to_owned(), move || server.run(sources, stalled_after))?;
     }
 
     let mut reload = |settings| {
