@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
 use pathflow_exporter::Tally;
 
 use crate::aggregate::encode::RowEncoder;
-use crate::aggregate::{KeptRows, Purge, Question, Selected};
+use crate::aggregate::{CurrentRows, KeptRows, Purge, Question, Selected};
 use crate::control::{Answer, ControlSocket, Request, Response, RowsAnswer, RowsRequest, SocketName};
 use crate::error::RunError;
 use crate::pipeline::spawn;
@@ -17,12 +18,12 @@ use crate::routing::RouteAnswers;
 const CHUNK: usize = 1 << 16;
 
 /// Who knows the answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answers {
     /// Of routes, if there is a BGP peer or a BMP station.
     pub routes: Option<RouteAnswers>,
     /// Of rows in memory.
-    pub rows: Vec<KeptRows>,
+    pub rows: CurrentRows,
 }
 
 impl Answers {
@@ -32,7 +33,7 @@ impl Answers {
     /// # Errors
     /// [`RunError`] if the socket cannot be had or the thread not be started.
     pub fn serve(self, path: &Path) -> Result<Option<SocketName>, RunError> {
-        if self.routes.is_none() && self.rows.is_empty() {
+        if self.routes.is_none() && self.rows.load().is_empty() {
             return Ok(None);
         }
         let (socket, name) =
@@ -72,24 +73,25 @@ impl Answers {
             all: numbers(*all),
             since: since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
-        let put_back = reset.then(|| kept.clone());
-        let text = move |out: &mut dyn Write| {
-            let written = write_rows(out, &mut encoder, &selected.rows);
-            if let (Err(_), Some(kept)) = (&written, put_back) {
-                kept.put_back(&selected);
-            }
-            written
-        };
-        Ok(Answer::with_text(Response::Rows(answer), Box::new(text)))
+        let selected = Rc::new(selected);
+        let written = Rc::clone(&selected);
+        let text = move |out: &mut dyn Write| write_rows(out, &mut encoder, &written.rows);
+        let answer = Answer::with_text(Response::Rows(answer), Box::new(text));
+        if !*reset {
+            return Ok(answer);
+        }
+        let kept = kept.clone();
+        Ok(answer.or_else(move || kept.put_back(&selected)))
     }
 
-    fn kept(&self, aggregate: Option<&str>) -> Result<&KeptRows, String> {
-        let names: Vec<&str> = self.rows.iter().map(KeptRows::aggregate).collect();
-        match (aggregate, self.rows.as_slice()) {
+    fn kept(&self, aggregate: Option<&str>) -> Result<KeptRows, String> {
+        let rows = self.rows.load();
+        let names: Vec<&str> = rows.iter().map(KeptRows::aggregate).collect();
+        match (aggregate, rows.as_slice()) {
             (_, []) => Err("no aggregate has [aggregate.memory] in its settings".to_owned()),
-            (None, [only]) => Ok(only),
+            (None, [only]) => Ok(only.clone()),
             (None, _) => Err(format!("which aggregate? There are {}", names.join(", "))),
-            (Some(name), all) => all.iter().find(|kept| kept.aggregate() == name).ok_or_else(|| {
+            (Some(name), all) => all.iter().find(|kept| kept.aggregate() == name).cloned().ok_or_else(|| {
                 format!(
                     "{name}: no aggregate of this name keeps rows in memory; there are {}",
                     names.join(", ")
