@@ -87,11 +87,9 @@ impl References {
     /// Learns what is in the kernel's table.
     fn search(&mut self, epoch: u64) {
         // While it is read others come and go, which may begin it anew.
-        for entry in self.table.iter().take(KNOWN) {
-            // What goes away under the reader is lost for this epoch.
-            if let Ok((octets, reference)) = entry {
-                self.known.entry(reference).or_insert_with(|| (KeyExtension::from_octets(&octets), epoch));
-            }
+        // What goes away under the reader is lost for this epoch.
+        for (octets, reference) in self.table.iter().take(KNOWN).flatten() {
+            self.known.entry(reference).or_insert_with(|| (KeyExtension::from_octets(&octets), epoch));
         }
     }
 }
