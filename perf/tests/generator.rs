@@ -4,12 +4,15 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use pathflow::capture::{
-    Epochs, FilterSet, FlowTables, Hook, KernelProgram, LoadSettings, TableSizes, receiving_cpus,
+    Epochs, ExtensionNumbers, FilterSet, FlowTables, Hook, KernelProgram, LoadSettings, TableSizes,
+    receiving_cpus,
 };
+use pathflow::metering::extensions::Extensions;
 use pathflow::metering::packets::KeySettings;
 use pathflow_common::DropReason;
 use pathflow_common::flow::{Addresses, HASH_SECRETS, Key, WIDE_KEY_WORDS, WideKey};
@@ -39,8 +42,9 @@ impl Taken {
     fn drain(&mut self, tables: &FlowTables, epochs: &mut Epochs) {
         let epoch = epochs.advance(tables).unwrap();
         self.epochs += 1;
+        let mut numbers = ExtensionNumbers::new(Arc::new(Extensions::new(1, 1)));
         for position in 0..tables.cpu_count() {
-            tables.drain(epoch, position, |delta| {
+            tables.drain(epoch, position, &mut numbers, |delta| {
                 let flow = self.flows.entry(delta.key.0).or_default();
                 add(flow, Count { packets: delta.packets, octets: delta.octets });
             });

@@ -340,6 +340,14 @@ impl WideKey {
         (first >> 48) as u8 & KEY_FLAG_IPV6 == 0 && first as u32 == 0 && last_but_one == 0
     }
 
+    /// The short form of a key that [is plain IPv4](Self::is_plain_ipv4).
+    #[inline(always)]
+    #[must_use]
+    pub const fn narrow(&self) -> Ipv4Key {
+        let [first, addresses, .., last] = self.0;
+        Key([first, addresses, last])
+    }
+
     /// The key in the kernel's tables with a reference to its extension.
     #[inline(always)]
     #[must_use]

@@ -7,6 +7,9 @@
 
 use crate::DropReason;
 use crate::bytes::field;
+use crate::extension::KeyExtension;
+use crate::flow::WideKey;
+use crate::parse::extension::Layers;
 
 /// Names of the maps in the object.
 pub mod map {
@@ -36,6 +39,10 @@ pub mod map {
     pub const SPILL_LOGS: &str = "SPILL_LOGS";
     /// `LruHashMap<KeyExtension, u64>`: the reference of each extension that flows have.
     pub const EXTENSIONS: &str = "EXTENSIONS";
+    /// `RingBuf`: [`ExtensionNews`](super::ExtensionNews), each new reference with what it stands for.
+    pub const EXTENSION_NEWS: &str = "EXTENSION_NEWS";
+    /// `Array<ExtensionState, cpus>`.
+    pub const EXTENSION_STATES: &str = "EXTENSION_STATES";
 }
 
 /// Names of the read-only globals that user space sets before it loads the program. All are `u32` but
@@ -61,6 +68,14 @@ pub mod global {
     pub const INNER: &str = "INNER";
     /// 1 = the key has the priority of the outer VLAN tag.
     pub const VLAN_PRIORITY: &str = "VLAN_PRIORITY";
+    /// 1 = extensions have the packet inside a tunnel.
+    pub const EXTENSION_INNER: &str = "EXTENSION_INNER";
+    /// 1 = extensions have the whole MPLS stack.
+    pub const EXTENSION_LABELS: &str = "EXTENSION_LABELS";
+    /// `[u64; CHOSEN_PLACES]`: [`ChosenPlace::word`](crate::extension::ChosenPlace::word); 0 = none.
+    pub const CHOSEN: &str = "CHOSEN";
+    /// Octets of a layer that chosen places reach.
+    pub const CHOSEN_REACH: &str = "CHOSEN_REACH";
     /// `[u16; VXLAN_PORTS]`: UDP destination ports of VXLAN, host order; 0 = none.
     pub const VXLAN_PORTS: &str = "VXLAN_PORTS";
     /// [`DATAGRAM_SECONDS`](crate::flow::DATAGRAM_SECONDS) in ticks.
@@ -77,6 +92,15 @@ pub mod program {
     pub const TC_INGRESS: &str = "pathflow_in";
     /// tc program for packets that go out.
     pub const TC_EGRESS: &str = "pathflow_out";
+    /// The same where keys are extended. Programs of their own, because what is needed for that and what is not would
+    /// not have room in one stack.
+    pub const EXTENDED_XDP_FRAGS: &str = "pathflow_efrags";
+    /// Likewise.
+    pub const EXTENDED_XDP: &str = "pathflow_exdp";
+    /// Likewise.
+    pub const EXTENDED_TC_INGRESS: &str = "pathflow_ein";
+    /// Likewise.
+    pub const EXTENDED_TC_EGRESS: &str = "pathflow_eout";
 }
 
 /// Size that the object declares for the inner IPv4 tables. The loader replaces it, in the object's BTF,
@@ -178,8 +202,79 @@ pub struct PointCounters {
     pub dropped: [Count; DropReason::COUNT],
     /// Packets that are later fragments of a datagram. Not an account: they are in the others as well.
     pub later_fragments: u64,
+    /// Packets whose flow has not the extension that they would have, for lack of room. Likewise.
+    pub without_extension: u64,
     /// Zero; brings the element to four cache lines.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
+}
+
+/// Room in which one CPU makes the key and the extension of the packet in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExtensionState {
+    /// References that this CPU has made. None is made twice.
+    pub references: u64,
+    /// The reference in hand.
+    pub reference: u64,
+    /// Where parsing starts: fields of [`Link`](crate::parse::link::Link).
+    pub ether_type: u16,
+    /// Likewise.
+    pub offset: u16,
+    /// Likewise.
+    pub outer_tag: u16,
+    /// 1 = there is a tag beside the frame.
+    pub has_tag: u16,
+    /// That tag: TPID and TCI; 0 = none.
+    pub tag: u32,
+    /// As in [`Origin`](crate::flow::Origin).
+    pub observation_point: u16,
+    /// Likewise.
+    pub filter_results: u16,
+    /// What the parser found: the key without its extension.
+    pub key: WideKey,
+    /// Fields of [`PacketFacts`](crate::parse::PacketFacts).
+    pub octets: u32,
+    /// Likewise; of the packet inside a tunnel, if the outer one is not TCP.
+    pub tcp_control_bits: u16,
+    /// Likewise.
+    pub header_octets: u16,
+    /// 1 = the packet is a later fragment of a datagram.
+    pub is_later_fragment: u64,
+    /// How many packets were merged into this one, or it will be cut into; 0 = the kernel does not say.
+    pub segments: u32,
+    /// Octets of payload of each; 0 = it is one packet.
+    pub segment_payload: u32,
+    /// How many of them sampling has selected.
+    pub selected: u32,
+    /// Zero.
+    pub padding: u32,
+    /// Where the layers are.
+    pub layers: Layers,
+    /// The extension.
+    pub extension: KeyExtension,
+    /// Zero; brings the element to five cache lines.
+    pub reserved: [u64; 3],
+}
+
+/// A reference that the kernel program has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExtensionNews {
+    /// The reference.
+    pub reference: u64,
+    /// What it stands for.
+    pub extension: KeyExtension,
+}
+
+impl ExtensionNews {
+    /// From how it lies in memory.
+    #[must_use]
+    pub fn from_octets(octets: &[u8; size_of::<Self>()]) -> Self {
+        Self {
+            reference: u64::from_ne_bytes(field(octets, 0)),
+            extension: KeyExtension::from_octets(&field(octets, size_of::<u64>())),
+        }
+    }
 }
 
 /// How packets of an observation point are sampled. Written by user space at any time.
@@ -276,6 +371,8 @@ impl HeaderSample {
 const _: () = assert!(size_of::<Control>() == 64);
 const _: () = assert!(size_of::<TableHeader>() == 64);
 const _: () = assert!(size_of::<PointCounters>() == 256);
+const _: () = assert!(size_of::<ExtensionState>() == 320);
+const _: () = assert!(size_of::<ExtensionNews>() == 144);
 const _: () = assert!(size_of::<SamplingState>() == 32);
 const _: () = assert!(size_of::<HeaderSample>() == 168);
 

@@ -4,29 +4,34 @@
 //! current epoch, and a program that runs in the driver's receive path is not preempted by another one
 //! on the same CPU.
 
-use core::ptr::read_volatile;
+use core::ffi::c_void;
+use core::ptr::{null_mut, read_volatile};
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use pathflow_common::flow::{
-    Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Key, Key, Origin, Slot, WideKey,
+    Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Key, Ipv4Slot, Key, Origin, Slot, WideKey,
+    WideSlot,
 };
 use pathflow_common::layout::{
-    Count, INTERFACE_FLAG_LOCALLY_ORIGINATED, INTERFACE_FLAG_NO_LINK_HEADER, INTERFACE_FLAG_SAMPLING,
-    INTERFACE_PROBES, PROBES, PointCounters, TableHeader, entry_point, interface_key, interface_slot,
-    per_cpu_index, point_index, slot_number,
+    Count, ExtensionState, INTERFACE_FLAG_LOCALLY_ORIGINATED, INTERFACE_FLAG_NO_LINK_HEADER,
+    INTERFACE_FLAG_SAMPLING, INTERFACE_PROBES, PROBES, PointCounters, TableHeader, entry_point,
+    interface_key, interface_slot, per_cpu_index, point_index, slot_number,
 };
+use pathflow_common::parse::link::Link;
 use pathflow_common::parse::tunnel::Tunnels;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse_link};
 use pathflow_common::{DropReason, PacketBytes as _};
 
 use crate::clock::{jiffies, stamp};
+use crate::extend::{self, pathflow_extend, pathflow_parse};
 use crate::fib::{self, Route};
 use crate::filter::{self, pathflow_filter};
 use crate::frame::Frame;
 use crate::hook::{Hook, Segments};
 use crate::log;
 use crate::maps::{
-    self, CONTROL, DATAGRAMS, HEADERS, INTERFACES, IPV4_TABLES, POINTS, SPILL_LOGS, WIDE_TABLES,
+    self, CONTROL, DATAGRAMS, EXTENSION_STATES, HEADERS, INTERFACES, IPV4_TABLES, POINTS, SPILL_LOGS,
+    WIDE_TABLES,
 };
 use crate::sample::Sampler;
 
@@ -34,9 +39,28 @@ use crate::sample::Sampler;
 const DESTINATION_MAC: usize = 0;
 const SOURCE_MAC: usize = 6;
 
+/// What keys have.
+pub trait Keys {
+    /// Whether they are extended.
+    const EXTENDED: bool;
+}
+
+/// No more than their words.
+pub struct Words;
+/// Extensions.
+pub struct Extended;
+
+impl Keys for Words {
+    const EXTENDED: bool = false;
+}
+
+impl Keys for Extended {
+    const EXTENDED: bool = true;
+}
+
 /// Accounts the packet at `hook`.
 #[inline(always)]
-pub fn account<H: Hook>(hook: &H) {
+pub fn account<H: Hook, K: Keys>(hook: &H) {
     let Some(control) = CONTROL.get_ptr(0) else { return };
     // SAFETY: points to the one element of an array map. Read once: if user space starts a new epoch in
     // the middle of this packet, the packet still belongs wholly to the epoch it started in.
@@ -83,7 +107,11 @@ pub fn account<H: Hook>(hook: &H) {
         Some(link) => {
             let link = if H::FORGETS { link.forget(&frame) } else { link };
             packet.selected = forget::<H>(packet.selected as u64) as u32;
-            parse_link(&frame, origin, link, packet);
+            if K::EXTENDED {
+                packet.account_extended(&frame, origin, link, cpu);
+            } else {
+                parse_link(&frame, origin, link, packet);
+            }
         }
         None => packet.unaccounted(DropReason::Truncated, frame.wire_length()),
     }
@@ -137,74 +165,21 @@ struct Addition {
 
 impl<H: Hook> FlowSink for Packet<'_, H> {
     #[inline(always)]
-    fn ipv4(self, mut key: Ipv4Key, facts: PacketFacts) {
-        for word in &mut key.0 {
-            *word = forget::<H>(*word);
+    fn ipv4(self, key: Ipv4Key, facts: PacketFacts) {
+        let slot = self.ipv4_slot(key, facts);
+        if !slot.is_null() {
+            // SAFETY: a slot of the table of this CPU and generation, which was just taken for this flow.
+            unsafe { self.complete_ipv4(slot, &key) };
         }
-        let addition = self.seen(facts);
-        let hash = key.hash(maps::hash_secrets());
-        let Some(table) = IPV4_TABLES.get(self.table) else {
-            return self.spill(key.widen(Encapsulation::NONE), addition);
-        };
-        let mut probe = 0;
-        while probe < PROBES {
-            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv4_mask())) else { break };
-            // SAFETY: an element of the table of this CPU and generation, as looked up above.
-            match unsafe { add(slot, self.epoch, &key, addition) } {
-                Added::ToFlow => return,
-                Added::NewFlow => {
-                    let Some(header) = self.header() else { return };
-                    header.ipv4_used += 1;
-                    stamp(header);
-                    let route = self.other_end(header, &key.widen(Encapsulation::NONE));
-                    // SAFETY: as above.
-                    unsafe {
-                        (*slot).counters.other_interface = route.interface;
-                        (*slot).counters.next_hop = first_half(route.next_hop[0]);
-                        (*slot).counters.neighbour = self.neighbour();
-                    }
-                    return;
-                }
-                Added::No => probe += 1,
-            }
-        }
-        self.spill(key.widen(Encapsulation::NONE), addition);
     }
 
     #[inline(always)]
-    fn wide(self, mut key: WideKey, facts: PacketFacts) {
-        for word in &mut key.0 {
-            *word = forget::<H>(*word);
+    fn wide(self, key: WideKey, facts: PacketFacts) {
+        let slot = self.wide_slot(key, facts);
+        if !slot.is_null() {
+            // SAFETY: a slot of the table of this CPU and generation, which was just taken for this flow.
+            unsafe { self.complete_wide(slot, &key) };
         }
-        let addition = self.seen(facts);
-        let hash = key.hash(maps::hash_secrets());
-        let Some(table) = WIDE_TABLES.get(self.table) else { return self.spill(key, addition) };
-        let mut probe = 0;
-        while probe < PROBES {
-            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::wide_mask())) else { break };
-            // SAFETY: points to an element of an array map; only the address of its part is taken.
-            let flow = unsafe { &raw mut (*slot).slot };
-            // SAFETY: an element of the table of this CPU and generation, as looked up above.
-            match unsafe { add(flow, self.epoch, &key, addition) } {
-                Added::ToFlow => return,
-                Added::NewFlow => {
-                    let Some(header) = self.header() else { return };
-                    header.wide_used += 1;
-                    stamp(header);
-                    let route = self.other_end(header, &key);
-                    // SAFETY: as above.
-                    unsafe {
-                        (*slot).slot.counters.other_interface = route.interface;
-                        (*slot).slot.counters.next_hop = 0;
-                        (*slot).next_hop = route.next_hop;
-                        (*slot).slot.counters.neighbour = self.neighbour();
-                    }
-                    return;
-                }
-                Added::No => probe += 1,
-            }
-        }
-        self.spill(key, addition);
     }
 
     #[inline(always)]
@@ -222,20 +197,114 @@ impl<H: Hook> FlowSink for Packet<'_, H> {
 
     #[inline(always)]
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
-        // A full table makes room by itself; other failures cost the later fragments their ports.
-        let _ = DATAGRAMS.insert(datagram, DatagramPorts { jiffies: jiffies(), ..ports }, 0);
+        first_fragment(datagram, ports);
     }
 
     #[inline(always)]
     fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts> {
         // SAFETY: `counters` as in `seen`.
         unsafe { (*self.counters).later_fragments += 1 };
-        let first = DATAGRAMS.get_ptr(datagram)?;
-        // SAFETY: points to a value of the map. Another CPU may be overwriting it with that of a datagram of
-        // the same name, in which case either is as good.
-        let first = unsafe { read_volatile(first) };
-        (jiffies().wrapping_sub(first.jiffies) <= maps::datagram_ticks()).then_some(first)
+        datagram_ports(datagram)
     }
+}
+
+/// Steps that take a packet from what [`pathflow_parse`] and [`pathflow_extend`] have left in the state. `place` has the
+/// table and, in its low half, the epoch.
+macro_rules! step {
+    ($(#[$doc:meta])* $name:ident, $slot:ty, $($argument:ident)? |$packet:ident, $state:ident| $step:expr) => {
+        $(#[$doc])*
+        #[inline(never)]
+        fn $name<H: Hook>(
+            context: *mut c_void,
+            $state: *mut ExtensionState,
+            counters: *mut PointCounters,
+            place: u64,
+            $($argument: *mut $slot,)?
+        ) -> *mut $slot {
+            let own = H::own_context(context);
+            let hook = H::of(&own);
+            // SAFETY: as in `account_extended`.
+            let (segments, selected) = unsafe {
+                let segments = Segments { count: (*$state).segments, payload: (*$state).segment_payload };
+                (segments, (*$state).selected)
+            };
+            let (epoch, table) = (place as u32, (place >> 32) as u32);
+            let $packet = Packet { hook: &hook, epoch, table, counters, segments, selected };
+            $step
+        }
+    };
+}
+
+step!(
+    /// See [`Packet::ipv4_slot`].
+    pathflow_ipv4, Ipv4Slot, |packet, state| {
+        // SAFETY: as in `account_extended`.
+        let (key, facts) = unsafe { ((*state).key.narrow(), facts(state)) };
+        packet.ipv4_slot(key, facts)
+    }
+);
+step!(
+    /// See [`Packet::wide_slot`].
+    pathflow_wide, WideSlot, |packet, state| {
+        // SAFETY: as in `account_extended`.
+        let (key, facts) = unsafe { ((*state).key, facts(state)) };
+        packet.wide_slot(key, facts)
+    }
+);
+step!(
+    /// See [`Packet::complete_ipv4`].
+    pathflow_new_ipv4, Ipv4Slot, slot |packet, state| {
+        // SAFETY: as in `account_extended`; the slot that was just taken.
+        unsafe {
+            let key = (*state).key.narrow();
+            packet.complete_ipv4(slot, &key);
+        }
+        null_mut()
+    }
+);
+step!(
+    /// See [`Packet::complete_wide`].
+    pathflow_new_wide, WideSlot, slot |packet, state| {
+        // SAFETY: as in `account_extended`; the slot that was just taken.
+        unsafe {
+            let key = (*state).key;
+            packet.complete_wide(slot, &key);
+        }
+        null_mut()
+    }
+);
+
+/// What the parser found.
+///
+/// # Safety
+/// `state` must point to the state of this CPU.
+#[inline(always)]
+unsafe fn facts(state: *mut ExtensionState) -> PacketFacts {
+    // SAFETY: by the caller's guarantee.
+    unsafe {
+        PacketFacts {
+            octets: (*state).octets,
+            tcp_control_bits: (*state).tcp_control_bits,
+            header_octets: (*state).header_octets,
+        }
+    }
+}
+
+/// Remembers what the first fragment of a datagram says.
+#[inline(always)]
+pub fn first_fragment(datagram: &Datagram, ports: DatagramPorts) {
+    // A full table makes room by itself; other failures cost the later fragments their ports.
+    let _ = DATAGRAMS.insert(datagram, DatagramPorts { jiffies: jiffies(), ..ports }, 0);
+}
+
+/// What the first fragment of a datagram said.
+#[inline(always)]
+pub fn datagram_ports(datagram: &Datagram) -> Option<DatagramPorts> {
+    let first = DATAGRAMS.get_ptr(datagram)?;
+    // SAFETY: points to a value of the map. Another CPU may be overwriting it with that of a datagram of
+    // the same name, in which case either is as good.
+    let first = unsafe { read_volatile(first) };
+    (jiffies().wrapping_sub(first.jiffies) <= maps::datagram_ticks()).then_some(first)
 }
 
 impl<H> Tunnels for Packet<'_, H> {
@@ -246,15 +315,157 @@ impl<H> Tunnels for Packet<'_, H> {
 
     #[inline(always)]
     fn is_vxlan(&self, destination_port: u16) -> bool {
-        let mut is_named = false;
-        for port in maps::vxlan_ports() {
-            is_named |= port == destination_port;
-        }
-        is_named && destination_port != 0
+        extend::is_vxlan(destination_port)
     }
 }
 
 impl<H: Hook> Packet<'_, H> {
+    /// Accounts the packet where keys are extended. All of it goes through memory, so that the verifier follows the
+    /// parser, what comes behind it, and the tables one after the other and not in every combination; and in functions
+    /// of their own, which can have the stack to themselves.
+    #[inline(always)]
+    fn account_extended(self, frame: &Frame<'_, H>, origin: Origin, link: Link, cpu: u32) {
+        let Some(state) = EXTENSION_STATES.get_ptr_mut(cpu) else { return };
+        // SAFETY: points to an element of an array map, of which this CPU is the only user.
+        unsafe {
+            (*state).ether_type = link.ether_type;
+            (*state).offset = link.offset as u16;
+            (*state).outer_tag = link.outer_tag;
+            (*state).has_tag = link.tags as u16;
+            (*state).tag = self.hook.tag();
+            (*state).observation_point = origin.observation_point;
+            (*state).filter_results = origin.filter_results as u16;
+        }
+        let length = frame.wire_length();
+        match pathflow_parse(frame.start, frame.end, length, state) {
+            extend::FLOW => {}
+            extend::NOT_IP => return self.unaccounted(DropReason::NotIp, length),
+            extend::TRUNCATED => return self.unaccounted(DropReason::Truncated, length),
+            _ => return self.unaccounted(DropReason::Malformed, length),
+        }
+        let reference = pathflow_extend(frame.start, frame.end, length, state);
+        // SAFETY: as above.
+        unsafe {
+            (*state).segments = self.segments.count;
+            (*state).segment_payload = self.segments.payload;
+            (*state).selected = self.selected;
+        }
+        let place = (self.table as u64) << 32 | self.epoch as u64;
+        // SAFETY: as above; `counters` as in `seen`.
+        let is_plain = unsafe {
+            (*self.counters).later_fragments += (*state).is_later_fragment;
+            match reference {
+                extend::NOTHING => {}
+                extend::NO_ROOM => (*self.counters).without_extension += 1,
+                reference => (*state).key = (*state).key.with_extension_reference(reference),
+            }
+            (*state).key.is_plain_ipv4()
+        };
+        let context = self.hook.pointer();
+        if is_plain {
+            let slot = pathflow_ipv4::<H>(context, state, self.counters, place);
+            if !slot.is_null() {
+                pathflow_new_ipv4::<H>(context, state, self.counters, place, slot);
+            }
+        } else {
+            let slot = pathflow_wide::<H>(context, state, self.counters, place);
+            if !slot.is_null() {
+                pathflow_new_wide::<H>(context, state, self.counters, place, slot);
+            }
+        }
+    }
+
+    /// Adds the packet to its flow. Returns the slot if the flow is new: it is to be completed.
+    #[inline(always)]
+    fn ipv4_slot(&self, mut key: Ipv4Key, facts: PacketFacts) -> *mut Ipv4Slot {
+        for word in &mut key.0 {
+            *word = forget::<H>(*word);
+        }
+        let addition = self.seen(facts);
+        let hash = key.hash(maps::hash_secrets());
+        let Some(table) = IPV4_TABLES.get(self.table) else {
+            self.spill(key.widen(Encapsulation::NONE), addition);
+            return null_mut();
+        };
+        let mut probe = 0;
+        while probe < PROBES {
+            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv4_mask())) else { break };
+            // SAFETY: an element of the table of this CPU and generation, as looked up above.
+            match unsafe { add(slot, self.epoch, &key, addition) } {
+                Added::ToFlow => return null_mut(),
+                Added::NewFlow => return slot,
+                Added::No => probe += 1,
+            }
+        }
+        self.spill(key.widen(Encapsulation::NONE), addition);
+        null_mut()
+    }
+
+    /// The same for a wide key.
+    #[inline(always)]
+    fn wide_slot(&self, mut key: WideKey, facts: PacketFacts) -> *mut WideSlot {
+        for word in &mut key.0 {
+            *word = forget::<H>(*word);
+        }
+        let addition = self.seen(facts);
+        let hash = key.hash(maps::hash_secrets());
+        let Some(table) = WIDE_TABLES.get(self.table) else {
+            self.spill(key, addition);
+            return null_mut();
+        };
+        let mut probe = 0;
+        while probe < PROBES {
+            let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::wide_mask())) else { break };
+            // SAFETY: points to an element of an array map; only the address of its part is taken.
+            let flow = unsafe { &raw mut (*slot).slot };
+            // SAFETY: an element of the table of this CPU and generation, as looked up above.
+            match unsafe { add(flow, self.epoch, &key, addition) } {
+                Added::ToFlow => return null_mut(),
+                Added::NewFlow => return slot,
+                Added::No => probe += 1,
+            }
+        }
+        self.spill(key, addition);
+        null_mut()
+    }
+
+    /// Notes where packets of a new flow go, or come from.
+    ///
+    /// # Safety
+    /// `slot` must point to an element of the table of this CPU and generation.
+    #[inline(always)]
+    unsafe fn complete_ipv4(&self, slot: *mut Ipv4Slot, key: &Ipv4Key) {
+        let Some(header) = self.header() else { return };
+        header.ipv4_used += 1;
+        stamp(header);
+        let route = self.other_end(header, &key.widen(Encapsulation::NONE));
+        // SAFETY: by the caller's guarantee this CPU alone writes to the slot.
+        unsafe {
+            (*slot).counters.other_interface = route.interface;
+            (*slot).counters.next_hop = first_half(route.next_hop[0]);
+            (*slot).counters.neighbour = self.neighbour();
+        }
+    }
+
+    /// The same for a wide key.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn complete_wide(&self, slot: *mut WideSlot, key: &WideKey) {
+        let Some(header) = self.header() else { return };
+        header.wide_used += 1;
+        stamp(header);
+        let route = self.other_end(header, key);
+        // SAFETY: by the caller's guarantee this CPU alone writes to the slot.
+        unsafe {
+            (*slot).slot.counters.other_interface = route.interface;
+            (*slot).slot.counters.next_hop = 0;
+            (*slot).next_hop = route.next_hop;
+            (*slot).slot.counters.neighbour = self.neighbour();
+        }
+    }
+
     /// Counts the packet as seen; returns what it adds to its flow.
     #[inline(always)]
     fn seen(&self, facts: PacketFacts) -> Addition {

@@ -32,7 +32,13 @@ impl<'a, C> Frame<'a, C> {
 impl<C: FrameLength> PacketBytes for Frame<'_, C> {
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        if self.start + offset + size_of::<[u8; N]>() > self.end {
+        let mut after = self.start + offset + size_of::<[u8; N]>();
+        if N == 1 {
+            // Or the compiler would compare the octet itself with the end, by which the verifier grants nothing where
+            // it knows no constant distance from the start.
+            after = core::hint::black_box(after);
+        }
+        if after > self.end {
             return None;
         }
         // SAFETY: the comparison just above shows that all N octets lie before `end`, and the kernel

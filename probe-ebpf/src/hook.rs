@@ -33,6 +33,12 @@ pub trait Hook: Sized + FrameLength {
     fn context(&self) -> &Self::Context;
     /// The same for helpers of the kernel.
     fn pointer(&self) -> *mut c_void;
+    /// The program's context, in a function that was given only the pointer to it.
+    fn own_context(pointer: *mut c_void) -> Self::Context;
+    /// The packet of a context.
+    type At<'a>: Hook;
+    /// Of this one.
+    fn of(context: &Self::Context) -> Self::At<'_>;
     /// The interface.
     fn interface_index(&self) -> u32;
     /// The interface that a packet came in by that goes out here; 0 if this host made it.
@@ -55,7 +61,7 @@ pub trait Hook: Sized + FrameLength {
 #[derive(Clone, Copy)]
 pub struct Segments {
     /// How many; 0 if the kernel does not know.
-    count: u32,
+    pub count: u32,
     /// Octets of payload of each but the last; 0 if it is one packet.
     pub payload: u32,
 }
@@ -126,11 +132,12 @@ impl<B: Buffers> FrameLength for Xdp<'_, B> {
     }
 }
 
-impl<B: Buffers> Hook for Xdp<'_, B> {
+impl<B: Buffers + 'static> Hook for Xdp<'_, B> {
     const EGRESS: bool = false;
     const MERGED: bool = false;
     const FORGETS: bool = false;
     type Context = XdpContext;
+    type At<'b> = Xdp<'b, B>;
 
     #[inline(always)]
     fn context(&self) -> &XdpContext {
@@ -140,6 +147,16 @@ impl<B: Buffers> Hook for Xdp<'_, B> {
     #[inline(always)]
     fn pointer(&self) -> *mut c_void {
         self.context.as_ptr()
+    }
+
+    #[inline(always)]
+    fn own_context(pointer: *mut c_void) -> XdpContext {
+        XdpContext::new(pointer.cast())
+    }
+
+    #[inline(always)]
+    fn of(context: &XdpContext) -> Xdp<'_, B> {
+        Xdp::new(context)
     }
 
     #[inline(always)]
@@ -228,11 +245,12 @@ impl<W> FrameLength for Tc<'_, W> {
     }
 }
 
-impl<W: Way> Hook for Tc<'_, W> {
+impl<W: Way + 'static> Hook for Tc<'_, W> {
     const EGRESS: bool = W::EGRESS;
     const MERGED: bool = true;
     const FORGETS: bool = true;
     type Context = TcContext;
+    type At<'b> = Tc<'b, W>;
 
     #[inline(always)]
     fn context(&self) -> &TcContext {
@@ -242,6 +260,16 @@ impl<W: Way> Hook for Tc<'_, W> {
     #[inline(always)]
     fn pointer(&self) -> *mut c_void {
         self.context.as_ptr()
+    }
+
+    #[inline(always)]
+    fn own_context(pointer: *mut c_void) -> TcContext {
+        TcContext::new(pointer.cast())
+    }
+
+    #[inline(always)]
+    fn of(context: &TcContext) -> Tc<'_, W> {
+        Tc::new(context)
     }
 
     #[inline(always)]
@@ -259,7 +287,8 @@ impl<W: Way> Hook for Tc<'_, W> {
     #[inline(always)]
     fn frame(&self) -> Frame<'_, Self> {
         let length = self.context.len();
-        let wanted = if length < PULLED_OCTETS { length } else { PULLED_OCTETS };
+        let pulled = PULLED_OCTETS + maps::chosen_reach();
+        let wanted = if length < pulled { length } else { pulled };
         if ((self.context.data_end() - self.context.data()) as u32) < wanted {
             // Headers lie in pages beside the buffer. On failure less is read, and said to be truncated.
             // SAFETY: the context the program was called with; the bounds are read anew below.

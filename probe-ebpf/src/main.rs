@@ -9,6 +9,7 @@
 
 mod account;
 mod clock;
+mod extend;
 mod fib;
 mod filter;
 mod frame;
@@ -23,13 +24,14 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 
+use crate::account::{Extended, Words};
 use crate::hook::{Egress, Ingress, MultiBuffer, SingleBuffer, Tc, Xdp};
 
 /// For drivers that hand over frames of several buffers: jumbo frames, header split.
 #[xdp(frags)]
 #[inline(always)]
 pub fn pathflow_frags(context: XdpContext) -> u32 {
-    account::account(&Xdp::<MultiBuffer>::new(&context));
+    account::account::<_, Words>(&Xdp::<MultiBuffer>::new(&context));
     xdp_action::XDP_PASS
 }
 
@@ -37,7 +39,7 @@ pub fn pathflow_frags(context: XdpContext) -> u32 {
 #[xdp]
 #[inline(always)]
 pub fn pathflow_xdp(context: XdpContext) -> u32 {
-    account::account(&Xdp::<SingleBuffer>::new(&context));
+    account::account::<_, Words>(&Xdp::<SingleBuffer>::new(&context));
     xdp_action::XDP_PASS
 }
 
@@ -45,7 +47,7 @@ pub fn pathflow_xdp(context: XdpContext) -> u32 {
 #[classifier]
 #[inline(always)]
 pub fn pathflow_in(context: TcContext) -> i32 {
-    account::account(&Tc::<Ingress>::new(&context));
+    account::account::<_, Words>(&Tc::<Ingress>::new(&context));
     TC_ACT_UNSPEC
 }
 
@@ -53,7 +55,39 @@ pub fn pathflow_in(context: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn pathflow_out(context: TcContext) -> i32 {
-    account::account(&Tc::<Egress>::new(&context));
+    account::account::<_, Words>(&Tc::<Egress>::new(&context));
+    TC_ACT_UNSPEC
+}
+
+/// The same four where keys are extended.
+#[xdp(frags)]
+#[inline(always)]
+pub fn pathflow_efrags(context: XdpContext) -> u32 {
+    account::account::<_, Extended>(&Xdp::<MultiBuffer>::new(&context));
+    xdp_action::XDP_PASS
+}
+
+/// See [`pathflow_xdp`].
+#[xdp]
+#[inline(always)]
+pub fn pathflow_exdp(context: XdpContext) -> u32 {
+    account::account::<_, Extended>(&Xdp::<SingleBuffer>::new(&context));
+    xdp_action::XDP_PASS
+}
+
+/// See [`pathflow_in`].
+#[classifier]
+#[inline(always)]
+pub fn pathflow_ein(context: TcContext) -> i32 {
+    account::account::<_, Extended>(&Tc::<Ingress>::new(&context));
+    TC_ACT_UNSPEC
+}
+
+/// See [`pathflow_out`].
+#[classifier]
+#[inline(always)]
+pub fn pathflow_eout(context: TcContext) -> i32 {
+    account::account::<_, Extended>(&Tc::<Egress>::new(&context));
     TC_ACT_UNSPEC
 }
 

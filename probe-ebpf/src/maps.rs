@@ -6,10 +6,12 @@ use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, LruHashMap, RingBuf},
     macros::btf_map,
 };
+use pathflow_common::extension::{CHOSEN_PLACES, KeyExtension};
 use pathflow_common::flow::{self, Datagram, DatagramPorts, Ipv4Slot, WideSlot};
 use pathflow_common::layout::{
-    self, Control, HeaderSample, INTERFACE_SLOTS, IPV4_SLOTS_MARK, OBSERVATION_POINTS, PointCounters,
-    SPILL_SLOTS_MARK, Sampling, SamplingState, TableHeader, WIDE_SLOTS_MARK,
+    self, Control, ExtensionNews, ExtensionState, HeaderSample, INTERFACE_SLOTS, IPV4_SLOTS_MARK,
+    OBSERVATION_POINTS, PointCounters, SPILL_SLOTS_MARK, Sampling, SamplingState, TableHeader,
+    WIDE_SLOTS_MARK,
 };
 
 /// `BPF_F_MMAPABLE`: user space reads these arrays through a mapping, without system calls.
@@ -20,6 +22,9 @@ const PER_CPU: usize = 1;
 const RING_OCTETS: usize = 4096;
 /// Datagrams in fragments that are remembered at a time, about 2 MiB. The kernel forgets the oldest.
 const DATAGRAMS_HELD: usize = 16_384;
+
+/// Extensions that are held at a time. The loader makes it larger where they are asked for.
+const EXTENSIONS_HELD: usize = 1;
 
 /// Flow table of one generation on one CPU, IPv4.
 pub type Ipv4Table = Array<Ipv4Slot, IPV4_SLOTS_MARK, MMAPABLE>;
@@ -40,6 +45,12 @@ pub static SAMPLING_STATES: Array<SamplingState, PER_CPU, MMAPABLE> = Array::new
 pub static HEADER_SAMPLES: RingBuf<HeaderSample, RING_OCTETS> = RingBuf::new();
 #[btf_map]
 pub static DATAGRAMS: LruHashMap<Datagram, DatagramPorts, DATAGRAMS_HELD> = LruHashMap::new();
+#[btf_map]
+pub static EXTENSIONS: LruHashMap<KeyExtension, u64, EXTENSIONS_HELD> = LruHashMap::new();
+#[btf_map]
+pub static EXTENSION_NEWS: RingBuf<ExtensionNews, RING_OCTETS> = RingBuf::new();
+#[btf_map]
+pub static EXTENSION_STATES: Array<ExtensionState, PER_CPU> = Array::new();
 #[btf_map]
 pub static HEADERS: Array<TableHeader, PER_CPU, MMAPABLE> = Array::new();
 #[btf_map]
@@ -97,6 +108,15 @@ global!(
     /// Whether the key has the priority of the outer VLAN tag.
     vlan_priority, VLAN_PRIORITY: u32);
 global!(
+    /// Whether extensions have the packet inside a tunnel.
+    extension_inner, EXTENSION_INNER: u32);
+global!(
+    /// Whether extensions have the whole MPLS stack.
+    extension_labels, EXTENSION_LABELS: u32);
+global!(
+    /// Octets of a layer that chosen places reach.
+    chosen_reach, CHOSEN_REACH: u32);
+global!(
     /// For how long fragments are of one datagram, in ticks.
     datagram_ticks, DATAGRAM_TICKS: u32);
 
@@ -108,6 +128,17 @@ static VXLAN_PORTS: [u16; layout::VXLAN_PORTS] = [0; layout::VXLAN_PORTS];
 pub fn vxlan_ports() -> [u16; layout::VXLAN_PORTS] {
     // SAFETY: reads a static of this type; volatile, because the loader replaces the value.
     unsafe { read_volatile(&raw const VXLAN_PORTS) }
+}
+
+#[unsafe(no_mangle)]
+static CHOSEN: [u64; CHOSEN_PLACES] = [0; CHOSEN_PLACES];
+
+/// A place of chosen octets; `number` is below [`CHOSEN_PLACES`].
+#[inline(always)]
+pub fn chosen_place(number: usize) -> u64 {
+    let place = (&raw const CHOSEN).cast::<u64>().wrapping_add(number & (CHOSEN_PLACES - 1));
+    // SAFETY: reads an element of a static of this type; volatile, because the loader replaces the value.
+    unsafe { read_volatile(place) }
 }
 
 #[unsafe(no_mangle)]

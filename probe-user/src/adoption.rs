@@ -8,7 +8,7 @@ use pathflow_exporter::{FlowDirection, SelectorAlgorithm};
 use tracing::{info, warn};
 
 use crate::capture::pin::{CrashLosses, Former, Pins, Place, Untaken, add_losses};
-use crate::capture::{CaptureError, Delta, Epochs, TickTime};
+use crate::capture::{CaptureError, Delta, Epochs, ExtensionNumbers, TickTime};
 use crate::captures::Captures;
 use crate::clock::Clock;
 use crate::interfaces::Interface;
@@ -43,7 +43,8 @@ pub fn adopt(
     pins.remove_links(|interface, hook| captures.program().is_attached(interface, hook))?;
     // From here on, every packet meets this run's program, or none.
     epochs.wait()?;
-    let DrainContext { shards, pool, ledger, .. } = context.clone();
+    let DrainContext { shards, pool, ledger, extensions, .. } = context.clone();
+    let mut extensions = ExtensionNumbers::new(extensions);
     let mut batches = Batches::new(shards, pool, Arc::clone(&ledger));
     // The caches learn what time it is before the first flow comes.
     batches.tell(ShardMessage::Expire, clock.read());
@@ -56,7 +57,7 @@ pub fn adopt(
         pins.take_over(former, &untaken, &losses, &ledger);
         // From here on it is this run's: what is not delivered is missing from its own accounts.
         let numbers = counted.numbers(former, captures, points);
-        drain(former, &untaken, &numbers, &mut batches);
+        drain(former, &untaken, &numbers, &mut extensions, &mut batches);
         batches.send_all();
         numbers.retire(points);
     }
@@ -182,7 +183,13 @@ impl Numbers {
     }
 }
 
-fn drain(former: &Former, untaken: &[Untaken], numbers: &Numbers, batches: &mut Batches) {
+fn drain(
+    former: &Former,
+    untaken: &[Untaken],
+    numbers: &Numbers,
+    extensions: &mut ExtensionNumbers,
+    batches: &mut Batches,
+) {
     let tables = former.tables();
     let mut fragments = HeldFragments::default();
     let mut ticks: Option<TickTime> = None;
@@ -190,7 +197,7 @@ fn drain(former: &Former, untaken: &[Untaken], numbers: &Numbers, batches: &mut 
         let counters: Vec<(u16, PointCounters)> =
             counters.iter().map(|(old, counters)| (numbers.new_of(*old), *counters)).collect();
         batches.ledger().seen_in_tables(&counters);
-        let drained = tables.drain(*epoch, *position, |delta| {
+        let drained = tables.drain(*epoch, *position, extensions, |delta| {
             let old = delta.key.fields().observation_point;
             // Filters had other numbers then, or were others.
             let key = delta.key.with_observation_point(numbers.new_of(old)).with_filter_results_of(0);
@@ -204,6 +211,8 @@ fn drain(former: &Former, untaken: &[Untaken], numbers: &Numbers, batches: &mut 
                 Held::Waiting => {}
             }
         });
+        let without = extensions.take_without();
+        batches.ledger().without_extension(without.map(|(old, packets)| (numbers.new_of(old), packets)));
         ticks = drained.ticks.or(ticks);
     }
     fragments.release(

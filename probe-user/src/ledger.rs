@@ -122,6 +122,8 @@ pub struct PointAccounts {
     pub later_fragments: u64,
     /// Packets of these that are in flows without ports, because their first fragment was not seen.
     pub fragments_without_ports: u64,
+    /// Packets of this whose flows are not told apart by their extension, for lack of room.
+    pub without_extension: u64,
 }
 
 impl PointAccounts {
@@ -151,6 +153,7 @@ impl PointAccounts {
         self.spilled.add(other.spilled);
         self.later_fragments += other.later_fragments;
         self.fragments_without_ports += other.fragments_without_ports;
+        self.without_extension += other.without_extension;
     }
 }
 
@@ -186,8 +189,10 @@ pub struct Books {
     pub flows: u64,
     /// By number of the sink.
     pub sinks: Vec<SinkAccounts>,
-    /// By number of the aggregate.
+    /// Of aggregates, in the order in which they were started.
     pub aggregates: Vec<AggregateAccounts>,
+    /// Of those that have ended since, one for each name.
+    pub ended_aggregates: Vec<AggregateAccounts>,
     /// What was lost with earlier, pinned runs that were killed. In no other account: they had it.
     pub crash_losses: CrashLosses,
 }
@@ -213,7 +218,7 @@ impl Books {
                 .sinks
                 .iter()
                 .all(|sink| sink.queued + sink.account.pending + sink.account.in_flight == Tally::ZERO)
-            && self.aggregates.iter().all(AggregateAccounts::is_settled)
+            && self.all_aggregates().all(AggregateAccounts::is_settled)
     }
 
     /// The first identity that does not hold, in words; `None` if all do.
@@ -244,7 +249,11 @@ impl Books {
                 return Some(format!("{} {}: {:?}", sink.format, sink.destination, sink.account));
             }
         }
-        self.aggregates.iter().find_map(AggregateAccounts::imbalance)
+        self.all_aggregates().find_map(AggregateAccounts::imbalance)
+    }
+
+    fn all_aggregates(&self) -> impl Iterator<Item = &AggregateAccounts> {
+        self.aggregates.iter().chain(&self.ended_aggregates)
     }
 }
 
@@ -313,6 +322,7 @@ impl Ledger {
             point.in_kernel.add(seen);
             point.spilled.add(counted.spilled.into());
             point.later_fragments += counted.later_fragments;
+            point.without_extension += counted.without_extension;
             for (account, count) in point.dropped.iter_mut().zip(counted.dropped) {
                 account.add(count.into());
                 point.in_kernel.subtract(count.into());
@@ -324,6 +334,20 @@ impl Ledger {
     pub fn fragments_without_ports(&self, observation_point: u16, packets: u64) {
         if let Some(point) = self.lock().points.get_mut(observation_point as usize) {
             point.fragments_without_ports += packets;
+        }
+    }
+
+    /// Packets, by observation point, go on without the extension of their flow.
+    pub fn without_extension(&self, packets: impl IntoIterator<Item = (u16, u64)>) {
+        let mut packets = packets.into_iter().peekable();
+        if packets.peek().is_none() {
+            return;
+        }
+        let mut books = self.lock();
+        for (number, packets) in packets {
+            if let Some(point) = books.points.get_mut(number as usize) {
+                point.without_extension += packets;
+            }
         }
     }
 

@@ -6,7 +6,8 @@
 use anyhow::{Result, ensure};
 use clap::Args;
 use pathflow::capture::{Filter, FilterSet, LoadSettings};
-use pathflow::metering::packets::KeySettings;
+use pathflow::metering::packets::{ExtensionSettings, KeySettings};
+use pathflow_common::extension::{ChosenPlace, Layer};
 use pathflow_common::flow::KEY_FLAG_IPV6;
 use pathflow_common::layout::{SAMPLING_RANDOM, Sampling};
 use pathflow_perf::frames::{Family, Transport};
@@ -38,6 +39,9 @@ enum Hook {
 /// Protocol, source and destination port of a flow.
 type Wanted = (u8, u16, u16);
 
+/// Octets that are chosen: the first eight of the UDP header.
+const CHOSEN: ChosenPlace =
+    ChosenPlace { layer: Layer::Transport, protocol: None, offset: 0, length: 8, destination: 0 };
 const UDP: Wanted = (17, 1024, 9);
 const TCP: Wanted = (6, 1024, 9);
 const GRE: Wanted = (47, 0, 0);
@@ -54,6 +58,10 @@ enum Mode {
     Sampled,
     /// A filter that wants the packet.
     Filtered,
+    /// Keys are extended by the packet inside a tunnel and the label stack.
+    Extended,
+    /// Keys are extended by octets of the packet.
+    Chosen,
 }
 
 /// One kind of packet.
@@ -140,6 +148,10 @@ fn cases() -> Result<Vec<Case>> {
         case("VXLAN, outer header", headers::in_vxlan(&ipv4), Mode::Plain, VXLAN),
         case("GRE, inner header", headers::in_gre(&ipv4), Mode::Inner, UDP),
         case("VXLAN, inner header", headers::in_vxlan(&ipv4), Mode::Inner, UDP),
+        case("GRE, both headers", headers::in_gre(&ipv4), Mode::Extended, GRE),
+        case("3 MPLS labels, IPv4, all wanted", headers::labelled(&ipv4, 3), Mode::Extended, UDP),
+        case("IPv4, UDP, extensions wanted", ipv4.clone(), Mode::Extended, UDP),
+        case("IPv4, UDP, 8 octets chosen", ipv4.clone(), Mode::Chosen, UDP),
         case("IPv4, UDP, inner wanted", ipv4.clone(), Mode::Inner, UDP),
         case("IPv4, UDP, sampled 1 in 100", ipv4.clone(), Mode::Sampled, UDP),
         case("IPv4, UDP, filter not port 22", ipv4, Mode::Filtered, UDP),
@@ -151,6 +163,11 @@ impl Mode {
         let keys = KeySettings {
             inner: self == Self::Inner,
             vxlan_ports: vec![VXLAN_PORT],
+            extension: ExtensionSettings {
+                inner: self == Self::Extended,
+                labels: self == Self::Extended,
+                chosen: if self == Self::Chosen { vec![CHOSEN] } else { Vec::new() },
+            },
             ..KeySettings::default()
         };
         let required = if self == Self::Filtered { Some(Filter::compile("not port 22")?) } else { None };

@@ -1,10 +1,13 @@
 //! The kernel program with tables of a wanted size on one CPU, never attached: only run by hand.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use pathflow::capture::{
-    Delta, Drained, Epochs, FilterSet, FlowTables, KernelProgram, LoadSettings, TableSizes,
+    Delta, Drained, Epochs, ExtensionNumbers, FilterSet, FlowTables, KernelProgram, LoadSettings, TableSizes,
 };
 use pathflow::config::raw::Capture;
+use pathflow::metering::extensions::{Extensions, LIMIT};
 use pathflow::metering::packets::KeySettings;
 use pathflow_common::flow::HASH_SECRETS;
 use pathflow_common::layout::{Count, INTERFACE_FLAG_SAMPLING, Sampling};
@@ -54,6 +57,7 @@ pub(crate) struct Tables {
     pub(crate) program: KernelProgram,
     pub(crate) flows: FlowTables,
     pub(crate) epochs: Epochs,
+    extensions: Arc<Extensions>,
 }
 
 /// Every packet into its flow, with tables for one CPU.
@@ -94,7 +98,7 @@ impl Tables {
         }
         // As on a router: the interface of the packet is found at once.
         program.register(LOOPBACK, false, POINT, flags)?;
-        Ok(Self { program, flows: tables, epochs })
+        Ok(Self { program, flows: tables, epochs, extensions: Arc::new(Extensions::new(LIMIT, 1)) })
     }
 
     /// Ends the epoch without looking at its flows.
@@ -107,8 +111,9 @@ impl Tables {
     /// Drains every CPU's tables of a finished epoch.
     pub(crate) fn drain(&self, epoch: u64, mut sink: impl FnMut(Delta)) -> Drained {
         let mut sum = Drained::default();
+        let mut numbers = ExtensionNumbers::new(Arc::clone(&self.extensions));
         for position in 0..self.flows.cpu_count() {
-            let drained = self.flows.drain(epoch, position, &mut sink);
+            let drained = self.flows.drain(epoch, position, &mut numbers, &mut sink);
             sum.slots_scanned += drained.slots_scanned;
             sum.flows += drained.flows;
             sum.spilled += drained.spilled;

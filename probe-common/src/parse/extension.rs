@@ -86,32 +86,25 @@ impl Layers {
     }
 }
 
-/// What was found for an extension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Whether there is more than the key's words can say.
-    pub is_any: bool,
-    /// TCP control bits of the packet inside a tunnel, for a packet that is not TCP itself; otherwise `None`.
-    pub inner_control_bits: Option<u16>,
-}
-
-/// Reads into `extension`, which must be all zero, what `wanted` wants of the packet.
+/// Reads into `extension`, which must be all zero, what `wanted` wants of the packet. Returns whether there is more than
+/// the key's words can say. `control_bits` become those of the packet inside a tunnel, if the outer one is not TCP.
 #[inline(always)]
 pub fn read<P: PacketBytes, W: Wanted>(
     packet: &P,
     layers: &Layers,
     wanted: &W,
     extension: &mut KeyExtension,
-) -> Found {
-    let mut found = Found { is_any: false, inner_control_bits: None };
+    control_bits: &mut u16,
+) -> bool {
+    let mut is_any = false;
     let mut encapsulation = layers.encapsulation;
     if wanted.inner_packet() {
-        let control_bits;
-        (encapsulation, control_bits) = read_inner(packet, layers, wanted, &mut extension.inner);
+        let inner_bits;
+        (encapsulation, inner_bits) = read_inner(packet, layers, wanted, &mut extension.inner);
         if extension.inner.ether_type != 0 {
-            found.is_any = true;
+            is_any = true;
             if layers.protocol != TCP as u16 {
-                found.inner_control_bits = Some(control_bits);
+                *control_bits = inner_bits;
             }
         }
     }
@@ -120,7 +113,7 @@ pub fn read<P: PacketBytes, W: Wanted>(
         extension.labels[0] = top;
         extension.label_count = 1;
         if wanted.label_stack() {
-            found.is_any = true;
+            is_any = true;
             read_labels(packet, layers, extension);
         }
     }
@@ -129,8 +122,7 @@ pub fn read<P: PacketBytes, W: Wanted>(
     for octet in &extension.chosen {
         octets |= octet;
     }
-    found.is_any |= octets != 0;
-    found
+    is_any || octets != 0
 }
 
 #[inline(always)]
@@ -161,9 +153,10 @@ fn read_inner<P: PacketBytes, W: Wanted>(
         encapsulation: layers.encapsulation,
         ..Link::network(layers.ether_type, layers.offsets[Layer::Network as usize] as usize & OFFSET)
     };
-    let Some((link, frame)) = tunnel::inside(packet, outer, wanted, false) else {
+    let tunnel::Inside { link, frame, is_entered } = tunnel::inside(packet, outer, wanted, false);
+    if !is_entered {
         return (layers.encapsulation, 0);
-    };
+    }
     let link = link.forget(packet);
     let frame = packet.forget(frame);
     if frame != 0
@@ -177,7 +170,7 @@ fn read_inner<P: PacketBytes, W: Wanted>(
     } else {
         ipv6::read_inner(packet, &link, inner)
     };
-    (link.encapsulation, control_bits.unwrap_or(0))
+    (link.encapsulation, control_bits)
 }
 
 /// The first place of a destination that the packet has wins: read in turn from the last one, it overwrites the
@@ -231,16 +224,15 @@ fn read_place<P: PacketBytes>(packet: &P, layers: &Layers, place: u64, chosen: &
     if start + offset + length > end {
         return;
     }
-    let tag = layers.tag.to_be_bytes();
     let mut number = 0;
     while number < length && number < CHOSEN_OCTETS && destination + number < CHOSEN_OCTETS {
         let mut position = start + offset + number;
         let mut octet = None;
         if has_tag && position >= TAG_OFFSET {
             if position < TAG_END {
-                octet = Some([tag[position & 3]]);
+                octet = Some([(layers.tag >> (8 * (3 - (position & 3)))) as u8]);
             }
-            position -= TAG_END - TAG_OFFSET;
+            position = packet.forget(position - (TAG_END - TAG_OFFSET));
         }
         if octet.is_none() {
             octet = packet.read::<1>(position);

@@ -136,21 +136,22 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, origin: Origin, lin
 /// Reads the packet inside a tunnel; returns its TCP control bits. Ports only from a packet that is no later
 /// fragment.
 #[inline(always)]
-pub(super) fn read_inner<P: PacketBytes>(packet: &P, link: &Link, inner: &mut InnerPacket) -> Option<u16> {
-    let header = packet.read::<HEADER_OCTETS>(link.offset)?;
-    let octets = at_most_on_wire(packet, link.offset, total_length(packet, link.offset, &header)?);
+pub(super) fn read_inner<P: PacketBytes>(packet: &P, link: &Link, inner: &mut InnerPacket) -> u16 {
+    let Some(header) = packet.read::<HEADER_OCTETS>(link.offset) else { return 0 };
+    let Some(octets) = total_length(packet, link.offset, &header) else { return 0 };
+    let octets = at_most_on_wire(packet, link.offset, octets);
     inner.ether_type = IPV4;
     inner.addresses = [u64::from_ne_bytes(field(&header, 12)), 0, 0, 0];
     inner.protocol = header[9];
     inner.class_of_service = header[1];
     if u16::from_be_bytes(field(&header, 6)) & FRAGMENT_OFFSET != 0 {
-        return None;
+        return 0;
     }
     let header_octets = ((header[0] & 0x0f) as usize) << 2;
     let end = link.offset + octets as usize;
     let transport = transport::parse(packet, header[9], link.offset + header_octets, end);
     inner.ports = transport.ports;
-    Some(transport.tcp_control_bits)
+    transport.tcp_control_bits
 }
 
 /// Octets of the packet at `offset`, as `header` says; `None` if it contradicts itself.

@@ -163,8 +163,8 @@ pub(super) fn parse<P: PacketBytes, S: FlowSink>(packet: &P, origin: Origin, lin
 /// Reads the packet inside a tunnel; returns its TCP control bits. Ports only from a packet that is no later
 /// fragment.
 #[inline(always)]
-pub(super) fn read_inner<P: PacketBytes>(packet: &P, link: &Link, inner: &mut InnerPacket) -> Option<u16> {
-    let header = packet.read::<HEADER_OCTETS>(link.offset)?;
+pub(super) fn read_inner<P: PacketBytes>(packet: &P, link: &Link, inner: &mut InnerPacket) -> u16 {
+    let Some(header) = packet.read::<HEADER_OCTETS>(link.offset) else { return 0 };
     let word = u32::from_be_bytes(field(&header, 0));
     inner.ether_type = IPV6;
     inner.addresses = [
@@ -180,11 +180,11 @@ pub(super) fn read_inner<P: PacketBytes>(packet: &P, link: &Link, inner: &mut In
     let upper = walk(packet, header[6], link.offset + HEADER_OCTETS, end);
     inner.protocol = upper.protocol;
     if upper.fragment & FRAGMENT_OFFSET != 0 || !upper.reached {
-        return None;
+        return 0;
     }
     let transport = transport::parse(packet, upper.protocol, upper.offset, end);
     inner.ports = transport.ports;
-    Some(transport.tcp_control_bits)
+    transport.tcp_control_bits
 }
 
 #[inline(always)]

@@ -123,9 +123,16 @@ impl Link {
     #[must_use]
     pub fn ethernet<P: PacketBytes>(packet: &P) -> Option<Self> {
         let ether_type = packet.read::<2>(TYPE_OFFSET)?;
-        let mut link = Self::network(u16::from_be_bytes(ether_type), HEADER_OCTETS);
+        Some(Self::after_ethernet(u16::from_be_bytes(ether_type)))
+    }
+
+    /// Of an Ethernet frame of this type that starts with the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn after_ethernet(ether_type: u16) -> Self {
+        let mut link = Self::network(ether_type, HEADER_OCTETS);
         link.lower = link.lower.with(LowerLayers::MAC, 0);
-        Some(link)
+        link
     }
 
     /// With the place of the outermost tag, if the packet has one: that is where the link is, or beside the frame.

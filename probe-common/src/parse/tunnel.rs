@@ -8,6 +8,8 @@ use super::link::{IPV4, IPV6, Link};
 use crate::PacketBytes;
 use crate::bytes::field;
 
+/// Reserved by IANA.
+const NO_PROTOCOL: u8 = 255;
 const IP_IN_IP: u8 = 4;
 const UDP: u8 = 17;
 const IPV6_IN_IP: u8 = 41;
@@ -42,57 +44,89 @@ pub(super) fn enter<P: PacketBytes, T: Tunnels>(
     tunnels: &T,
     has_priority: bool,
 ) -> Link {
-    inside(packet, link, tunnels, has_priority).map_or(link, |(inner, _)| inner)
+    inside(packet, link, tunnels, has_priority).link
 }
 
-/// The link of the packet inside, and where the Ethernet frame begins that it is in; 0 if it is in none.
+/// What is inside a tunnel packet. (No `Option`, of which the compiler would keep what is in none as well, and the verifier
+/// refuses that.)
+#[derive(Clone, Copy)]
+pub(super) struct Inside {
+    /// The link of the packet inside; of the tunnel packet if it is none that can be entered.
+    pub(super) link: Link,
+    /// Where the Ethernet frame begins that the packet is in; 0 if it is in none.
+    pub(super) frame: usize,
+    /// Whether it is one that can be entered.
+    pub(super) is_entered: bool,
+}
+
+impl Inside {
+    #[inline(always)]
+    const fn nothing(link: Link) -> Self {
+        Self { link, frame: 0, is_entered: false }
+    }
+
+    #[inline(always)]
+    const fn packet(link: Link, ether_type: u16, offset: usize) -> Self {
+        Self { link: Link { ether_type, offset, ..link }, frame: 0, is_entered: true }
+    }
+
+    #[inline(always)]
+    fn frame<P: PacketBytes>(packet: &P, outer: Link, link: Link, offset: usize, has_priority: bool) -> Self {
+        match Link::inner_ethernet(packet, has_priority, offset, link) {
+            Ok(link) => Self { link, frame: offset, is_entered: true },
+            Err(_) => Self::nothing(outer),
+        }
+    }
+}
+
+/// Looks into a tunnel packet.
 #[inline(always)]
 pub(super) fn inside<P: PacketBytes, T: Tunnels>(
     packet: &P,
     link: Link,
     tunnels: &T,
     has_priority: bool,
-) -> Option<(Link, usize)> {
-    let (protocol, offset) = payload(packet, link)?;
-    let (inner, frame) = match protocol {
-        IP_IN_IP => (Link { ether_type: IPV4, offset, ..link }, 0),
-        IPV6_IN_IP => (Link { ether_type: IPV6, offset, ..link }, 0),
-        GRE => gre(packet, link, offset, has_priority)?,
-        UDP => vxlan(packet, link, offset, tunnels, has_priority)?,
-        _ => return None,
+) -> Inside {
+    let (protocol, offset) = payload(packet, link);
+    let inside = match protocol {
+        IP_IN_IP => Inside::packet(link, IPV4, offset),
+        IPV6_IN_IP => Inside::packet(link, IPV6, offset),
+        GRE => gre(packet, link, offset, has_priority),
+        UDP => vxlan(packet, link, offset, tunnels, has_priority),
+        _ => Inside::nothing(link),
     };
-    is_ip(packet, inner).then_some((inner, frame))
+    if inside.is_entered && is_ip(packet, inside.link) { inside } else { Inside::nothing(link) }
 }
 
-/// Protocol and offset of what follows the IP header; `None` for fragments, and for what is not IP.
+/// Protocol and offset of what follows the IP header; [`NO_PROTOCOL`] for fragments, and for what is not IP.
 ///
 /// IPv6 extension headers before a tunnel header are not walked: routers put none there.
 #[inline(always)]
-fn payload<P: PacketBytes>(packet: &P, link: Link) -> Option<(u8, usize)> {
+fn payload<P: PacketBytes>(packet: &P, link: Link) -> (u8, usize) {
     match link.ether_type {
         IPV4 => {
-            let header = packet.read::<20>(link.offset)?;
+            let Some(header) = packet.read::<20>(link.offset) else { return (NO_PROTOCOL, 0) };
             let octets = ((header[0] & 0x0f) as usize) << 2;
             let is_fragment = u16::from_be_bytes(field(&header, 6)) & 0x3fff != 0;
             if header[0] >> 4 != 4 || octets < 20 || is_fragment {
-                return None;
+                return (NO_PROTOCOL, 0);
             }
-            Some((header[9], link.offset + octets))
+            (header[9], link.offset + octets)
         }
         IPV6 => {
-            let header = packet.read::<7>(link.offset)?;
-            (header[0] >> 4 == 6).then_some((header[6], link.offset + 40))
+            let Some(header) = packet.read::<7>(link.offset) else { return (NO_PROTOCOL, 0) };
+            if header[0] >> 4 == 6 { (header[6], link.offset + 40) } else { (NO_PROTOCOL, 0) }
         }
-        _ => None,
+        _ => (NO_PROTOCOL, 0),
     }
 }
 
 #[inline(always)]
-fn gre<P: PacketBytes>(packet: &P, link: Link, offset: usize, has_priority: bool) -> Option<(Link, usize)> {
-    let header = packet.read::<4>(offset)?;
+fn gre<P: PacketBytes>(packet: &P, link: Link, offset: usize, has_priority: bool) -> Inside {
+    let Some(header) = packet.read::<4>(offset) else { return Inside::nothing(link) };
     let flags = u16::from_be_bytes(field(&header, 0));
     if flags & GRE_UNKNOWN != 0 {
-        return None;
+        return Inside::nothing(link);
     }
     let mut offset = offset + 4;
     if flags & GRE_CHECKSUM != 0 {
@@ -106,9 +140,9 @@ fn gre<P: PacketBytes>(packet: &P, link: Link, offset: usize, has_priority: bool
     }
     let ether_type = u16::from_be_bytes(field(&header, 2));
     if ether_type == ETHERNET {
-        return Some((Link::inner_ethernet(packet, has_priority, offset, link).ok()?, offset));
+        return Inside::frame(packet, link, link, offset, has_priority);
     }
-    Some((Link { ether_type, offset, ..link }, 0))
+    Inside::packet(link, ether_type, offset)
 }
 
 #[inline(always)]
@@ -118,20 +152,19 @@ fn vxlan<P: PacketBytes, T: Tunnels>(
     offset: usize,
     tunnels: &T,
     has_priority: bool,
-) -> Option<(Link, usize)> {
-    let udp = packet.read::<UDP_OCTETS>(offset)?;
+) -> Inside {
+    let Some(udp) = packet.read::<UDP_OCTETS>(offset) else { return Inside::nothing(link) };
     if !tunnels.is_vxlan(u16::from_be_bytes(field(&udp, 2))) {
-        return None;
+        return Inside::nothing(link);
     }
-    let header = packet.read::<VXLAN_OCTETS>(offset + UDP_OCTETS)?;
+    let Some(header) = packet.read::<VXLAN_OCTETS>(offset + UDP_OCTETS) else { return Inside::nothing(link) };
     if header[0] & VXLAN_FLAG_I == 0 {
-        return None;
+        return Inside::nothing(link);
     }
     let identifier = u32::from_be_bytes(field(&header, 4)) >> 8;
     let encapsulation = link.encapsulation.with_vxlan_network_identifier(identifier);
     let frame = offset + UDP_OCTETS + VXLAN_OCTETS;
-    let inner = Link::inner_ethernet(packet, has_priority, frame, Link { encapsulation, ..link }).ok()?;
-    Some((inner, frame))
+    Inside::frame(packet, link, Link { encapsulation, ..link }, frame, has_priority)
 }
 
 /// Whether an IP header that can be accounted is where `link` says: otherwise the packet stays in its outer

@@ -222,13 +222,7 @@ impl FlowSink for Keep<'_> {
     ) -> (WideKey, PacketFacts) {
         let mut extension = KeyExtension::default();
         let layers = Layers { tag: self.observer.tag, ..layers };
-        let found = extension::read(packet, &layers, self, &mut extension);
-        assert_eq!(
-            found.inner_control_bits.is_some(),
-            extension.inner.ether_type != 0 && layers.protocol != 6
-        );
-        facts.tcp_control_bits = found.inner_control_bits.unwrap_or(facts.tcp_control_bits);
-        if !found.is_any {
+        if !extension::read(packet, &layers, self, &mut extension, &mut facts.tcp_control_bits) {
             return (key, facts);
         }
         self.observer.extension.set(Some(extension));

@@ -7,7 +7,6 @@ use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, ProgramError, TcAttachType, XdpMode, tc::TcError};
-use pathflow_common::layout::program;
 
 use super::pin::{LinkPins, PinError};
 use super::program::{KernelProgram, classifier, full, xdp};
@@ -194,10 +193,10 @@ impl KernelProgram {
     ) -> Result<Option<FdLink>, CaptureError> {
         let attach = |reason: String| CaptureError::Attach { interface: interface.to_owned(), reason };
         let error = |error: ProgramError| attach(full(&error));
-        let (ebpf, name, _) = self.parts();
+        let (ebpf, names, _) = self.parts();
         let result = match hook {
             Hook::XdpNative | Hook::XdpGeneric => {
-                let xdp = xdp(ebpf, name)?;
+                let xdp = xdp(ebpf, names.xdp)?;
                 let link = XdpLink::try_from(link).map_err(|error| attach(full(&error)))?;
                 match xdp.attach_to_link(link) {
                     Ok(id) => FdLink::try_from(xdp.take_link(id).map_err(error)?).map_err(|e| full(&e)),
@@ -206,7 +205,7 @@ impl KernelProgram {
                 }
             }
             Hook::TcIngress | Hook::TcEgress => {
-                let name = if hook.is_egress() { program::TC_EGRESS } else { program::TC_INGRESS };
+                let name = if hook.is_egress() { names.tc_egress } else { names.tc_ingress };
                 let classifier = classifier(ebpf, name)?;
                 let link = SchedClassifierLink::try_from(link).map_err(|error| attach(full(&error)))?;
                 match classifier.attach_to_link(link) {
@@ -227,8 +226,8 @@ impl KernelProgram {
         interface_index: u32,
         mode: XdpMode,
     ) -> Result<Attachment, CaptureError> {
-        let (ebpf, name, _) = self.parts();
-        let xdp = xdp(ebpf, name)?;
+        let (ebpf, names, _) = self.parts();
+        let xdp = xdp(ebpf, names.xdp)?;
         let error = |error: ProgramError| attach_error(interface, interface_index, true, &error);
         let id = xdp.attach_to_if_index(interface_index, mode).map_err(error)?;
         let link = xdp.take_link(id).map_err(error)?;
@@ -245,12 +244,12 @@ impl KernelProgram {
         interface_index: u32,
         way: TcAttachType,
     ) -> Result<Attachment, CaptureError> {
+        let (ebpf, names, _) = self.parts();
         // What comes in is counted before others can drop it, and what goes out after.
         let (name, order) = match way {
-            TcAttachType::Egress => (program::TC_EGRESS, LinkOrder::last()),
-            _ => (program::TC_INGRESS, LinkOrder::first()),
+            TcAttachType::Egress => (names.tc_egress, LinkOrder::last()),
+            _ => (names.tc_ingress, LinkOrder::first()),
         };
-        let (ebpf, ..) = self.parts();
         let program = classifier(ebpf, name)?;
         let error = |error: ProgramError| attach_error(interface, interface_index, false, &error);
         match program.attach_with_options(interface, way, TcAttachOptions::TcxOrder(order)) {

@@ -16,13 +16,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use aya::maps::{ArrayOfMaps, HashMap, MapData};
 use pathflow_common::flow::{
     Addresses, DATAGRAM_SECONDS, Datagram, DatagramPorts, Encapsulation, FlowCounters, Ipv4Slot, Slot,
-    WideKey, WideSlot,
+    WIDE_KEY_WORDS, WideKey, WideSlot,
 };
 use pathflow_common::layout::{
     Control, Count, OBSERVATION_POINTS, PointCounters, TableHeader, per_cpu_index, point_index,
 };
 
 use super::CaptureError;
+use super::extension_table::{ExtensionNumbers, ExtensionTable};
 use super::mapping::Mapping;
 use crate::interfaces::MacAddress;
 
@@ -42,7 +43,7 @@ pub(super) struct CpuTables {
 /// What one epoch added to a flow, or one spilled packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delta {
-    /// Key in the common form, without epoch.
+    /// Key in the common form, without epoch; with the number of its extension, if it has one.
     pub key: WideKey,
     /// Layer 3 octets.
     pub octets: u64,
@@ -52,7 +53,8 @@ pub struct Delta {
     pub first: u64,
     /// Time of the last packet, monotonic nanoseconds.
     pub last: u64,
-    /// TCP control bits of all packets, or-ed.
+    /// TCP control bits of all packets, or-ed. If the flow is not TCP, but its extension has a packet inside a tunnel: of
+    /// those.
     pub tcp_control_bits: u16,
     /// The kernel's index of the interface at the other end of the way through this host; 0 = unknown.
     pub other_interface: u32,
@@ -94,6 +96,7 @@ pub(super) struct TableMaps {
     /// The last epoch that was taken, by CPU and generation.
     pub(super) claims: Mapping<u64>,
     pub(super) datagrams: Datagrams,
+    pub(super) extensions: ExtensionTable,
 }
 
 /// The tables, shared by the drain workers. A CPU's tables of a finished epoch may be drained by one
@@ -244,13 +247,25 @@ impl FlowTables {
     }
 
     /// Hands every flow and every spilled packet of a finished epoch on one CPU to `sink`, and clears the
-    /// header for the epoch after next. The slots need no clearing: their epoch will be over.
-    pub fn drain(&self, epoch: u64, position: usize, mut sink: impl FnMut(Delta)) -> Drained {
+    /// header for the epoch after next. The slots need no clearing: their epoch will be over. Extensions of keys get
+    /// their `numbers`.
+    pub fn drain(
+        &self,
+        epoch: u64,
+        position: usize,
+        numbers: &mut ExtensionNumbers,
+        mut sink: impl FnMut(Delta),
+    ) -> Drained {
         let mut drained = Drained::default();
         let Some(tables) = self.tables(epoch, position) else { return drained };
         let Some(header) = self.maps.headers.read(tables.index as usize) else { return drained };
         let stamp = epoch as u32;
         let time = TickTime { header, tick: self.tick };
+        numbers.begin();
+        let mut number = |slot: &Slot<WIDE_KEY_WORDS>| {
+            let last = time.nanoseconds(slot.counters.last);
+            numbers.key(slot.key, &self.maps.extensions, (epoch, last, slot.counters.packets))
+        };
         if let Some(table) = &tables.ipv4 {
             drained.slots_scanned += scan(table, stamp, header.ipv4_used, |slot| {
                 let key = slot.key.without_epoch().widen(Encapsulation::NONE);
@@ -260,13 +275,13 @@ impl FlowTables {
         if let Some(table) = &tables.wide {
             drained.slots_scanned +=
                 scan(table, stamp, header.wide_used, |WideSlot { slot, next_hop, .. }| {
-                    sink(time.delta(slot.key.without_epoch(), &slot.counters, next_hop));
+                    sink(time.delta(number(&slot), &slot.counters, next_hop));
                 });
         }
         if let Some(log) = &tables.spill {
             for position in 0..header.spilled as usize {
-                if let Some(WideSlot { slot: Slot { key, counters }, .. }) = log.read(position) {
-                    sink(time.delta(key.without_epoch(), &counters, [0; 2]));
+                if let Some(WideSlot { slot, .. }) = log.read(position) {
+                    sink(time.delta(number(&slot), &slot.counters, [0; 2]));
                 }
             }
         }
@@ -305,6 +320,7 @@ fn subtract(mut counters: PointCounters, taken: &PointCounters) -> PointCounters
         *count = minus(*count, taken);
     }
     counters.later_fragments = counters.later_fragments.wrapping_sub(taken.later_fragments);
+    counters.without_extension = counters.without_extension.wrapping_sub(taken.without_extension);
     counters
 }
 

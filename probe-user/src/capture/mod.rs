@@ -1,6 +1,7 @@
 //! Capture: the kernel program, its flow tables, and what they need from this machine.
 
 mod attachment;
+mod extension_table;
 pub mod filter;
 pub mod flow_table;
 mod header_samples;
@@ -15,6 +16,7 @@ pub(crate) mod support;
 pub mod xsk;
 
 pub use attachment::Hook;
+pub use extension_table::ExtensionNumbers;
 pub use filter::{Filter, FilterError, FilterSet};
 pub use flow_table::{Delta, Drained, Epochs, FlowTables, TickTime};
 pub use header_samples::HeaderSamples;

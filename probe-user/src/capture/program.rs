@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
-use aya::maps::{ArrayOfMaps, Map, MapData, RingBuf};
+use aya::maps::{ArrayOfMaps, Map, MapData};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use pathflow_common::flow::{DATAGRAM_SECONDS, HASH_SECRETS, Ipv4Slot, WideSlot};
@@ -13,6 +13,7 @@ use pathflow_common::layout::{
 };
 
 use super::attachment::Attachments;
+use super::extension_table::{self, ExtensionTable};
 use super::filter::FilterSet;
 use super::flow_table::{CpuTables, Epochs, FlowTables, RcuWait, TableMaps};
 use super::mapping::{Element, Mapping};
@@ -84,11 +85,14 @@ const RING_OCTETS: u32 = 1 << 20;
 /// What the ring is if there are none: it cannot be absent. A page of the largest size there is.
 const NO_RING_OCTETS: u32 = 1 << 16;
 
+/// Octets of the ring that tells of new extensions: 50,000 of them.
+const EXTENSION_NEWS_OCTETS: u32 = 1 << 23;
+
 /// The loaded kernel program. Dropping it detaches it everywhere and frees its tables.
 #[derive(Debug)]
 pub struct KernelProgram {
     ebpf: Ebpf,
-    name: &'static str,
+    names: ProgramNames,
     interfaces: Mapping<u64>,
     sampling: Mapping<Sampling>,
     sampling_states: Mapping<SamplingState>,
@@ -129,12 +133,25 @@ impl KernelProgram {
         let tick = Clock::tick_nanoseconds();
         let datagram_ticks = (u64::from(DATAGRAM_SECONDS) * 1_000_000_000 / tick) as u32;
         let ring = if settings.header_samples { RING_OCTETS } else { NO_RING_OCTETS };
+        let extension = &settings.keys.extension;
+        let (held, news) = if extension.is_any() {
+            (extension_table::HELD, EXTENSION_NEWS_OCTETS)
+        } else {
+            (1, NO_RING_OCTETS)
+        };
         let mut ebpf = EbpfLoader::new()
             .override_global(global::FIB_LOOKUP, &u32::from(settings.fib_lookup), true)
             .override_global(global::FIB_BUDGET, &FIB_BUDGET, true)
             .override_global(global::INNER, &u32::from(settings.keys.inner), true)
             .override_global(global::VXLAN_PORTS, &vxlan_ports(&settings.keys), true)
             .override_global(global::VLAN_PRIORITY, &u32::from(settings.keys.vlan_priority), true)
+            .override_global(global::EXTENSION_INNER, &u32::from(extension.inner), true)
+            .override_global(global::EXTENSION_LABELS, &u32::from(extension.labels), true)
+            .override_global(global::CHOSEN, &extension.chosen_words(), true)
+            .override_global(global::CHOSEN_REACH, &extension.reach(), true)
+            .map_max_entries(map::EXTENSIONS, held)
+            .map_max_entries(map::EXTENSION_NEWS, news)
+            .map_max_entries(map::EXTENSION_STATES, cpus)
             .override_global(global::DATAGRAM_TICKS, &datagram_ticks, true)
             .map_max_entries(map::HEADER_SAMPLES, ring)
             .map_max_entries(map::SAMPLING_STATES, cpus * OBSERVATION_POINTS)
@@ -165,6 +182,7 @@ impl KernelProgram {
             (map::HEADERS, pin::HEADERS),
             (map::POINTS, pin::POINTS),
             (map::DATAGRAMS, pin::DATAGRAMS),
+            (map::EXTENSIONS, pin::EXTENSIONS),
         ] {
             if let (Some(run), Some(map)) = (run, ebpf.map(name)) {
                 run.pin(pin_name, |path| map.pin(path))?;
@@ -173,18 +191,13 @@ impl KernelProgram {
         let taken = array(pin::TAKEN, 2 * cpus * OBSERVATION_POINTS, run)?;
         let claims = array(pin::CLAIMS, 2 * cpus, run)?;
         let places = run.map(|run| array(pin::PLACES, OBSERVATION_POINTS, Some(run))).transpose()?;
-        let datagrams = ebpf
-            .take_map(map::DATAGRAMS)
-            .ok_or_else(|| CaptureError::Object(format!("no map {}", map::DATAGRAMS)))?
-            .try_into()
-            .map_err(|error: aya::maps::MapError| CaptureError::Map {
-                name: map::DATAGRAMS,
-                reason: error.to_string(),
-            })?;
+        let datagrams = take_map(&mut ebpf, map::DATAGRAMS)?;
+        let news = take_map(&mut ebpf, map::EXTENSION_NEWS)?;
+        let extensions = ExtensionTable::new(take_map(&mut ebpf, map::EXTENSIONS)?, Some(news));
 
-        let mut ipv4 = take_tables(&mut ebpf, map::IPV4_TABLES)?;
-        let mut wide = take_tables(&mut ebpf, map::WIDE_TABLES)?;
-        let mut spill = take_tables(&mut ebpf, map::SPILL_LOGS)?;
+        let mut ipv4: OuterTable = take_map(&mut ebpf, map::IPV4_TABLES)?;
+        let mut wide: OuterTable = take_map(&mut ebpf, map::WIDE_TABLES)?;
+        let mut spill: OuterTable = take_map(&mut ebpf, map::SPILL_LOGS)?;
         let mut tables = Vec::new();
         let mut rcu_table = None;
         let online = support::online_cpus()?;
@@ -209,14 +222,14 @@ impl KernelProgram {
         }
         let (rcu_index, rcu_map) = rcu_table.ok_or(CaptureError::NoCpu)?;
 
-        let name = load_program(&mut ebpf)?;
+        let names = ProgramNames::load(&mut ebpf, settings.keys.extension.is_any())?;
         let rcu = RcuWait { outer: spill, index: rcu_index, inner: rcu_map };
-        let maps = TableMaps { control, headers, points, taken, claims, datagrams };
+        let maps = TableMaps { control, headers, points, taken, claims, datagrams, extensions };
         let tables = FlowTables::new(maps, tables, tick);
         let epochs = Epochs::new(tables.epoch(), rcu);
         let program = Self {
             ebpf,
-            name,
+            names,
             interfaces,
             sampling,
             sampling_states,
@@ -229,10 +242,10 @@ impl KernelProgram {
     }
 
     /// Name of the program in use: `pathflow_frags`, or `pathflow_xdp` where the kernel has no
-    /// multi-buffer XDP.
+    /// multi-buffer XDP; `pathflow_efrags` or `pathflow_exdp` where keys are extended.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        self.name
+        self.names.xdp
     }
 
     /// The header samples that the kernel program sends; to be called once.
@@ -240,11 +253,7 @@ impl KernelProgram {
     /// # Errors
     /// [`CaptureError::Map`] if the ring cannot be read.
     pub fn header_samples(&mut self) -> Result<HeaderSamples, CaptureError> {
-        let name = map::HEADER_SAMPLES;
-        let ring = self.ebpf.take_map(name).ok_or_else(|| CaptureError::Object(format!("no map {name}")))?;
-        let ring =
-            RingBuf::try_from(ring).map_err(|error| CaptureError::Map { name, reason: error.to_string() })?;
-        Ok(HeaderSamples::new(ring))
+        Ok(HeaderSamples::new(take_map(&mut self.ebpf, map::HEADER_SAMPLES)?))
     }
 
     /// The messages of the kernel program, to be read as long as it runs.
@@ -261,7 +270,7 @@ impl KernelProgram {
     /// # Errors
     /// [`CaptureError::Object`] if the object has no such program.
     pub fn xdp(&mut self) -> Result<&mut Xdp, CaptureError> {
-        xdp(&mut self.ebpf, self.name)
+        xdp(&mut self.ebpf, self.names.xdp)
     }
 
     /// A tc program, loaded if it was not yet, for `BPF_PROG_TEST_RUN` in tests and benchmarks.
@@ -270,7 +279,7 @@ impl KernelProgram {
     /// [`CaptureError::Object`] if the object has no such program, [`CaptureError::Refused`] if the kernel
     /// refuses it.
     pub fn classifier(&mut self, egress: bool) -> Result<&mut SchedClassifier, CaptureError> {
-        classifier(&mut self.ebpf, if egress { program::TC_EGRESS } else { program::TC_INGRESS })
+        classifier(&mut self.ebpf, if egress { self.names.tc_egress } else { self.names.tc_ingress })
     }
 
     /// Gives packets of an interface in one direction the number `observation_point`, at once and whatever
@@ -343,8 +352,8 @@ impl KernelProgram {
     }
 
     /// What it takes to attach.
-    pub(super) fn parts(&mut self) -> (&mut Ebpf, &'static str, &mut Attachments) {
-        (&mut self.ebpf, self.name, &mut self.attachments)
+    pub(super) fn parts(&mut self) -> (&mut Ebpf, ProgramNames, &mut Attachments) {
+        (&mut self.ebpf, self.names, &mut self.attachments)
     }
 }
 
@@ -387,11 +396,14 @@ pub(super) fn new_array<T: Element>(
 
 type OuterTable = ArrayOfMaps<MapData, MapData>;
 
-fn take_tables(ebpf: &mut Ebpf, name: &'static str) -> Result<OuterTable, CaptureError> {
+fn take_map<T: TryFrom<Map, Error = aya::maps::MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, CaptureError> {
     ebpf.take_map(name)
-        .ok_or_else(|| CaptureError::Object(format!("no array of maps {name}")))?
+        .ok_or_else(|| CaptureError::Object(format!("no map {name}")))?
         .try_into()
-        .map_err(|error: aya::maps::MapError| CaptureError::Map { name, reason: error.to_string() })
+        .map_err(|error| CaptureError::Map { name, reason: full(&error) })
 }
 
 fn inner<T: Element>(
@@ -436,13 +448,33 @@ pub(super) fn classifier<'a>(
     Ok(program)
 }
 
-/// Loads the multi-buffer program, or the plain one where the kernel has no multi-buffer XDP.
-fn load_program(ebpf: &mut Ebpf) -> Result<&'static str, CaptureError> {
-    if xdp(ebpf, program::XDP_FRAGS)?.load().is_ok() {
-        return Ok(program::XDP_FRAGS);
+/// The programs that are in use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProgramNames {
+    pub(super) xdp: &'static str,
+    pub(super) tc_ingress: &'static str,
+    pub(super) tc_egress: &'static str,
+}
+
+impl ProgramNames {
+    /// Loads the multi-buffer program, or the plain one where the kernel has no multi-buffer XDP.
+    fn load(ebpf: &mut Ebpf, is_extended: bool) -> Result<Self, CaptureError> {
+        let (frags, plain, tc_ingress, tc_egress) = if is_extended {
+            (
+                program::EXTENDED_XDP_FRAGS,
+                program::EXTENDED_XDP,
+                program::EXTENDED_TC_INGRESS,
+                program::EXTENDED_TC_EGRESS,
+            )
+        } else {
+            (program::XDP_FRAGS, program::XDP, program::TC_INGRESS, program::TC_EGRESS)
+        };
+        if xdp(ebpf, frags)?.load().is_ok() {
+            return Ok(Self { xdp: frags, tc_ingress, tc_egress });
+        }
+        xdp(ebpf, plain)?.load().map_err(refused)?;
+        Ok(Self { xdp: plain, tc_ingress, tc_egress })
     }
-    xdp(ebpf, program::XDP)?.load().map_err(refused)?;
-    Ok(program::XDP)
 }
 
 fn refused(error: ProgramError) -> CaptureError {

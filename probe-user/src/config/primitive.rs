@@ -180,7 +180,10 @@ mod tests {
             CustomPrimitive { name: "window".into(), semantics: Semantics::UInt, length: 2, offset: 1 };
         assert_eq!(b.key.custom.get(0), Some(&window));
         let without = resolve(&[TTL, &aggregate("a", &["src_host"])].concat()).unwrap();
-        assert!(!without.keys.extension.is_any() && without.needs_restart(&config));
+        assert!(!without.keys.extension.is_any());
+        let error = config.clone().bind_aggregates(&without, false).unwrap_err();
+        assert!(error.contains("other primitives of the operator's choice"), "{error}");
+        assert_eq!(without.clone().bind_aggregates(&config, false), Ok(()));
     }
 
     #[test]

@@ -10,9 +10,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tracing::{error, warn};
 
 use super::batches::Batches;
+use super::extensions::Extensions;
 use super::fragments::{Held, HeldFragments};
 use super::shard::ShardMessage;
-use crate::capture::{CaptureError, Delta, Epochs, FlowTables, TickTime};
+use crate::capture::{CaptureError, Delta, Epochs, ExtensionNumbers, FlowTables, TickTime};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metrics::Latencies;
@@ -34,6 +35,8 @@ pub struct DrainContext {
     pub ledger: Arc<Ledger>,
     /// How long draining takes.
     pub latencies: Arc<Latencies>,
+    /// What keys have beyond their words.
+    pub extensions: Arc<Extensions>,
 }
 
 /// What a drain worker is told.
@@ -167,6 +170,7 @@ struct Drain {
     latencies: Arc<Latencies>,
     batches: Batches,
     fragments: HeldFragments,
+    extensions: ExtensionNumbers,
     /// Of the last epoch that was not empty.
     ticks: Option<TickTime>,
     /// Whether a CPU without tables has been warned of.
@@ -175,10 +179,11 @@ struct Drain {
 
 impl Drain {
     fn new(context: DrainContext) -> Self {
-        let DrainContext { tables, shards, pool, ledger, latencies } = context;
+        let DrainContext { tables, shards, pool, ledger, latencies, extensions } = context;
         let batches = Batches::new(shards, pool, ledger);
         let fragments = HeldFragments::default();
-        Self { tables, latencies, batches, fragments, ticks: None, warned: false }
+        let extensions = ExtensionNumbers::new(extensions);
+        Self { tables, latencies, batches, fragments, extensions, ticks: None, warned: false }
     }
 
     fn work(&mut self, work: Work, positions: &[usize]) {
@@ -197,15 +202,18 @@ impl Drain {
         for &position in positions {
             // First what the kernel counted, then what is in its tables: see `ledger`.
             self.batches.ledger().seen_in_tables(&self.tables.take_counters(epoch, position));
-            let drained = self.tables.drain(epoch, position, |delta| match self.fragments.hold(delta) {
-                Held::Complete(delta) => self.batches.push_and_send(delta),
-                Held::WithoutPorts(delta) => {
-                    self.batches.fragments_without_ports(&delta);
-                    self.batches.push_and_send(delta);
+            let drained = self.tables.drain(epoch, position, &mut self.extensions, |delta| {
+                match self.fragments.hold(delta) {
+                    Held::Complete(delta) => self.batches.push_and_send(delta),
+                    Held::WithoutPorts(delta) => {
+                        self.batches.fragments_without_ports(&delta);
+                        self.batches.push_and_send(delta);
+                    }
+                    // Stays on the account of what is in the kernel.
+                    Held::Waiting => {}
                 }
-                // Stays on the account of what is in the kernel.
-                Held::Waiting => {}
             });
+            self.batches.ledger().without_extension(self.extensions.take_without());
             self.ticks = drained.ticks.or(self.ticks);
             if drained.spilled > 0 && self.tables.table_cpu(position).is_none() && !self.warned {
                 self.warned = true;

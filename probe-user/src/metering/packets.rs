@@ -61,6 +61,13 @@ impl ExtensionSettings {
         self.inner || self.labels || !self.chosen.is_empty()
     }
 
+    /// Octets of a layer that the chosen places reach.
+    #[must_use]
+    pub fn reach(&self) -> u32 {
+        let ends = self.chosen.iter().map(|place| u32::from(place.offset) + u32::from(place.length));
+        ends.max().unwrap_or(0)
+    }
+
     /// The places as the parser takes them.
     #[must_use]
     pub fn chosen_words(&self) -> [u64; CHOSEN_PLACES] {
@@ -97,6 +104,8 @@ pub struct PacketMeter {
     datagrams: RefCell<DatagramTable>,
     /// Whether the packet in hand is a later fragment.
     is_later_fragment: Cell<bool>,
+    /// Whether there was no room for the extension of the packet in hand.
+    without_extension: Cell<bool>,
     /// MAC address at the other end of the link of the packet in hand.
     neighbour: MacAddress,
 }
@@ -121,6 +130,7 @@ impl PacketMeter {
             held: HeldFragments::default(),
             datagrams: RefCell::default(),
             is_later_fragment: Cell::new(false),
+            without_extension: Cell::new(false),
             neighbour: MacAddress::UNKNOWN,
         }
     }
@@ -218,8 +228,10 @@ impl PacketMeter {
 
     fn flow(&mut self, key: WideKey, point: u16, facts: PacketFacts, time: u64) {
         let is_later_fragment = self.is_later_fragment.take();
+        let without_extension = self.without_extension.take();
         if let Some(counters) = self.seen(point, facts.octets) {
             counters.later_fragments += u64::from(is_later_fragment);
+            counters.without_extension += u64::from(without_extension);
         }
         let delta = Delta {
             key,
@@ -308,16 +320,16 @@ impl FlowSink for Sink<'_> {
         mut facts: PacketFacts,
     ) -> (WideKey, PacketFacts) {
         let mut extension = KeyExtension::default();
-        let found = extension::read(packet, &layers, &*self.meter, &mut extension);
-        if let Some(control_bits) = found.inner_control_bits {
-            facts.tcp_control_bits = control_bits;
-        }
-        if !found.is_any {
+        let control_bits = &mut facts.tcp_control_bits;
+        if !extension::read(packet, &layers, &*self.meter, &mut extension, control_bits) {
             return (key, facts);
         }
         let mut numbers = self.meter.numbers.borrow_mut();
         let number =
             *numbers.entry(extension).or_insert_with(|| self.meter.extensions.number(&extension, self.time));
+        if number == 0 {
+            self.meter.without_extension.set(true);
+        }
         (key.with_extension(number, extension.encapsulation()), facts)
     }
 }

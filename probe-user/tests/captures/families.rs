@@ -200,7 +200,7 @@ fn each_kind_of_header_is_in_a_capture_and_counted_as_tshark_counts_it() {
         assert!(!captures.is_empty(), "{name}: no capture has it");
         match view {
             View::Outer => assert_eq!(filtered, packets, "{name}: {filter}"),
-            View::Inner => assert!(filtered >= packets, "{name}: {filtered} by {filter}, {packets}"),
+            _ => assert!(filtered >= packets, "{name}: {filtered} by {filter}, {packets}"),
         }
     }
 }

@@ -2,15 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
+use pathflow::metering::extensions::Extensions;
 use pathflow::metering::fragments::DatagramTable;
-use pathflow::metering::packets::KeySettings;
-use pathflow_common::DropReason;
+use pathflow::metering::packets::{ExtensionSettings, KeySettings};
 use pathflow_common::bytes::SliceFrame;
+use pathflow_common::extension::{CHOSEN_PLACES, ChosenPlace, KeyExtension, Layer};
 use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, Key, WIDE_KEY_WORDS, WideKey};
 use pathflow_common::layout::Count;
+use pathflow_common::parse::extension::{self, Layers, Wanted};
 use pathflow_common::parse::tunnel::Tunnels;
 use pathflow_common::parse::{FlowSink, PacketFacts, parse};
+use pathflow_common::{DropReason, PacketBytes};
 
 /// Octets that the kernel puts into the first buffer of a frame: a page of 4,096 less 256 of headroom and
 /// 320 for what describes the further buffers. The kernel program reads no further.
@@ -37,30 +41,76 @@ pub(crate) const VXLAN_PORTS: [u16; 2] = [4789, 8472];
 pub(crate) enum View {
     Outer,
     Inner,
+    /// The outer one, with every extension of the key.
+    Extended,
+    /// The one inside, with the extensions that there are for it.
+    ExtendedInner,
+}
+
+/// Places of every layer, as many as there can be.
+fn chosen() -> Vec<ChosenPlace> {
+    let place = |layer, protocol, offset, length, destination| ChosenPlace {
+        layer,
+        protocol,
+        offset,
+        length,
+        destination,
+    };
+    vec![
+        place(Layer::Packet, None, 12, 2, 0),
+        place(Layer::Vlan, None, 0, 2, 2),
+        place(Layer::Mpls, None, 0, 4, 4),
+        place(Layer::Network, Some(0x0800), 4, 2, 8),
+        place(Layer::Network, Some(0x86dd), 1, 2, 8),
+        place(Layer::Transport, Some(6), 4, 4, 10),
+        place(Layer::Transport, Some(17), 4, 4, 10),
+        place(Layer::Transport, Some(58), 0, 4, 10),
+        place(Layer::Transport, None, 0, 4, 10),
+        place(Layer::Payload, Some(17), 0, 8, 14),
+        place(Layer::Payload, Some(6), 100, 8, 14),
+        place(Layer::Payload, None, 0, 8, 14),
+        place(Layer::Network, None, 300, 8, 14),
+        place(Layer::Mac, None, 6, 6, 22),
+        place(Layer::Payload, None, 1400, 4, 28),
+        place(Layer::Network, None, 16, 4, 28),
+    ]
+}
+
+/// What keys have beyond their words, in the kernel and on the host.
+pub(crate) fn extensions() -> &'static Arc<Extensions> {
+    static EXTENSIONS: LazyLock<Arc<Extensions>> = LazyLock::new(|| Arc::new(Extensions::new(1 << 22, 1)));
+    &EXTENSIONS
 }
 
 impl View {
     pub(crate) fn settings(self) -> KeySettings {
-        let is_inner = self == Self::Inner;
+        let is_inner = matches!(self, Self::Inner | Self::ExtendedInner);
+        let is_extended = matches!(self, Self::Extended | Self::ExtendedInner);
         KeySettings {
             inner: is_inner,
             vxlan_ports: VXLAN_PORTS.to_vec(),
             vlan_priority: is_inner,
-            ..KeySettings::default()
+            extension: ExtensionSettings {
+                inner: is_extended && !is_inner,
+                labels: is_extended,
+                chosen: if is_extended { chosen() } else { Vec::new() },
+            },
         }
     }
 }
 
 /// The parser with what it remembers of fragments.
 pub(crate) struct Host {
-    view: View,
+    keys: KeySettings,
+    chosen: [u64; CHOSEN_PLACES],
     datagrams: RefCell<DatagramTable>,
 }
 
 impl Host {
     /// Nothing seen yet.
     pub(crate) fn new(view: View) -> Self {
-        Self { view, datagrams: RefCell::default() }
+        let keys = view.settings();
+        Self { chosen: keys.extension.chosen_words(), keys, datagrams: RefCell::default() }
     }
 
     /// Runs the parser over a frame seen at `observation_point` and `time`, in nanoseconds.
@@ -125,7 +175,7 @@ impl FlowSink for Fates<'_> {
     }
 
     fn has_vlan_priority(&self) -> bool {
-        self.host.view.settings().vlan_priority
+        self.host.keys.vlan_priority
     }
 
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
@@ -135,11 +185,43 @@ impl FlowSink for Fates<'_> {
     fn datagram_ports(&self, datagram: &Datagram) -> Option<DatagramPorts> {
         self.host.datagrams.borrow().get(datagram, self.time)
     }
+
+    fn extends(&self) -> bool {
+        self.host.keys.extension.is_any()
+    }
+
+    fn extended<P: PacketBytes>(
+        &self,
+        packet: &P,
+        layers: Layers,
+        key: WideKey,
+        mut facts: PacketFacts,
+    ) -> (WideKey, PacketFacts) {
+        let mut extension = KeyExtension::default();
+        if !extension::read(packet, &layers, self, &mut extension, &mut facts.tcp_control_bits) {
+            return (key, facts);
+        }
+        (key.with_extension(extensions().number(&extension, 0), extension.encapsulation()), facts)
+    }
+}
+
+impl Wanted for Fates<'_> {
+    fn inner_packet(&self) -> bool {
+        self.host.keys.extension.inner
+    }
+
+    fn label_stack(&self) -> bool {
+        self.host.keys.extension.labels
+    }
+
+    fn chosen_place(&self, number: usize) -> u64 {
+        self.host.chosen[number]
+    }
 }
 
 impl Tunnels for Fates<'_> {
     fn entered(&self) -> bool {
-        self.host.view == View::Inner
+        self.host.keys.inner
     }
 
     fn is_vxlan(&self, destination_port: u16) -> bool {
@@ -246,5 +328,6 @@ fn add(sum: &mut Count, count: Count) {
 
 fn describe(words: [u64; WIDE_KEY_WORDS]) -> String {
     let key: WideKey = Key(words);
-    format!("{:?} {:?} {:?}", key.addresses(), key.fields(), key.encapsulation())
+    let extension = extensions().get(key.extension());
+    format!("{:?} {:?} {:?} {extension:x?}", key.addresses(), key.fields(), key.encapsulation())
 }

@@ -89,6 +89,26 @@ fn same_frames_give_equal_keys_in_tc_and_on_the_host_inside_tunnels() {
     same_frames_give_equal_keys(Hook::TcIngress, View::Inner);
 }
 
+#[test]
+fn the_kernel_takes_everything_at_once() {
+    for view in [View::Outer, View::Inner, View::Extended, View::ExtendedInner] {
+        Kernel::load_with_everything(ROOMY, view);
+    }
+}
+
+#[test]
+fn same_frames_give_equal_extensions_in_xdp_and_on_the_host() {
+    same_frames_give_equal_keys(Hook::Xdp, View::Extended);
+    same_frames_give_equal_keys(Hook::Xdp, View::ExtendedInner);
+}
+
+#[test]
+fn same_frames_give_equal_extensions_in_tc_and_on_the_host() {
+    same_frames_give_equal_keys(Hook::TcIngress, View::Extended);
+    same_frames_give_equal_keys(Hook::TcIngress, View::ExtendedInner);
+    same_frames_give_equal_keys(Hook::TcEgress, View::Extended);
+}
+
 /// The same with octets changed at random (the same at each run), mostly in the headers, so that every
 /// branch of the parser is taken with values that no capture has.
 fn changed_frames_give_equal_keys(hook: Hook, view: View) {
@@ -123,6 +143,12 @@ fn changed_frames_give_equal_keys_in_tc_and_on_the_host() {
     changed_frames_give_equal_keys(Hook::TcIngress, View::Outer);
 }
 
+#[test]
+fn changed_frames_give_equal_extensions_in_the_kernel_and_on_the_host() {
+    changed_frames_give_equal_keys(Hook::Xdp, View::Extended);
+    changed_frames_give_equal_keys(Hook::TcEgress, View::Extended);
+}
+
 /// Frames of layers put upon each other at random, some of them with octets changed or cut.
 #[test]
 fn layers_at_random_give_equal_keys_in_the_kernel_and_on_the_host() {
@@ -133,6 +159,9 @@ fn layers_at_random_give_equal_keys_in_the_kernel_and_on_the_host() {
         (Hook::Xdp, View::Inner),
         (Hook::TcIngress, View::Outer),
         (Hook::TcIngress, View::Inner),
+        (Hook::Xdp, View::Extended),
+        (Hook::Xdp, View::ExtendedInner),
+        (Hook::TcIngress, View::Extended),
     ] {
         let mut kernel = Kernel::load(ROOMY, hook, view);
         let mut random = Random(0x6a09_e667_f3bc_c908);

@@ -1,15 +1,19 @@
 //! The loaded kernel program, run over frames by the kernel without an interface (`BPF_PROG_TEST_RUN`).
 
+use std::sync::Arc;
+
 use aya::maps::{HashMap, Map, MapData, MapInfo};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult};
 use pathflow::capture::{
-    Epochs, FilterSet, FlowTables, KernelProgram, LoadSettings, TableSizes, receiving_cpus,
+    Epochs, ExtensionNumbers, Filter, FilterSet, FlowTables, KernelProgram, LoadSettings, TableSizes,
+    receiving_cpus,
 };
+use pathflow::metering::packets::KeySettings;
 use pathflow_common::bytes::SliceFrame;
 use pathflow_common::flow::{Datagram, DatagramPorts, HASH_SECRETS};
 use pathflow_common::layout::{Count, OBSERVATION_POINTS, map};
 
-use crate::host::{FIRST_BUFFER, Totals, View, in_first_buffer};
+use crate::host::{FIRST_BUFFER, Totals, View, extensions, in_first_buffer};
 
 /// Where the kernel has the program meet a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +116,26 @@ impl Kernel {
         }
     }
 
+    /// The kernel takes every program with everything that can be asked for at once.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub(crate) fn load_with_everything(sizes: TableSizes, view: View) {
+        let filter = Filter::compile("tcp port 80 and (vlan or ip6 or mpls)").expect("a filter");
+        let settings = LoadSettings {
+            sizes,
+            table_cpus: receiving_cpus(&[]),
+            hash_secrets: [1; HASH_SECRETS],
+            fib_lookup: true,
+            keys: KeySettings { vlan_priority: true, ..view.settings() },
+            header_samples: true,
+            filters: FilterSet::new(Some(filter)),
+        };
+        let (mut program, _tables, _epochs) = KernelProgram::load(&settings).expect("XDP");
+        program.classifier(false).expect("tc, in");
+        program.classifier(true).expect("tc, out");
+    }
+
     /// Where it meets frames.
     pub(crate) fn hook(&self) -> Hook {
         self.hook
@@ -169,6 +193,7 @@ impl Kernel {
     pub(crate) fn drain(&mut self) -> Drained {
         let epoch = self.epochs.advance(&self.tables).expect("a new epoch");
         let mut drained = Drained::default();
+        let mut numbers = ExtensionNumbers::new(Arc::clone(extensions()));
         for position in 0..self.tables.cpu_count() {
             for (point, counters) in self.tables.take_counters(epoch, position) {
                 assert!(u32::from(point) < OBSERVATION_POINTS);
@@ -176,13 +201,15 @@ impl Kernel {
                 for (reason, count) in counters.dropped.into_iter().enumerate() {
                     drained.totals.add_dropped(point, reason, count);
                 }
+                assert_eq!(counters.without_extension, 0, "there is room for every extension");
                 drained.spilled.packets += counters.spilled.packets;
                 drained.spilled.octets += counters.spilled.octets;
             }
-            self.tables.drain(epoch, position, |delta| {
+            self.tables.drain(epoch, position, &mut numbers, |delta| {
                 drained.totals.add_flow(delta.key, delta.packets, delta.octets, delta.tcp_control_bits);
             });
         }
+        assert_eq!(numbers.take_without().count(), 0, "every extension has its number");
         let keys: Vec<_> = self.datagrams.keys().collect::<Result<_, _>>().expect("the datagrams");
         for key in keys {
             self.datagrams.remove(&key).expect("a datagram");

@@ -75,6 +75,8 @@ mod refresh;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod rows;
 #[cfg(test)]
 mod rpki;

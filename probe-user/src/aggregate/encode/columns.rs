@@ -22,13 +22,15 @@ pub const NOT_IN_COLUMNS: [Primitive; 10] = [
 
 /// Columns in their order, which is not that of JSON. Flows come between packets and octets, the operator's own behind
 /// all others.
-const ORDER: [Primitive; 75] = [
+const ORDER: [Primitive; 77] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
     Primitive::SrcMac,
     Primitive::DstMac,
     Primitive::Vlan,
+    Primitive::InVlan,
+    Primitive::OutVlan,
     Primitive::InCvlan,
     Primitive::Cos,
     Primitive::Etype,
@@ -292,7 +294,7 @@ fn width(primitive: Primitive, custom: &CustomPrimitives) -> usize {
         | P::DstNet
         | P::TunnelSrcHost
         | P::TunnelDstHost => 47,
-        P::SrcMask | P::DstMask | P::SrcPort | P::DstPort | P::Vxlan => 10,
+        P::InVlan | P::OutVlan | P::SrcMask | P::DstMask | P::SrcPort | P::DstPort | P::Vxlan => 10,
         P::TcpFlags => 11,
         P::SrcHostPocode
         | P::DstHostPocode

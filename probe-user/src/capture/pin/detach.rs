@@ -68,9 +68,12 @@ pub fn detach(interfaces: &[Interface], only: Option<&[Interface]>) -> Result<De
         directory.remove_if_empty();
     }
     for interface in only.unwrap_or(interfaces) {
-        for (way, name) in
-            [(TcAttachType::Ingress, program::TC_INGRESS), (TcAttachType::Egress, program::TC_EGRESS)]
-        {
+        for (way, name) in [
+            (TcAttachType::Ingress, program::TC_INGRESS),
+            (TcAttachType::Egress, program::TC_EGRESS),
+            (TcAttachType::Ingress, program::EXTENDED_TC_INGRESS),
+            (TcAttachType::Egress, program::EXTENDED_TC_EGRESS),
+        ] {
             // An error says that there is none, or no place for one.
             if qdisc_detach_program(&interface.name, way, name).is_ok() {
                 detached.filters.push((interface.name.clone(), name));

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Map, MapData, MapType};
+use aya::maps::{Map, MapData, MapError, MapType};
 use pathflow_common::flow::{Ipv4Slot, WideSlot};
 use pathflow_common::layout::{Control, OBSERVATION_POINTS, PointCounters, TableHeader, per_cpu_index};
 
@@ -11,6 +11,7 @@ use super::accounts::{CrashLosses, FormerAccounts};
 use super::error::PinError;
 use super::layout::{LAYOUT, Place, Row, descriptor, name};
 use super::run;
+use crate::capture::extension_table::ExtensionTable;
 use crate::capture::flow_table::{CpuTables, FlowTables, TableMaps, in_flows};
 use crate::capture::mapping::{Element, Mapping};
 use crate::capture::program::full;
@@ -84,19 +85,14 @@ impl Former {
         let wide_slots = slots(descriptor::WIDE_SLOTS)?;
         let spill_slots = slots(descriptor::SPILL_SLOTS)?;
         let points = 2 * cpus * OBSERVATION_POINTS;
-        let datagrams_path = path.join(name::DATAGRAMS);
-        let damaged = |reason: String| PinError::Damaged { path: datagrams_path.clone(), reason };
-        let datagrams = MapData::from_pin(&datagrams_path)
-            .and_then(Map::from_map_data)
-            .and_then(TryInto::try_into)
-            .map_err(|error| damaged(full(&error)))?;
         let maps = TableMaps {
             control: open::<Control>(&path.join(name::CONTROL), 1)?,
             headers: open::<TableHeader>(&path.join(name::HEADERS), 2 * cpus)?,
             points: open::<PointCounters>(&path.join(name::POINTS), points)?,
             taken: open::<PointCounters>(&path.join(name::TAKEN), points)?,
             claims: open::<u64>(&path.join(name::CLAIMS), 2 * cpus)?,
-            datagrams,
+            datagrams: open_map(&path.join(name::DATAGRAMS))?,
+            extensions: ExtensionTable::new(open_map(&path.join(name::EXTENSIONS))?, None),
         };
         let mut cpu_tables = Vec::new();
         for cpu in 0..cpus {
@@ -203,6 +199,14 @@ fn open<T: Element>(path: &Path, length: u32) -> Result<Mapping<T>, PinError> {
     }
     let map = MapData::from_pin(path).map_err(|error| damaged(full(&error)))?;
     Mapping::new(map.fd().as_fd(), length).map_err(|error| damaged(error.to_string()))
+}
+
+/// Opens a pinned map of another kind.
+fn open_map<T: TryFrom<Map, Error = MapError>>(path: &Path) -> Result<T, PinError> {
+    MapData::from_pin(path)
+        .and_then(Map::from_map_data)
+        .and_then(TryInto::try_into)
+        .map_err(|error| PinError::Damaged { path: path.to_owned(), reason: full(&error) })
 }
 
 /// Elements of a pinned array of `T`.

@@ -3,12 +3,13 @@
 use std::mem::offset_of;
 
 use pathflow_common::DropReason;
+use pathflow_common::extension::KeyExtension;
 use pathflow_common::flow::{FlowCounters, Ipv4Slot, WideSlot};
 use pathflow_common::layout::{Control, Count, OBSERVATION_POINTS, PointCounters, TableHeader};
 
 /// To be counted up when the meaning of something pinned changes, but neither its size nor its place: keys,
 /// epochs, the words of the descriptor, the rows of the accounts.
-const LAYOUT_VERSION: u64 = 3;
+const LAYOUT_VERSION: u64 = 4;
 
 /// Stands for the layout of everything that is pinned. Table sizes are no part of it.
 pub(super) const LAYOUT: u64 = {
@@ -27,6 +28,10 @@ pub(super) const LAYOUT: u64 = {
         offset_of!(PointCounters, spilled) as u64,
         offset_of!(PointCounters, dropped) as u64,
         offset_of!(PointCounters, later_fragments) as u64,
+        offset_of!(PointCounters, without_extension) as u64,
+        size_of::<KeyExtension>() as u64,
+        offset_of!(KeyExtension, labels) as u64,
+        offset_of!(KeyExtension, chosen) as u64,
         offset_of!(Count, octets) as u64,
         size_of::<Ipv4Slot>() as u64,
         offset_of!(Ipv4Slot, counters) as u64,
@@ -86,6 +91,8 @@ pub(in crate::capture) mod name {
     pub const CLAIMS: &str = "claims";
     /// `LruHashMap<Datagram, DatagramPorts>`
     pub const DATAGRAMS: &str = "datagrams";
+    /// `LruHashMap<KeyExtension, u64>`
+    pub const EXTENSIONS: &str = "extensions";
     /// `Array<Place, OBSERVATION_POINTS>`
     pub const PLACES: &str = "places";
     /// `Array<Row, ...>`
