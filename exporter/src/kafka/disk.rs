@@ -14,6 +14,7 @@ use super::{
     settings::KafkaSettings,
     spool::{
         AccountFile, Amount, Entry, Opened, Read, SetAside, Spool, SpoolError, SpoolFolder, Standing, random,
+        start_of_machine,
     },
     worker::Worker,
 };
@@ -78,11 +79,14 @@ impl Disk {
         let folder = SpoolFolder::take(spool)?;
         let file = folder.account_file().map_err(|error| failed(error.to_string()))?;
         let (standing, reserved) = file.read();
+        let start = start_of_machine();
+        let went_down = file.marked().is_some_and(|marked| marked != start);
         let opened = folder.open(standing.as_ref(), None).map_err(|error| failed(error.to_string()))?;
         disk.folder = Some(folder);
+        let (events, lost_by_crash) = (&mut found.events, &mut found.lost_by_crash);
+        found.recovered = disk.take_over(opened, standing, reserved, went_down, events, lost_by_crash);
+        file.mark(start).map_err(|error| failed(error.to_string()))?;
         found.file = Some(file);
-        found.recovered =
-            disk.take_over(opened, standing, reserved, &mut found.events, &mut found.lost_by_crash);
         found.disk = disk;
         Ok(found)
     }
@@ -93,6 +97,7 @@ impl Disk {
         opened: Opened,
         standing: Option<Standing>,
         reserved: Option<u64>,
+        went_down: bool,
         events: &mut Vec<KafkaEvent>,
         lost_by_crash: &mut Tally,
     ) -> Amount {
@@ -104,26 +109,37 @@ impl Disk {
         let removed = spool.removed();
         let end = entries.last().map_or(0, |entry| entry.first + entry.amount.messages);
         let end = end.max(spool.end_of_remains());
+        // After a power cut the file beside the spool may be older than the spool.
         let standing = standing.filter(|standing| standing.instance == spool.instance());
-        let mut accepted = standing.unwrap_or_default().accepted;
-        if let Some(standing) = standing {
-            let known = standing.settled.messages + removed.messages + readable.messages;
-            let messages = standing.accepted.messages.saturating_sub(known);
-            let uncertain = reserved.unwrap_or(0).saturating_sub(standing.accepted.messages);
-            if messages > 0 {
-                *lost_by_crash =
-                    standing.accepted.tally - standing.settled.tally - removed.tally - readable.tally;
+        let standing = standing.into_iter().chain([spool.standing()]);
+        let standing =
+            standing.max_by_key(|standing| (standing.accepted.messages, standing.settled.messages));
+        let standing = standing.unwrap_or_default();
+        let mut known = standing.settled;
+        known += removed;
+        let mut accepted = standing.accepted;
+        for entry in &entries {
+            if entry.first < standing.accepted.messages {
+                known += entry.amount;
+            } else {
+                accepted.tally += entry.amount.tally;
             }
-            if messages + uncertain > 0 {
-                events.push(KafkaEvent::CrashLoss { messages, uncertain, tally: *lost_by_crash });
-            }
-            accepted.messages = accepted.messages.max(reserved.unwrap_or(0));
         }
-        accepted.messages = accepted.messages.max(end).max(removed.messages);
-        let settled = Amount {
-            messages: accepted.messages.saturating_sub(removed.messages + readable.messages),
-            tally: accepted.tally - removed.tally - readable.tally,
-        };
+        let Amount { messages: lost, tally } = standing.accepted.less(known);
+        if lost > 0 {
+            *lost_by_crash = tally;
+        }
+        let uncertain = reserved.unwrap_or(0).saturating_sub(standing.accepted.messages);
+        if lost + uncertain > 0 || went_down {
+            events.push(KafkaEvent::CrashLoss {
+                messages: lost,
+                uncertain,
+                tally: *lost_by_crash,
+                went_down,
+            });
+        }
+        accepted.messages = accepted.messages.max(reserved.unwrap_or(0)).max(end).max(removed.messages);
+        let settled = accepted.less(removed).less(readable);
         self.standing =
             Standing { instance: spool.instance(), epoch: spool.epoch(), accepted, settled, removed };
         events.extend(set_aside.map(told));
@@ -392,8 +408,9 @@ impl Worker {
 
     /// Keeps the numbers for the next run.
     pub(super) fn write_standing(&mut self) {
-        if let Some(spool) = &self.disk.spool {
+        if let Some(spool) = &mut self.disk.spool {
             self.disk.standing.removed = spool.removed();
+            spool.note(&self.disk.standing);
         }
         if self.disk.standing != self.disk.written
             && let Some(file) = self.inbox.file()

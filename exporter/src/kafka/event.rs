@@ -90,7 +90,7 @@ pub enum KafkaEvent {
         /// What they stand for.
         tally: Tally,
     },
-    /// An earlier run was killed.
+    /// An earlier run was killed, or the machine went down under it.
     CrashLoss {
         /// Messages that are neither confirmed nor in the spool. Some may have arrived.
         messages: u64,
@@ -98,6 +98,9 @@ pub enum KafkaEvent {
         uncertain: u64,
         /// What `messages` stand for.
         tally: Tally,
+        /// It was the machine: these numbers are of the last time that they were written to disk, and what was accepted
+        /// after that is in none of them.
+        went_down: bool,
     },
     /// The spool file was damaged, or of another version. Another takes its place.
     SpoolSetAside {

@@ -563,12 +563,17 @@ impl Worker {
                 break;
             }
         }
-        if let Some(spool) = self.disk.spool.take() {
+        if let Some(mut spool) = self.disk.spool.take() {
             self.disk.standing.removed = spool.removed();
+            spool.note(&self.disk.standing);
             if let Err(error) = spool.close() {
                 self.inbox.tell(KafkaEvent::SpoolFailed { text: error.to_string() }, now);
             }
         }
         self.publish();
+        if let Some(file) = self.inbox.file() {
+            // If it stays, the next run says too much, and no more than that.
+            let _ = file.mark([0; 16]);
+        }
     }
 }

@@ -67,7 +67,13 @@ pub(crate) fn log(name: &str, event: &KafkaEvent) {
             "{name}: {messages} messages ({} rows, {} packets) of an earlier run are in the spool and go first",
             tally.records, tally.packets
         ),
-        KafkaEvent::CrashLoss { messages, uncertain, tally } => warn!(
+        KafkaEvent::CrashLoss { messages, tally, went_down: true, .. } => warn!(
+            "{name}: the machine went down under an earlier run; {messages} messages ({} rows, {} packets) had reached \
+             neither Kafka nor the spool when their number was last written to disk, and what came after that is not \
+             known",
+            tally.records, tally.packets
+        ),
+        KafkaEvent::CrashLoss { messages, uncertain, tally, went_down: false } => warn!(
             "{name}: an earlier run was killed with {messages} messages ({} rows, {} packets) that had reached neither \
              Kafka nor the spool, as far as is known, and up to {uncertain} more",
             tally.records, tally.packets

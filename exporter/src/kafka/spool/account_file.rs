@@ -1,9 +1,10 @@
 //! A few numbers beside the spool that outlive the process, so that the next one can say what was lost with it.
 //!
-//! They are written without a sync: they survive `kill -9`, and may be old after a power cut.
+//! They are written without a sync: they survive `kill -9`, and may be old after a power cut. So that the next run knows
+//! which of the two it was, a run that has not ended leaves the number of the machine's start there.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     ops::AddAssign,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
@@ -20,6 +21,9 @@ const STANDING: usize = 8 + 16 + 8 + 8 + 24 + 2 * 32 + 4;
 /// Where the reservation is in the file: it is written by another thread.
 const RESERVATION: u64 = 512;
 
+/// Where the mark of a run is: written, and synced, at its start and end.
+const MARK: u64 = 1024;
+
 /// A number of messages, and what they stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::kafka) struct Amount {
@@ -31,6 +35,21 @@ impl AddAssign for Amount {
     fn add_assign(&mut self, other: Self) {
         self.messages += other.messages;
         self.tally += other.tally;
+    }
+}
+
+impl Amount {
+    /// Without `other`, or without as much of it as there is.
+    pub(in crate::kafka) fn less(self, other: Self) -> Self {
+        let Tally { records, packets, octets } = other.tally;
+        Self {
+            messages: self.messages.saturating_sub(other.messages),
+            tally: Tally {
+                records: self.tally.records.saturating_sub(records),
+                packets: self.tally.packets.saturating_sub(packets),
+                octets: self.tally.octets.saturating_sub(octets),
+            },
+        }
     }
 }
 
@@ -87,6 +106,24 @@ impl AccountFile {
         self.0.write_all_at(&octets, 0)
     }
 
+    /// The start of the machine under which a run began that did not end.
+    pub(in crate::kafka) fn marked(&self) -> Option<[u8; 16]> {
+        let mut octets = [0; 20];
+        self.0.read_exact_at(&mut octets, MARK).ok()?;
+        let (start, checksum) = octets.split_first_chunk::<16>()?;
+        let is_whole = checksum == crc32c::crc32c(start).to_le_bytes();
+        (is_whole && *start != [0; 16]).then_some(*start)
+    }
+
+    /// Has the disk keep the mark of a run; zeros for one that ends.
+    pub(in crate::kafka) fn mark(&self, start: [u8; 16]) -> io::Result<()> {
+        let mut octets = [0; 20];
+        octets[..16].copy_from_slice(&start);
+        octets[16..].copy_from_slice(&crc32c::crc32c(&start).to_le_bytes());
+        self.0.write_all_at(&octets, MARK)?;
+        self.0.sync_data()
+    }
+
     /// Sequence numbers below `next` may be given from now on.
     pub(in crate::kafka) fn reserve(&self, next: u64) -> io::Result<()> {
         let mut octets = [0; 12];
@@ -95,6 +132,12 @@ impl AccountFile {
         octets[8..].copy_from_slice(&crc32c::crc32c(&number).to_le_bytes());
         self.0.write_all_at(&octets, RESERVATION)
     }
+}
+
+/// The number of this start of the machine; zeros if the system does not say it.
+pub(in crate::kafka) fn start_of_machine() -> [u8; 16] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0).to_be_bytes()
 }
 
 fn parse(octets: &[u8; STANDING]) -> Option<Standing> {
