@@ -20,8 +20,11 @@ use super::{
 };
 use crate::record::Tally;
 
-/// A spool that failed is tried again so often.
-const REOPEN: Duration = Duration::from_secs(10);
+/// A spool that failed is tried again after this time ...
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// ... and then after twice as long each time, up to this.
+const REOPEN_MOST: Duration = Duration::from_secs(10);
 
 /// A file system that was full, with nothing in the spool to force out, is tried again so often.
 const DISK_FULL: Duration = Duration::from_secs(1);
@@ -39,6 +42,7 @@ pub(super) struct Disk {
     written: Standing,
     /// When to try again, and what was damaged.
     reopen: Option<(Instant, Option<String>)>,
+    reopen_after: Duration,
     /// Until then nothing is written.
     full_until: Option<Instant>,
     pub has_grown: bool,
@@ -63,6 +67,7 @@ impl Disk {
             standing: Standing { instance: random(), epoch: 1, ..Standing::default() },
             written: Standing::default(),
             reopen: None,
+            reopen_after: REOPEN,
             full_until: None,
             has_grown: false,
         };
@@ -195,40 +200,51 @@ impl Worker {
         false
     }
 
-    /// Makes room by the oldest block: a copy of what the producer has, or else one that is lost by it.
+    /// Makes room by the oldest block: a copy of what the producer has, or else one that is lost by it. Whether there is
+    /// more room now: a file system may be so full that nothing can be removed, and then nothing is lost for it.
     pub(super) fn force_out(&mut self, reason: KafkaLossReason, now: Instant) -> bool {
         let Some(spool) = &mut self.disk.spool else { return false };
-        let copy = self.flights.iter_mut().find(|flight| flight.stored);
-        let removed = if let Some(flight) = copy {
-            (flight.stored, flight.forced_out) = (false, true);
-            let (_, waiting) = flight.waiting();
-            self.account.spooled -= waiting;
-            self.account.queued += waiting;
-            spool.remove(&Entry::of(&flight.block), false)
-        } else if let Some(Resting::Stored(entry)) =
-            self.held.take_oldest(|block| matches!(block, Resting::Stored(_)))
-        {
-            self.account.spooled -= entry.amount.tally;
-            self.account.lose(entry.amount.tally, KafkaLossReason::TopicUnavailable);
-            self.counts.lost += entry.amount.messages;
-            self.inbox.tell(KafkaEvent::HeldLost { messages: entry.amount.messages }, now);
-            spool.remove(&entry, true)
-        } else if let Some(entry) = self.disk.unsent.pop_front() {
-            self.account.spooled -= entry.amount.tally;
-            self.account.lose(entry.amount.tally, reason);
-            self.counts.lost += entry.amount.messages;
-            spool.remove(&entry, true)
+        let removed = if let Some(flight) = self.flights.iter_mut().find(|flight| flight.stored) {
+            let removed = spool.give_up(&Entry::of(&flight.block), false);
+            if removed.is_ok() {
+                (flight.stored, flight.forced_out) = (false, true);
+                let (_, waiting) = flight.waiting();
+                self.account.spooled -= waiting;
+                self.account.queued += waiting;
+            }
+            removed
+        } else if let Some(entry) = self.held.oldest_stored() {
+            let removed = spool.give_up(&entry, true);
+            if removed.is_ok() {
+                self.held.take_oldest(|block| matches!(block, Resting::Stored(_)));
+                self.inbox.tell(KafkaEvent::HeldLost { messages: entry.amount.messages }, now);
+                self.forced_out(&entry, KafkaLossReason::TopicUnavailable);
+            }
+            removed
+        } else if let Some(entry) = self.disk.unsent.front().copied() {
+            let removed = spool.give_up(&entry, true);
+            if removed.is_ok() {
+                self.disk.unsent.pop_front();
+                self.forced_out(&entry, reason);
+            }
+            removed
         } else {
             return false;
         };
-        match removed.and_then(|()| spool.remove_now()) {
-            // The journal may have room when it has been written back.
-            Ok(_) | Err(SpoolError::DiskFull) => true,
+        match removed {
+            Ok(()) => true,
+            Err(SpoolError::DiskFull) => false,
             Err(error) => {
                 self.spool_failed(error, now);
                 false
             }
         }
+    }
+
+    fn forced_out(&mut self, entry: &Entry, reason: KafkaLossReason) {
+        self.account.spooled -= entry.amount.tally;
+        self.account.lose(entry.amount.tally, reason);
+        self.counts.lost += entry.amount.messages;
     }
 
     /// Reads blocks back while the producer has room for them.
@@ -268,6 +284,7 @@ impl Worker {
         self.inbox.tell(KafkaEvent::SpoolDamaged { messages }, now);
         if let Some(spool) = &mut self.disk.spool
             && let Err(error) = spool.remove(entry, true)
+            && !matches!(error, SpoolError::DiskFull)
         {
             self.spool_failed(error, now);
         }
@@ -329,7 +346,7 @@ impl Worker {
         self.disk.spool = None;
         self.disk.reopen = Some(match error {
             SpoolError::Damaged(text) => (now, Some(text)),
-            _ => (now + REOPEN, None),
+            _ => (now + self.disk.reopen_after, None),
         });
         // What the producer has is in memory alone now.
         let flights = self.flights.iter_mut().chain(self.held.flights_mut());
@@ -348,7 +365,8 @@ impl Worker {
             Ok(opened) => opened,
             Err(error) => {
                 self.inbox.tell(KafkaEvent::SpoolFailed { text: error.to_string() }, now);
-                self.disk.reopen = Some((now + REOPEN, damaged));
+                self.disk.reopen_after = (2 * self.disk.reopen_after).min(REOPEN_MOST);
+                self.disk.reopen = Some((now + self.disk.reopen_after, damaged));
                 return;
             }
         };
@@ -371,7 +389,8 @@ impl Worker {
                 failure = Some(error);
             }
         }
-        failure = failure.or(spool.remove_now().err());
+        // On a full disk they stay until there is room.
+        failure = failure.or(spool.remove_now().err()).filter(|error| !matches!(error, SpoolError::DiskFull));
         let is_there = |entry: &Entry| found.get(&entry.first) == Some(entry);
         let mut gone = Vec::new();
         self.disk.unsent.retain(|entry| {
@@ -400,10 +419,11 @@ impl Worker {
             self.inbox.tell(told(aside), now);
         }
         self.disk.spool = Some(spool);
-        match failure {
-            Some(error) => self.spool_failed(error, now),
-            None => self.inbox.tell(KafkaEvent::SpoolWorks, now),
+        if let Some(error) = failure {
+            return self.spool_failed(error, now);
         }
+        self.disk.reopen_after = REOPEN;
+        self.inbox.tell(KafkaEvent::SpoolWorks, now);
     }
 
     /// Keeps the numbers for the next run.

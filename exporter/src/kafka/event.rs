@@ -120,7 +120,7 @@ pub enum KafkaEvent {
     SpoolFull,
     /// The file system is full.
     DiskFull,
-    /// The spool does not work; messages wait in memory alone. It is tried again every ten seconds.
+    /// The spool does not work; messages wait in memory alone. It is tried again after a second, and later every ten.
     SpoolFailed {
         /// Why.
         text: String,

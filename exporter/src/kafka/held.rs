@@ -167,6 +167,16 @@ impl Held {
         topic.resting.remove(place(topic)?)
     }
 
+    /// The oldest block that the spool has.
+    pub(super) fn oldest_stored(&self) -> Option<Entry> {
+        let stored = |block: &Resting| match block {
+            Resting::Stored(entry) => Some(*entry),
+            Resting::InMemory(_) => None,
+        };
+        let oldest = |topic: &Topic| topic.resting.iter().find_map(stored);
+        self.topics.values().filter_map(oldest).min_by_key(|entry| entry.first)
+    }
+
     fn octets_in_memory(&self) -> usize {
         self.topics.values().flat_map(|topic| &topic.resting).map(Resting::octets_in_memory).sum()
     }

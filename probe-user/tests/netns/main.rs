@@ -87,6 +87,8 @@ mod sflow;
 #[cfg(test)]
 mod shapes;
 #[cfg(test)]
+mod spool_faults;
+#[cfg(test)]
 mod standard_output;
 #[cfg(test)]
 mod support;

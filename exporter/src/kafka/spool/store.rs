@@ -284,6 +284,26 @@ impl Spool {
         Ok(())
     }
 
+    /// Removes a block now, as [`remove`](Self::remove) does, or leaves all as it is.
+    pub(in crate::kafka) fn give_up(&mut self, entry: &Entry, settled: bool) -> Result<(), SpoolError> {
+        let removed = self.meta.removed;
+        self.removals.push(entry.first);
+        if settled {
+            self.meta.removed += entry.amount;
+        }
+        let mut done = self.remove_now();
+        if matches!(done, Err(SpoolError::DiskFull)) {
+            // The journal has room again once it has been written back, which may fail as well.
+            let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(RESTART)");
+            done = self.remove_now();
+        }
+        if done.is_err() {
+            self.removals.retain(|first| *first != entry.first);
+            self.meta.removed = removed;
+        }
+        done.map(drop)
+    }
+
     /// Removes what waits for it; how many that were.
     pub(in crate::kafka) fn remove_now(&mut self) -> Result<usize, SpoolError> {
         if self.removals.is_empty() {
