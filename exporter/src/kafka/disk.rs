@@ -13,8 +13,8 @@ use super::{
     held::Resting,
     settings::KafkaSettings,
     spool::{
-        AccountFile, Amount, Entry, Opened, Read, SetAside, Spool, SpoolError, SpoolFolder, Standing, random,
-        start_of_machine,
+        AccountFile, Amount, Entry, Opened, Read, Reservation, SetAside, Spool, SpoolError, SpoolFolder,
+        Standing, random, start_of_machine,
     },
     worker::Worker,
 };
@@ -101,7 +101,7 @@ impl Disk {
         &mut self,
         opened: Opened,
         standing: Option<Standing>,
-        reserved: Option<u64>,
+        reserved: Reservation,
         went_down: bool,
         events: &mut Vec<KafkaEvent>,
         lost_by_crash: &mut Tally,
@@ -130,11 +130,14 @@ impl Disk {
                 accepted.tally += entry.amount.tally;
             }
         }
-        let Amount { messages: lost, tally } = standing.accepted.less(known);
-        if lost > 0 {
+        let Amount { messages: taken, tally } = standing.accepted.less(known);
+        if taken > 0 {
             *lost_by_crash = tally;
         }
-        let uncertain = reserved.unwrap_or(0).saturating_sub(standing.accepted.messages);
+        // What waited in the queue: what it stands for is not known.
+        let given = reserved.given.max(standing.accepted.messages);
+        let lost = taken + (given - standing.accepted.messages);
+        let uncertain = reserved.end.saturating_sub(given);
         if lost + uncertain > 0 || went_down {
             events.push(KafkaEvent::CrashLoss {
                 messages: lost,
@@ -143,7 +146,7 @@ impl Disk {
                 went_down,
             });
         }
-        accepted.messages = accepted.messages.max(reserved.unwrap_or(0)).max(end).max(removed.messages);
+        accepted.messages = accepted.messages.max(reserved.end).max(end).max(removed.messages);
         let settled = accepted.less(removed).less(readable);
         self.standing =
             Standing { instance: spool.instance(), epoch: spool.epoch(), accepted, settled, removed };

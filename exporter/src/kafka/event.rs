@@ -96,7 +96,7 @@ pub enum KafkaEvent {
         messages: u64,
         /// So many more at most had just been accepted.
         uncertain: u64,
-        /// What `messages` stand for.
+        /// What those of `messages` stand for that no longer waited in the queue.
         tally: Tally,
         /// It was the machine: these numbers are of the last time that they were written to disk, and what was accepted
         /// after that is in none of them.

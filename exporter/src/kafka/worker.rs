@@ -20,7 +20,7 @@ use super::{
     inbox::{Inbox, Published},
     producer::{Batching, Complaint, NotTaken, Producer, Report, Stamp, Verdict, judge, may_be_persisted},
     settings::{Durability, KafkaSettings},
-    spool::{Amount, Entry},
+    spool::{Amount, Entry, Reservation},
 };
 
 /// A block that is not full waits so long for more messages ...
@@ -111,7 +111,7 @@ impl Worker {
         };
         if let Some(file) = inbox.file() {
             // Nothing is reserved any more: what was is counted.
-            let _ = file.reserve(standing.accepted.messages);
+            let _ = file.reserve(Reservation::nothing(standing.accepted.messages));
         }
         worker.publish();
         Ok((worker, inbox))

@@ -74,7 +74,7 @@ pub(crate) fn log(name: &str, event: &KafkaEvent) {
             tally.records, tally.packets
         ),
         KafkaEvent::CrashLoss { messages, uncertain, tally, went_down: false } => warn!(
-            "{name}: an earlier run was killed with {messages} messages ({} rows, {} packets) that had reached neither \
+            "{name}: an earlier run was killed with {messages} messages (at least {} rows, {} packets) that had reached neither \
              Kafka nor the spool, as far as is known, and up to {uncertain} more",
             tally.records, tally.packets
         ),

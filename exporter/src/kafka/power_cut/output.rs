@@ -145,7 +145,8 @@ fn check(folder: &Folder, fate: Fate, calls: &[Call], durability: Durability) {
     }
     let (lost, uncertain, tally, _) = told.unwrap_or_default();
     assert_eq!(tally, found.lost_by_crash);
-    assert_eq!((tally.records, tally.octets), (lost, 1000 * lost), "{when}");
+    // What those stand for that waited in the queue is not known.
+    assert!(tally.records <= lost && tally.octets == 1000 * tally.records, "{when}: {lost} said, {tally:?}");
     if safe > 0 {
         // Nothing is delivered any more: what is not there is lost.
         let missing = sent.max(next) - next..=sends.max(next) - next;

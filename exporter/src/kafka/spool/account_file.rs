@@ -66,6 +66,21 @@ pub(in crate::kafka) struct Standing {
     pub removed: Amount,
 }
 
+/// Sequence numbers of which a part is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::kafka) struct Reservation {
+    /// All below this one are given.
+    pub given: u64,
+    /// None from this one on is given.
+    pub end: u64,
+}
+
+impl Reservation {
+    pub(in crate::kafka) const fn nothing(next: u64) -> Self {
+        Self { given: next, end: next }
+    }
+}
+
 /// The file with both.
 #[derive(Debug)]
 pub(in crate::kafka) struct AccountFile(File);
@@ -78,17 +93,18 @@ impl AccountFile {
         Ok(Self(options.open(folder.join("spool.account"))?))
     }
 
-    /// Both numbers, as far as they are whole: the standing, and the highest sequence number that may have been given
-    /// plus one.
-    pub(in crate::kafka) fn read(&self) -> (Option<Standing>, Option<u64>) {
+    /// The standing and the reservation, as far as they are whole.
+    pub(in crate::kafka) fn read(&self) -> (Option<Standing>, Reservation) {
         let mut octets = [0; STANDING];
         let standing = self.0.read_exact_at(&mut octets, 0).ok().and_then(|()| parse(&octets));
-        let mut octets = [0; 12];
-        let reserved = self.0.read_exact_at(&mut octets, RESERVATION).ok().and_then(|()| {
+        let number_at = |place| {
+            let mut octets = [0; 12];
+            self.0.read_exact_at(&mut octets, place).ok()?;
             let (number, checksum) = octets.split_first_chunk::<8>()?;
             (checksum == crc32c::crc32c(number).to_le_bytes()).then_some(u64::from_le_bytes(*number))
-        });
-        (standing, reserved)
+        };
+        let end = number_at(RESERVATION).unwrap_or(0);
+        (standing, Reservation { given: number_at(RESERVATION + 12).unwrap_or(0).min(end), end })
     }
 
     pub(in crate::kafka) fn write(&self, standing: &Standing) -> io::Result<()> {
@@ -124,12 +140,14 @@ impl AccountFile {
         self.0.sync_data()
     }
 
-    /// Sequence numbers below `next` may be given from now on.
-    pub(in crate::kafka) fn reserve(&self, next: u64) -> io::Result<()> {
-        let mut octets = [0; 12];
-        let number = next.to_le_bytes();
-        octets[..8].copy_from_slice(&number);
-        octets[8..].copy_from_slice(&crc32c::crc32c(&number).to_le_bytes());
+    /// Sequence numbers below the end may be given from now on.
+    pub(in crate::kafka) fn reserve(&self, reservation: Reservation) -> io::Result<()> {
+        let mut octets = [0; 24];
+        for (place, number) in octets.chunks_exact_mut(12).zip([reservation.end, reservation.given]) {
+            let number = number.to_le_bytes();
+            place[..8].copy_from_slice(&number);
+            place[8..].copy_from_slice(&crc32c::crc32c(&number).to_le_bytes());
+        }
         self.0.write_all_at(&octets, RESERVATION)
     }
 }
