@@ -48,6 +48,12 @@ pub enum KafkaEvent {
         /// As librdkafka puts it.
         text: String,
     },
+    /// A topic confirms nothing while others do: a partition of it has no leader. Its messages wait, and those of other
+    /// topics go on.
+    TopicStuck {
+        /// Its name.
+        topic: String,
+    },
     /// The topic takes messages again.
     TopicWorks {
         /// Its name.

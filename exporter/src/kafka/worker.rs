@@ -142,6 +142,7 @@ impl Worker {
         let mut is_busy = self.hear(now);
         self.replace_producer(now);
         is_busy |= self.take(now);
+        self.find_stuck(now);
         self.watch(now);
         is_busy |= self.pass_on(now);
         is_busy |= self.hand_over(now);
@@ -173,6 +174,7 @@ impl Worker {
     }
 
     fn settle(&mut self, sequence: u64) {
+        self.held.forget_scout(sequence);
         if self.flights.find(sequence).is_some() {
             self.flights.settle(sequence);
         } else {

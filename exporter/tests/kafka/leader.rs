@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use pathflow_exporter::kafka::{Durability, Kafka};
+use pathflow_exporter::kafka::{Durability, Kafka, KafkaEvent, KafkaSettings};
 
 use crate::{
     broker::Broker,
-    support::{Folder, judge, load, read, send, settings, wait_for},
+    support::{Folder, judge, read, send, settings, wait_for},
 };
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -24,37 +24,72 @@ fn leaders(node: &Broker, topic: &str) -> Vec<String> {
     metadata.lines().filter_map(leader).collect()
 }
 
+/// What was sent so far: to a topic that both nodes have, and to one that only the lost one has.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    both: u64,
+    single: u64,
+}
+
+impl Sent {
+    fn load(&mut self, kafka: &mut Kafka, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            for _ in 0..100 {
+                send(kafka, "both", self.both);
+                self.both += 1;
+                if self.both.is_multiple_of(4) {
+                    send(kafka, "single", self.single);
+                    self.single += 1;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Of one topic another leader gets everything, once and in order; the other one has none for a while, and holds back
+/// nothing.
 #[test]
-fn another_leader_gets_everything_once_and_in_order() {
+fn a_node_that_is_lost_costs_and_doubles_nothing_and_holds_back_no_other_topic() {
     let [one, mut other] = Broker::start_two();
     wait_until("both nodes are there", || one.metadata(None).contains("2 brokers"));
-    one.make_topic("load", "1:2,2:1,2:1");
-    wait_until("it has leaders", || leaders(&one, "load") == ["1", "2", "2"]);
+    one.make_topic("both", "1:2,2:1,2:1");
+    one.make_topic("single", "2");
+    wait_until("they have leaders", || {
+        leaders(&one, "both") == ["1", "2", "2"] && leaders(&one, "single") == ["2"]
+    });
     let folder = Folder::new();
     let brokers = format!("{},{}", one.address(), other.address());
-    let mut kafka = Kafka::start(settings(&brokers, folder.path(), Durability::Outage)).expect("it starts");
-    let mut next = 0;
-    load(&mut kafka, &mut next, Duration::from_secs(1));
-    wait_for(&mut kafka, "some are delivered", |account| account.delivered.records > 1000);
+    // A tenth of a second of it.
+    let settings =
+        KafkaSettings { in_flight_octets: 300_000, ..settings(&brokers, folder.path(), Durability::Outage) };
+    let mut kafka = Kafka::start(settings).expect("it starts");
+    let mut sent = Sent::default();
+    sent.load(&mut kafka, Duration::from_secs(1));
+    wait_for(&mut kafka, "all are delivered", |account| account.outstanding().records == 0);
+    let before = sent;
     other.kill();
-    load(&mut kafka, &mut next, Duration::from_secs(1));
     wait_until("there is another leader", || {
-        load(&mut kafka, &mut next, Duration::from_millis(100));
-        leaders(&one, "load") == ["1", "1", "1"]
+        sent.load(&mut kafka, Duration::from_millis(100));
+        leaders(&one, "both") == ["1", "1", "1"]
     });
-    load(&mut kafka, &mut next, Duration::from_secs(1));
-    wait_for(&mut kafka, "all is settled", |account| account.outstanding().records == 0);
+    sent.load(&mut kafka, Duration::from_secs(1));
+    let expected = sent.both + before.single;
+    wait_for(&mut kafka, "the topic of both is delivered", |account| account.delivered.records == expected);
     other.start_again();
-    load(&mut kafka, &mut next, Duration::from_secs(1));
-    send(&mut kafka, "load", next);
-    next += 1;
+    sent.load(&mut kafka, Duration::from_secs(1));
     wait_for(&mut kafka, "all is settled", |account| account.outstanding().records == 0);
     let counts = kafka.counts();
-    let (account, _) = kafka.close(Instant::now() + Duration::from_secs(30));
-    assert_eq!(account.accepted.records, next);
-    let verdict = judge(&read(&brokers, "load"), next);
-    println!("{next} messages, {counts:?}, {verdict:?}");
-    assert_eq!(verdict.missing.len() as u64, account.total_lost().records);
-    assert_eq!((verdict.duplicates, verdict.out_of_order), (0, 0), "{counts:?}");
+    let (account, events) = kafka.close(Instant::now() + Duration::from_secs(30));
+    assert_eq!(account.accepted.records, sent.both + sent.single);
     assert_eq!(account.total_lost().records, 0, "{account:?}");
+    let is_told = |event: &KafkaEvent| matches!(event, KafkaEvent::TopicStuck { topic } if topic == "single");
+    assert!(events.iter().any(is_told), "{events:?}");
+    for (topic, count) in [("both", sent.both), ("single", sent.single)] {
+        let verdict = judge(&read(&brokers, topic), count);
+        println!("{topic}: {count} messages, {counts:?}, {verdict:?}");
+        assert!(verdict.missing.is_empty(), "{topic}: {verdict:?}");
+        assert_eq!((verdict.duplicates, verdict.out_of_order), (0, 0), "{topic}: {counts:?}");
+    }
 }

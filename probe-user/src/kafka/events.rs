@@ -45,6 +45,10 @@ pub(crate) fn log(name: &str, event: &KafkaEvent) {
                 "{name}: topic {topic}: {text}; its messages wait, and one of them tries it every two seconds"
             );
         }
+        KafkaEvent::TopicStuck { topic } => warn!(
+            "{name}: topic {topic}: Kafka confirms nothing for it, as when a partition has no leader; its messages wait \
+             until the first of them is confirmed"
+        ),
         KafkaEvent::TopicWorks { topic, lasted } => {
             info!("{name}: topic {topic} takes messages again, after {:.1} s", lasted.as_secs_f64());
         }
