@@ -4,6 +4,10 @@
 //! is left of the oldest blocks, they move to blocks of their topic alone, which rest in the spool, or in memory if there
 //! is none. So the window is free for other topics, and no message is in two places. Every [`AGAIN`] one message of the
 //! topic goes out: when it is delivered the others follow in order, and then the topic is like any other.
+//!
+//! Of a partition without a leader the producer says nothing, and gives nothing back. When the window is half full of what
+//! is late while other topics are not, what the producer has of such a topic moves to blocks of its own, too, but stays in
+//! memory, and the oldest of it is the message that tries the topic.
 
 use std::{
     collections::{BTreeMap, VecDeque},
