@@ -33,6 +33,20 @@ pub struct Attributes {
     pub originator_id: Option<std::net::Ipv4Addr>,
 }
 
+impl Attributes {
+    /// Octets of memory that they take, about.
+    pub(crate) fn size(&self) -> usize {
+        let segments = &self.as_path.segments;
+        let path: usize = segments.iter().map(|segment| size_of_val(&*segment.as_numbers)).sum();
+        size_of::<Self>()
+            + size_of_val(&**segments)
+            + path
+            + size_of_val(&*self.communities)
+            + size_of_val(&*self.extended_communities)
+            + size_of_val(&*self.large_communities)
+    }
+}
+
 /// Values of ORIGIN (RFC 4271, section 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]

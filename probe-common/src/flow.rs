@@ -34,6 +34,9 @@ pub const KEY_FLAG_IPV6: u8 = 1;
 /// Later fragments of one datagram, of which the first fragment has not been seen: in place of the ports
 /// the key has the datagram's identification, for user space to look up (see [`Datagram`]).
 pub const KEY_FLAG_LATER_FRAGMENT: u8 = 2;
+/// In the kernel's tables: word 5 of the wide key is not an [`Encapsulation`] but a reference to a
+/// [`KeyExtension`](crate::extension::KeyExtension), which has what the encapsulation would say as well.
+pub const KEY_FLAG_EXTENDED: u8 = 4;
 
 /// Bits of the flags.
 const KEY_FLAGS: u64 = 0x1f;
@@ -300,6 +303,27 @@ impl WideKey {
     #[must_use]
     pub const fn encapsulation(&self) -> Encapsulation {
         Encapsulation(self.0[5])
+    }
+
+    /// The reference that the kernel program gave to the key's extension, if it has one.
+    #[must_use]
+    pub const fn extension_reference(&self) -> Option<u64> {
+        if (self.0[0] >> 48) as u8 & KEY_FLAG_EXTENDED == 0 { None } else { Some(self.0[5]) }
+    }
+
+    /// The key outside of the kernel's tables: with the number of its extension (0 = none) in place of the epoch, and
+    /// the encapsulation in place of the reference.
+    #[must_use]
+    pub const fn with_extension(mut self, number: u32, encapsulation: Encapsulation) -> Self {
+        self.0[0] = self.0[0] & !((KEY_FLAG_EXTENDED as u64) << 48 | 0xffff_ffff) | number as u64;
+        self.0[5] = encapsulation.0;
+        self
+    }
+
+    /// The number of the key's extension, for a key outside of the kernel's tables; 0 = it has none.
+    #[must_use]
+    pub const fn extension(&self) -> u32 {
+        self.epoch()
     }
 
     /// The datagram whose later fragments these are; `None` if the flow has its ports.

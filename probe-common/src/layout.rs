@@ -34,6 +34,8 @@ pub mod map {
     pub const WIDE_TABLES: &str = "WIDE_TABLES";
     /// `ArrayOfMaps<Array<WideSlot, slots>, 2 * cpus>`, inner maps mmapable.
     pub const SPILL_LOGS: &str = "SPILL_LOGS";
+    /// `LruHashMap<KeyExtension, u64>`: the reference of each extension that flows have.
+    pub const EXTENSIONS: &str = "EXTENSIONS";
 }
 
 /// Names of the read-only globals that user space sets before it loads the program. All are `u32` but

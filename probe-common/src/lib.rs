@@ -11,6 +11,7 @@
 
 pub mod bytes;
 pub mod drop_reason;
+pub mod extension;
 pub mod flow;
 pub mod layout;
 pub mod mirror;

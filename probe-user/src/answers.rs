@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
 use pathflow_exporter::Tally;
@@ -72,15 +73,15 @@ impl Answers {
             all: numbers(*all),
             since: since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
-        let put_back = reset.then(|| kept.clone());
-        let text = move |out: &mut dyn Write| {
-            let written = write_rows(out, &mut encoder, &selected.rows);
-            if let (Err(_), Some(kept)) = (&written, put_back) {
-                kept.put_back(&selected);
-            }
-            written
-        };
-        Ok(Answer::with_text(Response::Rows(answer), Box::new(text)))
+        let selected = Rc::new(selected);
+        let written = Rc::clone(&selected);
+        let text = move |out: &mut dyn Write| write_rows(out, &mut encoder, &written.rows);
+        let answer = Answer::with_text(Response::Rows(answer), Box::new(text));
+        if !*reset {
+            return Ok(answer);
+        }
+        let kept = kept.clone();
+        Ok(answer.or_else(move || kept.put_back(&selected)))
     }
 
     fn kept(&self, aggregate: Option<&str>) -> Result<&KeptRows, String> {

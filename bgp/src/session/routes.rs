@@ -6,7 +6,10 @@ use super::Session;
 use crate::error::ErrorHandling;
 use crate::speaker::{LogKind, Withdrawal};
 use crate::wire::{FamilySet, RouteRefresh, RouteRefreshSubtype, Update};
-use crate::{Family, Nlri};
+use crate::{Attributes, Family, Nlri};
+
+/// Octets of attributes that one event of the message log has, about.
+const WITHDRAWN_OCTETS: usize = 1 << 20;
 
 impl Session {
     pub(super) fn update(&mut self, update: &Update<'_>) {
@@ -51,10 +54,23 @@ impl Session {
         if treat_as_withdraw {
             withdrawn.extend(update.announced());
         }
-        if !withdrawn.is_empty() {
-            let withdrawn =
-                withdrawn.into_iter().map(|(family, nlri)| self.withdrawal(family, nlri)).collect();
-            self.shared.log(&self.peer, LogKind::Withdrawn(withdrawn));
+        let mut routes = Vec::new();
+        let mut size = 0;
+        for (family, nlri) in withdrawn {
+            let last = routes.last().and_then(|last: &Withdrawal| last.attributes.as_ref());
+            let route = self.withdrawal(family, nlri, last);
+            let is_same =
+                last.zip(route.attributes.as_ref()).is_some_and(|(last, one)| Arc::ptr_eq(last, one));
+            size += route.attributes.as_ref().filter(|_| !is_same).map_or(0, |attributes| attributes.size());
+            routes.push(route);
+            // A message names more routes than it can have attributes.
+            if size > WITHDRAWN_OCTETS {
+                self.shared.log(&self.peer, LogKind::Withdrawn(std::mem::take(&mut routes)));
+                size = 0;
+            }
+        }
+        if !routes.is_empty() {
+            self.shared.log(&self.peer, LogKind::Withdrawn(routes));
         }
         if !treat_as_withdraw {
             for announcement in update.announcements() {
@@ -68,13 +84,14 @@ impl Session {
         }
     }
 
-    /// To be asked for before the RIB forgets the route.
-    fn withdrawal(&self, family: Family, nlri: Nlri) -> Withdrawal {
+    /// To be asked for before the RIB forgets the route. With the attributes of `last`, if they are the same.
+    fn withdrawal(&self, family: Family, nlri: Nlri, last: Option<&Arc<Attributes>>) -> Withdrawal {
         let mut attributes = None;
         let rib = self.shared.rib.borrow();
         rib.routes(self.peer.id, family, nlri.route_distinguisher, nlri.prefix, |route| {
             if route.nlri.path_id == nlri.path_id {
-                attributes = Some(Arc::new(route.attributes.clone()));
+                let same = last.filter(|last| ***last == *route.attributes);
+                attributes = Some(same.map_or_else(|| Arc::new(route.attributes.clone()), Arc::clone));
             }
         });
         Withdrawal { family, nlri, attributes }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicU32;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::{LogEvent, PeerStatus, Settings, SpeakerCounters, StartError};
+use super::{LogCapacity, LogEvents, PeerStatus, Settings, SpeakerCounters, StartError};
 use crate::rib::{DumpPosition, PeerId, RibReader};
 use crate::{Attributes, Family, Nlri};
 
@@ -42,7 +42,7 @@ pub(super) enum Request {
     Reload { settings: Settings, answer: SyncSender<Result<(), StartError>> },
     Refresh { peer: PeerId, answer: SyncSender<bool> },
     Reset { peer: PeerId, text: String, answer: SyncSender<bool> },
-    Subscribe { capacity: usize, answer: SyncSender<Receiver<LogEvent>> },
+    Subscribe { capacity: LogCapacity, answer: SyncSender<LogEvents> },
     Stop { text: String },
 }
 
@@ -190,12 +190,12 @@ impl SpeakerHandle {
         self.ask(|answer| Request::Reset { peer, text: text.to_owned(), answer })
     }
 
-    /// What peers say from now on; `capacity` events are kept for a reader that is late, more are counted and lost
-    /// ([`SpeakerCounters::log_events_dropped`]). Drop the receiver to end it.
+    /// What peers say from now on. What a reader that is late has no room for is lost, and its events are counted
+    /// ([`SpeakerCounters::log_events_dropped`]). Drop what is returned to end it.
     ///
     /// # Errors
     /// If the thread does not answer.
-    pub fn subscribe(&self, capacity: usize) -> Result<Receiver<LogEvent>, Unavailable> {
+    pub fn subscribe(&self, capacity: LogCapacity) -> Result<LogEvents, Unavailable> {
         self.ask(|answer| Request::Subscribe { capacity, answer })
     }
 

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::{Duration, SystemTime};
 
 use crate::rib::PeerId;
 use crate::wire::{FamilySet, Notification};
@@ -63,35 +64,122 @@ pub struct Withdrawal {
     pub attributes: Option<Arc<Attributes>>,
 }
 
+impl LogEvent {
+    /// Octets of memory that it takes, about. Withdrawals that follow one another share their attributes if they can.
+    fn size(&self) -> usize {
+        let kind = match &self.kind {
+            LogKind::Withdrawn(withdrawn) => {
+                let mut last = None;
+                let attributes = withdrawn.iter().filter_map(|one| one.attributes.as_ref());
+                let distinct = attributes.filter(|attributes| {
+                    last.replace(Arc::as_ptr(attributes)) != Some(Arc::as_ptr(attributes))
+                });
+                size_of_val(withdrawn.as_slice())
+                    + distinct.map(|attributes| attributes.size()).sum::<usize>()
+            }
+            LogKind::Announced { routes, attributes } => size_of_val(routes.as_slice()) + attributes.size(),
+            LogKind::NotificationReceived(notification) | LogKind::NotificationSent(notification) => {
+                notification.data.len()
+            }
+            LogKind::SessionUp | LogKind::SessionDown | LogKind::EndOfRib(_) => 0,
+        };
+        size_of::<Self>() + kind
+    }
+}
+
+/// What is kept for a subscriber that is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogCapacity {
+    /// Events.
+    pub events: usize,
+    /// Octets of memory that they take, about. An event that is larger finds room if no other one waits.
+    pub octets: usize,
+}
+
+/// Events as they come, for one subscriber.
+#[derive(Debug)]
+pub struct LogEvents {
+    receiver: Receiver<LogEvent>,
+    held: Arc<AtomicUsize>,
+}
+
+impl LogEvents {
+    /// The next event, waited for no longer than `timeout`.
+    ///
+    /// # Errors
+    /// If none came, or none will come any more.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<LogEvent, RecvTimeoutError> {
+        self.receiver.recv_timeout(timeout).map(|event| self.taken(event))
+    }
+
+    /// Events that are there.
+    pub fn try_iter(&self) -> impl Iterator<Item = LogEvent> {
+        self.receiver.try_iter().map(|event| self.taken(event))
+    }
+
+    fn taken(&self, event: LogEvent) -> LogEvent {
+        self.held.fetch_sub(event.size(), Ordering::Relaxed);
+        event
+    }
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    sender: SyncSender<LogEvent>,
+    /// Octets of the events that wait.
+    held: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+impl Subscriber {
+    fn send(&self, event: &LogEvent, size: usize) -> Result<(), TrySendError<()>> {
+        // Nobody else adds to it.
+        let held = self.held.fetch_add(size, Ordering::Relaxed);
+        let result = if held > 0 && held + size > self.limit {
+            Err(TrySendError::Full(()))
+        } else {
+            self.sender.try_send(event.clone()).map_err(|error| match error {
+                TrySendError::Full(_) => TrySendError::Full(()),
+                TrySendError::Disconnected(_) => TrySendError::Disconnected(()),
+            })
+        };
+        if result.is_err() {
+            self.held.fetch_sub(size, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
 /// Subscribers and what they missed.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    senders: Vec<SyncSender<LogEvent>>,
+    subscribers: Vec<Subscriber>,
     pub(crate) dropped: u64,
 }
 
 impl Subscribers {
     pub(crate) fn is_empty(&self) -> bool {
-        self.senders.is_empty()
+        self.subscribers.is_empty()
     }
 
-    /// A new subscriber, for whom `capacity` events are kept.
-    pub(crate) fn subscribe(&mut self, capacity: usize) -> Receiver<LogEvent> {
-        let (sender, receiver) = mpsc::sync_channel(capacity.max(1));
-        self.senders.push(sender);
-        receiver
+    /// A new subscriber, for whom so much is kept.
+    pub(crate) fn subscribe(&mut self, capacity: LogCapacity) -> LogEvents {
+        let (sender, receiver) = mpsc::sync_channel(capacity.events.max(1));
+        let held = Arc::new(AtomicUsize::new(0));
+        self.subscribers.push(Subscriber { sender, held: Arc::clone(&held), limit: capacity.octets });
+        LogEvents { receiver, held }
     }
 
     /// Never waits: an event that a subscriber has no room for is counted and gone.
     pub(crate) fn publish(&mut self, event: &LogEvent) {
-        let dropped = &mut self.dropped;
-        self.senders.retain(|sender| match sender.try_send(event.clone()) {
+        let (dropped, size) = (&mut self.dropped, event.size());
+        self.subscribers.retain(|subscriber| match subscriber.send(event, size) {
             Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
+            Err(TrySendError::Full(())) => {
                 *dropped += 1;
                 true
             }
-            Err(TrySendError::Disconnected(_)) => false,
+            Err(TrySendError::Disconnected(())) => false,
         });
     }
 }
@@ -100,25 +188,61 @@ impl Subscribers {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_slow_subscriber_loses_events_and_they_are_counted() {
-        let mut subscribers = Subscribers::default();
-        let slow = subscribers.subscribe(2);
-        let gone = subscribers.subscribe(2);
-        drop(gone);
-        let event = LogEvent {
+    fn event(kind: LogKind) -> LogEvent {
+        LogEvent {
             at: SystemTime::UNIX_EPOCH,
             peer: PeerId(1),
             name: Arc::from("peer"),
             address: "192.0.2.1".parse().unwrap(),
             remote: None,
             add_path: FamilySet::EMPTY,
-            kind: LogKind::SessionUp,
-        };
+            kind,
+        }
+    }
+
+    #[test]
+    fn a_slow_subscriber_loses_events_and_they_are_counted() {
+        let mut subscribers = Subscribers::default();
+        let capacity = LogCapacity { events: 2, octets: 1 << 20 };
+        let slow = subscribers.subscribe(capacity);
+        let gone = subscribers.subscribe(capacity);
+        drop(gone);
+        let event = event(LogKind::SessionUp);
         (0..5).for_each(|_| subscribers.publish(&event));
         assert_eq!((slow.try_iter().count(), subscribers.dropped), (2, 3));
         drop(slow);
         subscribers.publish(&event);
         assert!(subscribers.is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_its_size_as_well() {
+        let mut subscribers = Subscribers::default();
+        let slow = subscribers.subscribe(LogCapacity { events: 1000, octets: 100_000 });
+        let attributes =
+            Arc::new(Attributes { communities: vec![7; 10_000].into(), ..Attributes::default() });
+        let withdrawal = |attributes: &Arc<Attributes>| Withdrawal {
+            family: Family::IPV4_UNICAST,
+            nlri: Nlri {
+                route_distinguisher: None,
+                prefix: "192.0.2.0/24".parse().unwrap(),
+                path_id: 0,
+                label: None,
+            },
+            attributes: Some(Arc::clone(attributes)),
+        };
+        // 40,000 octets, whoever shares them.
+        let shared = event(LogKind::Withdrawn((0..5).map(|_| withdrawal(&attributes)).collect()));
+        (0..9).for_each(|_| subscribers.publish(&shared));
+        assert_eq!((slow.try_iter().count(), subscribers.dropped), (2, 7));
+        // 200,000 octets find room if nothing else waits, and leave none.
+        let own = || Arc::new(Attributes::clone(&attributes));
+        let large = event(LogKind::Withdrawn((0..5).map(|_| withdrawal(&own())).collect()));
+        for one in [&large, &large, &shared] {
+            subscribers.publish(one);
+        }
+        assert_eq!((slow.try_iter().count(), subscribers.dropped), (1, 9));
+        subscribers.publish(&shared);
+        assert_eq!(slow.try_iter().count(), 1);
     }
 }

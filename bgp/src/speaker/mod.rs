@@ -10,7 +10,7 @@ mod status;
 mod thread;
 
 pub use handle::{RouteEntry, Routes, SpeakerHandle, Unavailable};
-pub use message_log::{LogEvent, LogKind, Withdrawal};
+pub use message_log::{LogCapacity, LogEvent, LogEvents, LogKind, Withdrawal};
 pub use settings::{Active, PeerSettings, Settings, SettingsError};
 pub use status::{LastError, PeerCounters, PeerStatus, SpeakerCounters};
 

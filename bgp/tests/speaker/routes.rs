@@ -6,7 +6,7 @@ use pathflow_bgp::Family;
 use pathflow_bgp::error::ErrorHandling;
 use pathflow_bgp::fsm::State;
 use pathflow_bgp::iana::attribute;
-use pathflow_bgp::speaker::{LogKind, PeerSettings};
+use pathflow_bgp::speaker::{LogCapacity, LogKind, PeerSettings};
 
 use crate::support::*;
 
@@ -134,7 +134,7 @@ fn a_malformed_attribute_withdraws_its_routes_and_the_session_stays() {
 #[test]
 fn subscribers_hear_everything_in_order() {
     let speaker = start(vec![peer("127.1.0.1/32")]);
-    let events = speaker.subscribe(100).unwrap();
+    let events = speaker.subscribe(LogCapacity { events: 100, octets: 1 << 20 }).unwrap();
     let mut raw = RawPeer::connect(speaker.addresses()[0], "127.1.0.1");
     raw.establish(&open(90, &[MP_IPV4]));
     let octets = [announce([192, 0, 2]), withdraw([192, 0, 2]), message(UPDATE, &[0; 4])].concat();

@@ -148,8 +148,11 @@ fn cases() -> Result<Vec<Case>> {
 
 impl Mode {
     fn load(self, cpu: u32) -> Result<Tables> {
-        let keys =
-            KeySettings { inner: self == Self::Inner, vxlan_ports: vec![VXLAN_PORT], vlan_priority: false };
+        let keys = KeySettings {
+            inner: self == Self::Inner,
+            vxlan_ports: vec![VXLAN_PORT],
+            ..KeySettings::default()
+        };
         let required = if self == Self::Filtered { Some(Filter::compile("not port 22")?) } else { None };
         let filters = FilterSet::new(required);
         let settings = LoadSettings { keys, filters, ..settings(default_sizes(), cpu) };

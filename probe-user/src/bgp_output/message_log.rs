@@ -8,16 +8,19 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::net::IpAddr;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pathflow_bgp::speaker::{LogEvent, LogKind, SpeakerHandle};
+use jiff::{Timestamp, Zoned};
+use pathflow_bgp::speaker::{LogCapacity, LogEvent, LogEvents, LogKind, SpeakerHandle};
+use pathflow_bgp::{Attributes, Family, Nlri};
+use rustix::fs::OFlags;
 use tracing::warn;
 
 use super::account::TopicCounts;
@@ -31,6 +34,10 @@ use crate::pipeline::spawn;
 
 /// Events that wait for the thread at most: of a table that pours in, some seconds.
 const QUEUE_EVENTS: usize = 1 << 16;
+/// Octets of memory that they take at most, about.
+const QUEUE_OCTETS: usize = 64 << 20;
+/// Routes whose lines are made at a time.
+const ROUTES_AT_A_TIME: usize = 64;
 /// Octets that are written at a time.
 const CHUNK: usize = 1 << 16;
 /// How long a line may wait to be written.
@@ -102,7 +109,7 @@ impl MessageLog {
         let counts = MessageLogCounts::default();
         let counts = Arc::new(counts);
         let events = speaker
-            .subscribe(QUEUE_EVENTS)
+            .subscribe(LogCapacity { events: QUEUE_EVENTS, octets: QUEUE_OCTETS })
             .map_err(|error| RunError::Bgp(format!("bgp.message_log: {error}")))?;
         let (stopping, reopen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let zone = if settings.utc { TimeZone::UTC } else { TimeZone::system() };
@@ -167,7 +174,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, events: &Receiver<LogEvent>) {
+    fn run(mut self, events: &LogEvents) {
         loop {
             // Asked before the queue is looked at: what came until then is written.
             let is_last = self.stopping.load(Ordering::Relaxed);
@@ -198,13 +205,75 @@ impl Writer {
         let at = Timestamp::try_from(event.at).unwrap_or_default().to_zoned(self.zone.clone());
         let timestamp = at.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string();
         let peer = PeerName { address: event.address, port: event.remote.map(|remote| remote.port()) };
-        let count = self.compose(event, &timestamp, peer);
-        if count == 0 {
-            return;
+        match &event.kind {
+            LogKind::Announced { routes, attributes } => {
+                for some in routes.chunks(ROUTES_AT_A_TIME) {
+                    for (family, nlri) in some {
+                        self.route(event, &timestamp, "update", (*family, *nlri), Some(attributes));
+                    }
+                    self.deliver(&at, peer, some.len() as u64);
+                }
+            }
+            LogKind::Withdrawn(withdrawn) => {
+                for some in withdrawn.chunks(ROUTES_AT_A_TIME) {
+                    for one in some {
+                        let attributes = one.attributes.as_deref();
+                        self.route(event, &timestamp, "withdraw", (one.family, one.nlri), attributes);
+                    }
+                    self.deliver(&at, peer, some.len() as u64);
+                }
+            }
+            LogKind::SessionUp => self.single(&at, peer, |lines, sequence| {
+                lines.log_session(sequence, &timestamp, peer, "log_init");
+            }),
+            LogKind::SessionDown => self.single(&at, peer, |lines, sequence| {
+                lines.log_session(sequence, &timestamp, peer, "log_close");
+            }),
+            LogKind::EndOfRib(family) => self.single(&at, peer, |lines, sequence| {
+                lines.end_of_rib(sequence, &timestamp, peer, *family);
+            }),
+            // They are in pathflow's own log.
+            LogKind::NotificationReceived(_) | LogKind::NotificationSent(_) => {}
         }
+    }
+
+    /// Makes the line of a route.
+    fn route(
+        &mut self,
+        event: &LogEvent,
+        timestamp: &str,
+        log_type: &'static str,
+        (family, nlri): (Family, Nlri),
+        attributes: Option<&Attributes>,
+    ) {
+        let peer = PeerName { address: event.address, port: event.remote.map(|remote| remote.port()) };
+        let origins = self.origins.as_ref().filter(|_| log_type == "update").zip(attributes);
+        let roa =
+            origins.and_then(|(origins, attributes)| origins.letter(event.peer, family, &nlri, attributes));
+        let has_path_id = event.add_path.contains(family);
+        let line = RouteLine { family, nlri, has_path_id, attributes, roa };
+        let sequence = self.next();
+        self.lines.route(sequence, timestamp, peer, Event::Log(log_type), &line);
+    }
+
+    /// Makes and delivers one line.
+    fn single(&mut self, at: &Zoned, peer: PeerName, line: impl FnOnce(&mut Lines, u64)) {
+        let sequence = self.next();
+        line(&mut self.lines, sequence);
+        self.deliver(at, peer, 1);
+    }
+
+    fn next(&mut self) -> u64 {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        sequence
+    }
+
+    /// Sends the lines that were made, `count` of them, on their way.
+    fn deliver(&mut self, at: &Zoned, peer: PeerName, count: u64) {
         match &self.settings.target {
             LogTarget::Files(file) => {
-                let path = file.path(&at, peer);
+                let path = file.path(at, peer);
                 self.append(path, peer, count);
             }
             #[cfg(feature = "kafka")]
@@ -215,39 +284,6 @@ impl Writer {
             }
         }
         self.lines.clear();
-    }
-
-    /// Makes the lines of one event; returns how many.
-    fn compose(&mut self, event: &LogEvent, timestamp: &str, peer: PeerName) -> u64 {
-        let (lines, sequence, origins) = (&mut self.lines, &mut self.sequence, self.origins.as_ref());
-        let first = *sequence;
-        let mut next = || std::mem::replace(sequence, *sequence + 1);
-        let mut route = |log_type, family, nlri, attributes| {
-            let origins = origins.filter(|_| log_type == "update").zip(attributes);
-            let roa = origins
-                .and_then(|(origins, attributes)| origins.letter(event.peer, family, &nlri, attributes));
-            let has_path_id = event.add_path.contains(family);
-            let line = RouteLine { family, nlri, has_path_id, attributes, roa };
-            lines.route(next(), timestamp, peer, Event::Log(log_type), &line);
-        };
-        match &event.kind {
-            LogKind::Announced { routes, attributes } => {
-                for (family, nlri) in routes {
-                    route("update", *family, *nlri, Some(attributes));
-                }
-            }
-            LogKind::Withdrawn(withdrawn) => {
-                for one in withdrawn {
-                    route("withdraw", one.family, one.nlri, one.attributes.as_deref());
-                }
-            }
-            LogKind::SessionUp => lines.log_session(next(), timestamp, peer, "log_init"),
-            LogKind::SessionDown => lines.log_session(next(), timestamp, peer, "log_close"),
-            LogKind::EndOfRib(family) => lines.end_of_rib(next(), timestamp, peer, *family),
-            // They are in pathflow's own log.
-            LogKind::NotificationReceived(_) | LogKind::NotificationSent(_) => {}
-        }
-        self.sequence - first
     }
 
     /// Appends the lines, `count` of them, to the file that is the peer's at this time.
@@ -317,5 +353,14 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    OpenOptions::new().create(true).append(true).open(path)
+    // A pipe that nobody reads would let the thread wait for good.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is a pipe, which would not be waited for",
+        ));
+    }
+    Ok(file)
 }

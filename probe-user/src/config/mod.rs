@@ -33,7 +33,7 @@ use crate::capture::{Filter, FilterSet, TableSizes};
 use crate::enrich::EnrichSettings;
 use crate::interfaces::{Direction, Hook, InterfaceRules, InterfaceSettings};
 use crate::metering::Timeouts;
-use crate::metering::packets::KeySettings;
+use crate::metering::packets::{ExtensionSettings, KeySettings};
 use crate::sflow::SflowSettings;
 
 /// Checked settings.
@@ -296,6 +296,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
             vlan_priority: aggregates
                 .iter()
                 .any(|aggregate| aggregate.key.primitives.contains(&Primitive::Cos)),
+            extension: ExtensionSettings::default(),
         },
         filters,
         record_filters,

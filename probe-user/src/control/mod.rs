@@ -44,6 +44,8 @@ pub type Text = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>>;
 pub struct Answer {
     response: Response,
     text: Option<Text>,
+    /// Called if not all of it could be delivered.
+    undelivered: Option<Box<dyn FnOnce()>>,
 }
 
 /// The socket of a daemon.
@@ -109,13 +111,20 @@ impl Answer {
     /// An answer with a text behind it.
     #[must_use]
     pub fn with_text(response: Response, text: Text) -> Self {
-        Self { response, text: Some(text) }
+        Self { response, text: Some(text), undelivered: None }
+    }
+
+    /// The same; `then` is called if not all of the answer could be handed to the one who asked.
+    #[must_use]
+    pub fn or_else(mut self, then: impl FnOnce() + 'static) -> Self {
+        self.undelivered = Some(Box::new(then));
+        self
     }
 }
 
 impl From<Response> for Answer {
     fn from(response: Response) -> Self {
-        Self { response, text: None }
+        Self { response, text: None, undelivered: None }
     }
 }
 
@@ -126,7 +135,7 @@ impl Drop for SocketName {
     }
 }
 
-fn serve(mut stream: &UnixStream, answer: &mut impl FnMut(Request) -> Answer) -> io::Result<()> {
+fn serve(stream: &UnixStream, answer: &mut impl FnMut(Request) -> Answer) -> io::Result<()> {
     stream.set_read_timeout(Some(SERVER_TIME))?;
     stream.set_write_timeout(Some(SERVER_TIME))?;
     let mut line = String::new();
@@ -136,8 +145,16 @@ fn serve(mut stream: &UnixStream, answer: &mut impl FnMut(Request) -> Answer) ->
         Ok(request) => answer(request),
         Err(error) => Response::Error(format!("not understood: {error}")).into(),
     };
-    let Answer { response, text } = response;
-    let mut line = serde_json::to_vec(&response)?;
+    let Answer { response, text, undelivered } = response;
+    let delivered = deliver(stream, &response, text);
+    if let (Err(_), Some(then)) = (&delivered, undelivered) {
+        then();
+    }
+    delivered
+}
+
+fn deliver(mut stream: &UnixStream, response: &Response, text: Option<Text>) -> io::Result<()> {
+    let mut line = serde_json::to_vec(response)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let Some(text) = text else { return Ok(()) };
@@ -202,7 +219,9 @@ pub fn ask(path: &Path, request: &Request) -> io::Result<(Response, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
     use std::os::unix::fs::PermissionsExt as _;
+    use std::rc::Rc;
     use std::thread;
 
     use super::*;
@@ -253,6 +272,35 @@ mod tests {
         }
         assert_eq!(ask(&path, &Request::Peers).unwrap(), one_peer);
         fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_delivered_is_not_given_away() {
+        let (count, answer) = (Rc::new(Cell::new(0)), |text: Text| {
+            Answer::with_text(Response::Rows(RowsAnswer::default()), text)
+        });
+        let question = serde_json::to_vec(&Request::Rows(RowsRequest::default())).unwrap();
+        let ask = |then: &dyn Fn(UnixStream)| {
+            let (mut asking, answering) = UnixStream::pair().unwrap();
+            asking.write_all(&[question.as_slice(), b"\n"].concat()).unwrap();
+            then(asking);
+            let undelivered = Rc::clone(&count);
+            let mut answer = |_| {
+                let undelivered = Rc::clone(&undelivered);
+                answer(Box::new(|out| out.write_all(b"row\n")))
+                    .or_else(move || undelivered.set(undelivered.get() + 1))
+            };
+            serve(&answering, &mut answer)
+        };
+        // Whoever asked has gone before the first octet of the answer.
+        assert!(ask(&drop).is_err());
+        assert_eq!(count.get(), 1);
+        let stays = RefCell::new(None);
+        ask(&|asking| *stays.borrow_mut() = Some(asking)).unwrap();
+        assert_eq!(count.get(), 1);
+        let mut text = String::new();
+        stays.take().unwrap().read_to_string(&mut text).unwrap();
+        assert!(text.ends_with("row\n\0"), "{text}");
     }
 
     #[test]

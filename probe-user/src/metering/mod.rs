@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod drain;
+pub mod extensions;
 pub mod flow_cache;
 pub mod flow_record;
 pub mod fragments;

@@ -9,6 +9,7 @@ use std::mem;
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
+use pathflow_common::extension::ChosenPlace;
 use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, Origin, WideKey};
 use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
 use pathflow_common::parse::link::Link;
@@ -35,6 +36,27 @@ pub struct KeySettings {
     pub vxlan_ports: Vec<u16>,
     /// Packets of different priority (PCP of the outer VLAN tag) have different keys.
     pub vlan_priority: bool,
+    /// What keys have beyond their words.
+    pub extension: ExtensionSettings,
+}
+
+/// What the [`KeyExtension`](pathflow_common::extension::KeyExtension) of a packet has. With nothing, no packet has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtensionSettings {
+    /// The packet inside a tunnel. Not together with [`KeySettings::inner`].
+    pub inner: bool,
+    /// All labels of the MPLS stack.
+    pub labels: bool,
+    /// What the operator chose; at most [`CHOSEN_PLACES`](pathflow_common::extension::CHOSEN_PLACES).
+    pub chosen: Vec<ChosenPlace>,
+}
+
+impl ExtensionSettings {
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.inner || self.labels || !self.chosen.is_empty()
+    }
 }
 
 /// Accounts packets one by one.

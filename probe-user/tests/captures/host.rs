@@ -42,7 +42,12 @@ pub(crate) enum View {
 impl View {
     pub(crate) fn settings(self) -> KeySettings {
         let is_inner = self == Self::Inner;
-        KeySettings { inner: is_inner, vxlan_ports: VXLAN_PORTS.to_vec(), vlan_priority: is_inner }
+        KeySettings {
+            inner: is_inner,
+            vxlan_ports: VXLAN_PORTS.to_vec(),
+            vlan_priority: is_inner,
+            ..KeySettings::default()
+        }
     }
 }
 

@@ -49,7 +49,12 @@ pub(crate) fn load_program() -> Result<String, String> {
         table_cpus: Vec::new(),
         hash_secrets: std::array::from_fn(|_| 0),
         fib_lookup: true,
-        keys: KeySettings { inner: true, vxlan_ports: Vec::new(), vlan_priority: true },
+        keys: KeySettings {
+            inner: true,
+            vxlan_ports: Vec::new(),
+            vlan_priority: true,
+            ..KeySettings::default()
+        },
         header_samples: true,
         filters: FilterSet::default(),
     };
