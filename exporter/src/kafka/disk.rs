@@ -120,6 +120,8 @@ impl Disk {
         let standing =
             standing.max_by_key(|standing| (standing.accepted.messages, standing.settled.messages));
         let standing = standing.unwrap_or_default();
+        // Of what waited in the queue it is not known what it stands for.
+        let given = reserved.given.max(standing.accepted.messages);
         let mut known = standing.settled;
         known += removed;
         let mut accepted = standing.accepted;
@@ -127,16 +129,14 @@ impl Disk {
             if entry.first < standing.accepted.messages {
                 known += entry.amount;
             } else {
+                known.messages += entry.amount.messages.min(given.saturating_sub(entry.first));
                 accepted.tally += entry.amount.tally;
             }
         }
-        let Amount { messages: taken, tally } = standing.accepted.less(known);
-        if taken > 0 {
-            *lost_by_crash = tally;
+        let lost = given.saturating_sub(known.messages);
+        if lost > 0 {
+            *lost_by_crash = standing.accepted.less(known).tally;
         }
-        // What waited in the queue: what it stands for is not known.
-        let given = reserved.given.max(standing.accepted.messages);
-        let lost = taken + (given - standing.accepted.messages);
         let uncertain = reserved.end.saturating_sub(given);
         if lost + uncertain > 0 || went_down {
             events.push(KafkaEvent::CrashLoss {

@@ -44,11 +44,11 @@ fn work(folder: &Path, durability: Durability) {
     send(&mut kafka, &mut next, DELIVERED);
     wait_for(&mut kafka, |kafka| kafka.account().delivered.records == DELIVERED);
     cluster.broker_down(1).expect("it is down");
-    for _ in 0..3 {
+    for _ in 0..2 {
         send(&mut kafka, &mut next, 300);
         wait_for(&mut kafka, |kafka| kafka.counts().spooled >= next - DELIVERED);
-        // By the promise a tenth of a second is enough.
-        std::thread::sleep(Duration::from_secs(1));
+        // By the promise a tenth of a second is enough; a busy machine may need more.
+        std::thread::sleep(Duration::from_secs(2));
         say(&format!("safe {next}"));
     }
     send(&mut kafka, &mut next, 500);
