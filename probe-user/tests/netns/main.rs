@@ -31,6 +31,8 @@ mod end_of_run;
 mod export_totals;
 mod exports;
 #[cfg(test)]
+mod extensions;
+#[cfg(test)]
 mod field_values;
 #[cfg(test)]
 mod filter;
