@@ -74,6 +74,10 @@ impl RouteSink for Model {
     fn remove_peer(&mut self, peer: PeerId) {
         self.peers.remove(&peer).unwrap();
     }
+
+    fn slots_rewritten(&self) -> u64 {
+        0
+    }
 }
 
 impl Model {

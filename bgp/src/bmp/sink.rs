@@ -18,6 +18,8 @@ pub trait RouteSink {
     fn sweep_stale(&mut self, peer: PeerId);
     /// The peer and its routes go.
     fn remove_peer(&mut self, peer: PeerId);
+    /// What all that took so far; see [`Rib::slots_rewritten`].
+    fn slots_rewritten(&self) -> u64;
 }
 
 impl RouteSink for Rib {
@@ -43,5 +45,9 @@ impl RouteSink for Rib {
 
     fn remove_peer(&mut self, peer: PeerId) {
         Self::remove_peer(self, peer);
+    }
+
+    fn slots_rewritten(&self) -> u64 {
+        Self::slots_rewritten(self)
     }
 }

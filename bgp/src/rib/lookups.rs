@@ -146,6 +146,11 @@ impl PeerLookups {
         self.ipv4.0.nodes() + self.ipv6.0.nodes()
     }
 
+    /// As [`LpmWriter::rewritten`], of both tables.
+    pub(super) fn rewritten(&self) -> u64 {
+        self.ipv4.0.rewritten() + self.ipv6.0.rewritten()
+    }
+
     /// Octets of memory of both tables.
     pub(super) fn octets(&self) -> (usize, usize) {
         (self.ipv4.0.octets(), self.ipv6.0.octets())

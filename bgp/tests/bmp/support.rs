@@ -46,6 +46,10 @@ impl Model {
 }
 
 impl RouteSink for Model {
+    fn slots_rewritten(&self) -> u64 {
+        self.rib.lock().unwrap().slots_rewritten()
+    }
+
     fn add_peer(&mut self, identity: PeerIdentity, lookups: Option<LookupSource>) -> PeerId {
         let table = Table { name: identity.name.clone().into(), ..Table::default() };
         let peer = RouteSink::add_peer(&mut *self.rib.lock().unwrap(), identity, lookups);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::rib::epoch::Retired;
 
 /// Slots of a cache line.
-const LINE_BITS: u32 = 4;
+pub(super) const LINE_BITS: u32 = 4;
 /// Lines of one page, 256 KiB: a node is never spread over two pages.
 const PAGE_BITS: u32 = 12;
 
@@ -28,6 +28,19 @@ impl<const BITS: u32> Chunks<BITS> {
     pub(super) fn new(limit: u32) -> Self {
         let pages = (limit as usize) >> Self::NODE_BITS;
         Self { pages: (0..pages.max(1)).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// Makes room for a node; `None` if there may be no more.
+    pub(super) fn make(&self, node: u32) -> Option<()> {
+        let page = self.pages.get((node >> Self::NODE_BITS) as usize)?;
+        page.get_or_init(|| (0..1 << PAGE_BITS).map(|_| Line::default()).collect());
+        Some(())
+    }
+
+    /// Octets of memory, all nodes included.
+    pub(super) fn octets(&self) -> usize {
+        let made = self.pages.iter().filter(|page| page.get().is_some()).count();
+        made * (size_of::<Line>() << PAGE_BITS) + size_of_val(&*self.pages)
     }
 
     /// One slot; `None` if there is no such node. Of `slot`, the lowest `BITS` bits count.
@@ -61,8 +74,7 @@ impl<const BITS: u32> FreeChunks<BITS> {
         if let Some(node) = self.free.pop() {
             return Some(node);
         }
-        let page = chunks.pages.get((self.next >> Chunks::<BITS>::NODE_BITS) as usize)?;
-        page.get_or_init(|| (0..1 << PAGE_BITS).map(|_| Line::default()).collect());
+        chunks.make(self.next)?;
         self.next += 1;
         Some(self.next - 1)
     }
