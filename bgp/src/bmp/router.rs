@@ -35,7 +35,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             stale_time: Duration::from_mins(5),
-            max_peers: 4096,
+            max_peers: 1024,
             lookups: vec![RibKind::AdjRibInPrePolicy, RibKind::AdjRibInPostPolicy, RibKind::LocRib],
         }
     }
@@ -188,6 +188,7 @@ impl Router {
 
     /// Time has passed.
     pub fn timer(&mut self, now: Instant, sink: &mut impl RouteSink) {
+        let mut removed = Vec::new();
         self.peers.retain(|_, peer| {
             if peer.sweep_at.is_none_or(|at| at > now) {
                 return true;
@@ -197,18 +198,18 @@ impl Router {
                 if peer.up {
                     sink.sweep_stale(*rib);
                 } else {
-                    sink.remove_peer(*rib);
+                    removed.push(*rib);
                 }
             }
             peer.up
         });
+        sink.remove_peers(&removed);
     }
 
     /// Forgets everything at once.
     pub fn remove(&mut self, sink: &mut impl RouteSink) {
-        for rib in self.peers.drain().flat_map(|(_, peer)| peer.ribs).flatten() {
-            sink.remove_peer(rib);
-        }
+        let ribs: Vec<PeerId> = self.peers.drain().flat_map(|(_, peer)| peer.ribs).flatten().collect();
+        sink.remove_peers(&ribs);
     }
 
     /// A message came.

@@ -71,8 +71,10 @@ impl RouteSink for Model {
         self.peers.get_mut(&peer).unwrap().routes.retain(|_, (_, stale)| !*stale);
     }
 
-    fn remove_peer(&mut self, peer: PeerId) {
-        self.peers.remove(&peer).unwrap();
+    fn remove_peers(&mut self, peers: &[PeerId]) {
+        for peer in peers {
+            self.peers.remove(peer).unwrap();
+        }
     }
 
     fn slots_rewritten(&self) -> u64 {

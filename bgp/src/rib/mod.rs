@@ -48,6 +48,9 @@ const COLLECT_EVERY: u32 = 256;
 /// message: a few tenths of a millisecond, as long as 64 KiB of UPDATEs with usual prefixes take, or less.
 pub(crate) const SLOTS_PER_TURN: u64 = 1 << 18;
 
+/// Slots that take as long as showing one peer to readers, who see all peers anew when one comes.
+const COST_OF_PEER: u64 = 64;
+
 /// Routes whose memory is waited for together.
 const SIDE_BY_SIDE: usize = 32;
 
@@ -106,7 +109,12 @@ impl Peer {
     }
 
     fn note_end_of_rib(&mut self, family: Family, came: bool) {
-        if let Some((routes, _)) = self.family_or_new(family) {
+        let routes = if came {
+            self.family_or_new(family).map(|(routes, _)| routes)
+        } else {
+            self.family(family)
+        };
+        if let Some(routes) = routes {
             routes.end_of_rib = came;
         }
         let bit = 1 << family.index();
@@ -169,6 +177,7 @@ impl Rib {
         };
         self.peers.insert(id, peer);
         self.show_peers();
+        self.rewritten += COST_OF_PEER * self.peers.len() as u64;
         id
     }
 
@@ -182,9 +191,18 @@ impl Rib {
 
     /// Forgets a peer. Readers do not see it any more at once; its memory comes back in [`Self::work`].
     pub fn remove_peer(&mut self, peer: PeerId) {
-        let Some(peer) = self.peers.remove(&peer) else { return };
-        self.show_peers();
-        self.left.extend(peer.families.into_iter().flatten().map(|routes| *routes));
+        self.remove_peers(&[peer]);
+    }
+
+    /// As [`Self::remove_peer`], of several in one go.
+    pub fn remove_peers(&mut self, peers: &[PeerId]) {
+        let before = self.peers.len();
+        for peer in peers.iter().filter_map(|peer| self.peers.remove(peer)) {
+            self.left.extend(peer.families.into_iter().flatten().map(|routes| *routes));
+        }
+        if self.peers.len() < before {
+            self.show_peers();
+        }
     }
 
     /// Changes in which routes of a peer traffic is looked up. Fills a new table at once, which takes some tenths of a
@@ -220,7 +238,7 @@ impl Rib {
             id: *id,
             identity: Arc::clone(&peer.identity),
             identifier: peer.identifier,
-            tables: peer.lookups.as_ref().map(PeerLookups::tables),
+            tables: peer.lookups.as_ref().map(|lookups| Arc::clone(lookups.tables())),
             end_of_rib: Arc::clone(&peer.end_of_rib),
         };
         self.shared.peers.store(Arc::new(self.peers.iter().map(view).collect()));
@@ -301,7 +319,8 @@ impl Rib {
         counts
     }
 
-    /// Slots of lookup tables that announced and withdrawn routes made it look at since it was made. A route with a short
+    /// Slots of lookup tables that announced and withdrawn routes made it look at since it was made, and what else takes
+    /// as long. A route with a short
     /// prefix has very many of them; a million take a few milliseconds. Who applies several UPDATEs in a row does well to
     /// let others have their turn when this has grown by as much.
     #[must_use]
@@ -609,7 +628,11 @@ impl Peer {
     }
 
     fn withdraw(&mut self, family: Family, nlri: &Nlri, common: &mut Common, counts: &mut ApplyCounts) {
-        let Some((routes, lookups)) = self.family_or_new(family) else { return };
+        let Some(Some(routes)) = self.families.get_mut(family.index()) else {
+            counts.unknown += 1;
+            return;
+        };
+        let lookups = &mut self.lookups;
         let at = Destination::new(nlri);
         let table = lookups.as_mut().and_then(|lookups| lookups.table(family, &at));
         routes.withdraw(&at, nlri.path_id, common, table, counts);

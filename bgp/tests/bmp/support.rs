@@ -99,9 +99,11 @@ impl RouteSink for Model {
         self.with(peer, |table| table.routes.retain(|_, (_, stale)| !*stale));
     }
 
-    fn remove_peer(&mut self, peer: PeerId) {
-        RouteSink::remove_peer(&mut *self.rib.lock().unwrap(), peer);
-        self.tables.lock().unwrap().remove(&peer).unwrap();
+    fn remove_peers(&mut self, peers: &[PeerId]) {
+        RouteSink::remove_peers(&mut *self.rib.lock().unwrap(), peers);
+        for peer in peers {
+            self.tables.lock().unwrap().remove(peer).unwrap();
+        }
     }
 }
 

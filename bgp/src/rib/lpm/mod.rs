@@ -35,7 +35,7 @@ const EMPTY: u32 = 0;
 const ROOT_BITS: u32 = 24;
 const WIDE_BITS: u32 = 8;
 const NARROW_BITS: u32 = 4;
-/// Nodes and buckets that there may be: 256 MiB each.
+/// About as many nodes and buckets as there may be: 256 MiB each.
 const MAX_WIDE: u32 = 1 << 18;
 const MAX_NARROW: u32 = 1 << 22;
 const MAX_BUCKETS: u32 = 1 << 21;

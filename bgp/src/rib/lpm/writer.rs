@@ -104,13 +104,14 @@ impl Lpm {
 impl LpmWriter {
     /// An empty table that resolves prefixes up to `short_bits` apart.
     pub(in crate::rib) fn new(short_bits: u32) -> Self {
+        let lpm = Arc::new(Lpm::new(short_bits));
         Self {
-            lpm: Arc::new(Lpm::new(short_bits)),
+            huge_pages: HugePages::new(&lpm.root),
+            lpm,
             wide: FreeChunks::default(),
             narrow: FreeChunks::default(),
             buckets: FreeChunks::default(),
             touched: vec![0; 1 << (ROOT_BITS - ROOT_PAGE_BITS - 6)].into_boxed_slice(),
-            huge_pages: HugePages::new(size_of::<AtomicU32>() << ROOT_BITS),
             rewritten: 0,
         }
     }
@@ -307,12 +308,11 @@ impl LpmWriter {
 
     /// Octets of memory, without pages of the root that were never written.
     pub(in crate::rib) fn octets(&self) -> usize {
-        let pages: u32 = self.touched.iter().map(|pages| pages.count_ones()).sum();
-        ((pages as usize) << ROOT_PAGE_BITS) * size_of::<AtomicU32>()
+        self.huge_pages.octets()
             + size_of_val(&*self.lpm.short)
             + size_of_val(&*self.touched)
             + self.wide.octets(&self.lpm.wide)
-            + self.lpm.covers.octets()
+            + self.lpm.covers.octets(self.wide.next() >> LINE_BITS)
             + self.narrow.octets(&self.lpm.narrow)
             + self.buckets.octets(&self.lpm.buckets)
     }
