@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::RouteSink;
-use super::wire::{BmpError, Message, MessageType, PeerHeader, PeerKind, PeerUp, RibKind, Statistic};
+use super::wire::{
+    BmpError, Message, MessageType, PeerDownReason, PeerHeader, PeerKind, PeerUp, RibKind, Statistic,
+};
 use crate::error::{ErrorHandling, NotificationError};
 use crate::rib::{LookupSource, PeerId, PeerIdentity};
 use crate::wire::{self, AsNumberSize, Capability, FamilySet, Open, SessionContext, Update};
@@ -60,6 +62,10 @@ pub struct Statistics {
     pub messages: [AtomicU64; 7],
     /// Messages of peers that are not up.
     pub unknown_peers: AtomicU64,
+    /// Messages of peers of an unknown type (IANA "BMP Peer Types").
+    pub unknown_peer_types: AtomicU64,
+    /// Peer Downs with an unknown reason (IANA "BMP Peer Down Reason Codes"); the peers are down.
+    pub unknown_reasons: AtomicU64,
     /// Peer Ups above the number of peers allowed.
     pub refused_peers: AtomicU64,
     /// Peer Ups with an OPEN that cannot be read; their UPDATEs count as of an unknown peer.
@@ -216,8 +222,9 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// The connection is to be closed. UPDATEs and OPENs that cannot be read are no such reason: the messages around
-    /// them are whole, and the router would send the same again after each reconnect.
+    /// The connection is to be closed. UPDATEs and OPENs that cannot be read, and types and reasons that nobody knows yet,
+    /// are no such reason: the messages around them are whole, and the router would send the same again after each
+    /// reconnect.
     pub fn received(
         &mut self,
         now: Instant,
@@ -232,7 +239,17 @@ impl Router {
         if !self.initiated && message_type != MessageType::Initiation {
             return Err(RouterError::NotInitiated);
         }
-        match Message::decode(message_type, body)? {
+        let message = match Message::decode(message_type, body) {
+            Err(error @ BmpError::PeerKind(_)) => {
+                statistics.unknown_peer_types.fetch_add(1, Ordering::Relaxed);
+                if self.may_log() {
+                    warn!(router = %self.address, "BMP: {error}");
+                }
+                return Ok(());
+            }
+            decoded => decoded?,
+        };
+        match message {
             Message::Initiation(information) => {
                 self.initiated = true;
                 self.system_name = information.system_name();
@@ -248,6 +265,10 @@ impl Router {
             Message::PeerUp { peer, up } => self.peer_up(now, &peer, &up, statistics, sink),
             Message::PeerDown { peer, reason } => {
                 let key = PeerKey::from(&peer);
+                if let PeerDownReason::Unknown(number) = reason {
+                    statistics.unknown_reasons.fetch_add(1, Ordering::Relaxed);
+                    self.log(&key, &format_args!("reason {number} of a Peer Down Notification is unknown"));
+                }
                 let sweep_at = now + self.settings.stale_time;
                 match self.peers.get_mut(&key).filter(|peer| peer.up) {
                     Some(peer) => {
@@ -372,10 +393,15 @@ impl Router {
     }
 
     fn log(&mut self, key: &PeerKey, reason: &dyn std::fmt::Display) {
-        if self.log_lines < LOGGED_PER_CONNECTION {
-            self.log_lines += 1;
+        if self.may_log() {
             warn!(router = %self.address, peer = %key.address, "BMP: {reason}");
         }
+    }
+
+    fn may_log(&mut self) -> bool {
+        let may = self.log_lines < LOGGED_PER_CONNECTION;
+        self.log_lines += u32::from(may);
+        may
     }
 }
 

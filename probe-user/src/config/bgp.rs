@@ -61,7 +61,7 @@ pub(super) fn bmp(raw: &Bmp) -> Result<Option<BmpSettings>, ConfigError> {
     let routers = routers.collect::<Result<Vec<_>, _>>()?;
     for (key, most) in [("bmp.max_routers", raw.max_routers), ("bmp.max_peers", raw.max_peers)] {
         if most == 0 {
-            return Err(invalid(key, "0", "it must be 1 or more"));
+            return Err(invalid(key, &most, "it must be 1 or more"));
         }
     }
     if raw.listen.is_empty() {
