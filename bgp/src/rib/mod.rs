@@ -319,8 +319,8 @@ impl Rib {
         counts
     }
 
-    /// Slots of lookup tables that announced and withdrawn routes made it look at since it was made, and what else takes
-    /// as long. A route with a short
+    /// Slots of lookup tables that changes of routes made it look at since it was made, and what else takes as long. A
+    /// route with a short
     /// prefix has very many of them; a million take a few milliseconds. Who applies several UPDATEs in a row does well to
     /// let others have their turn when this has grown by as much.
     #[must_use]
@@ -399,11 +399,13 @@ impl Rib {
     pub fn work(&mut self, limit: usize) -> bool {
         let mut left = limit;
         for entry in self.peers.values_mut() {
+            let before = entry.rewritten();
             for family in Family::ALL {
                 if left > 0 {
                     left = left.saturating_sub(entry.sweep(family, left, &mut self.common));
                 }
             }
+            self.rewritten += entry.rewritten() - before;
         }
         while left > 0
             && let Some(mut routes) = self.left.pop()

@@ -161,3 +161,25 @@ fn a_peer_takes_little_memory_before_it_has_many_routes() {
     while rib.work(100) {}
     assert_eq!(rib.memory().lookups_ipv4, 0);
 }
+
+#[test]
+fn stale_routes_that_are_dear_to_change_go_in_smaller_pieces() {
+    let mut rib = Rib::new();
+    let id = peer(&mut rib, Some(LookupSource::Unicast));
+    for length in [9, 12, 16, 19] {
+        for number in 0..1 << (length - 4) {
+            let network = std::net::Ipv4Addr::from_bits(0x1000_0000 | number << (32 - length));
+            announce(&mut rib, id, 1, unicast(&format!("{network}/{length}")));
+        }
+    }
+    rib.session_down(id);
+    rib.sweep_stale(id);
+    let mut more = true;
+    while more {
+        let before = rib.slots_rewritten();
+        more = rib.work(10_000);
+        let slots = rib.slots_rewritten() - before;
+        assert!(slots < 1 << 18, "{slots} slots");
+    }
+    assert_eq!(rib.family_state(id, Family::IPV4_UNICAST).routes, 0);
+}
