@@ -30,6 +30,8 @@ pub struct InterfaceInfo {
     /// interfaceDescription, such as `to AS 64500`; 63 octets of it are exported. If empty, the name is exported
     /// in its place, since nfdump reads nothing else.
     pub description: String,
+    /// Identifier of the VLAN, if it is the interface of one; 0 = it is not. Not exported.
+    pub vlan_id: u16,
 }
 
 /// One Selector (RFC 5476, section 2): how packets are sampled at one Observation Point.

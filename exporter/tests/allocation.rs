@@ -50,7 +50,8 @@ fn records() -> Vec<FlowRecord> {
 }
 
 fn context(interfaces: u32) -> ObservationContext {
-    let interface = |index| InterfaceInfo { index, name: format!("eth{index}"), description: String::new() };
+    let interface =
+        |index| InterfaceInfo { index, name: format!("eth{index}"), description: String::new(), vlan_id: 0 };
     let selector = Selector {
         id: 1,
         interface: 1,

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use pathflow_exporter::Tally;
 
 use crate::aggregate::encode::RowEncoder;
-use crate::aggregate::{KeptRows, Purge, Question, Selected};
+use crate::aggregate::{CurrentRows, KeptRows, Purge, Question, Selected};
 use crate::control::{Answer, ControlSocket, Request, Response, RowsAnswer, RowsRequest, SocketName};
 use crate::error::RunError;
 use crate::pipeline::spawn;
@@ -18,12 +18,12 @@ use crate::routing::RouteAnswers;
 const CHUNK: usize = 1 << 16;
 
 /// Who knows the answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answers {
     /// Of routes, if there is a BGP peer or a BMP station.
     pub routes: Option<RouteAnswers>,
     /// Of rows in memory.
-    pub rows: Vec<KeptRows>,
+    pub rows: CurrentRows,
 }
 
 impl Answers {
@@ -33,7 +33,7 @@ impl Answers {
     /// # Errors
     /// [`RunError`] if the socket cannot be had or the thread not be started.
     pub fn serve(self, path: &Path) -> Result<Option<SocketName>, RunError> {
-        if self.routes.is_none() && self.rows.is_empty() {
+        if self.routes.is_none() && self.rows.load().is_empty() {
             return Ok(None);
         }
         let (socket, name) =
@@ -84,13 +84,14 @@ impl Answers {
         Ok(answer.or_else(move || kept.put_back(&selected)))
     }
 
-    fn kept(&self, aggregate: Option<&str>) -> Result<&KeptRows, String> {
-        let names: Vec<&str> = self.rows.iter().map(KeptRows::aggregate).collect();
-        match (aggregate, self.rows.as_slice()) {
+    fn kept(&self, aggregate: Option<&str>) -> Result<KeptRows, String> {
+        let rows = self.rows.load();
+        let names: Vec<&str> = rows.iter().map(KeptRows::aggregate).collect();
+        match (aggregate, rows.as_slice()) {
             (_, []) => Err("no aggregate has [aggregate.memory] in its settings".to_owned()),
-            (None, [only]) => Ok(only),
+            (None, [only]) => Ok(only.clone()),
             (None, _) => Err(format!("which aggregate? There are {}", names.join(", "))),
-            (Some(name), all) => all.iter().find(|kept| kept.aggregate() == name).ok_or_else(|| {
+            (Some(name), all) => all.iter().find(|kept| kept.aggregate() == name).cloned().ok_or_else(|| {
                 format!(
                     "{name}: no aggregate of this name keeps rows in memory; there are {}",
                     names.join(", ")

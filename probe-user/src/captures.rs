@@ -454,6 +454,7 @@ impl Captures {
                 index: interface.number,
                 name: interface.name.clone(),
                 description: interface.description.clone(),
+                vlan_id: interface.vlan_id,
             })
             .collect();
         let table = self.points.table();

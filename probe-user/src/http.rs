@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::metrics::Observed;
+use crate::metrics::Sources;
 
 const CONNECTIONS: usize = 64;
 /// Longest request head, in octets.
@@ -59,9 +59,9 @@ impl Server {
 
     /// Serves until the process ends. `stalled_after` is the time without a drain after which the program
     /// is no longer healthy.
-    pub fn run(self, observed: Observed, stalled_after: Duration) {
+    pub fn run(self, sources: Sources, stalled_after: Duration) {
         let Self { listener, runtime, .. } = self;
-        let page = Arc::new(Page { observed, stalled_after });
+        let page = Arc::new(Page { sources, stalled_after });
         runtime.block_on(async move {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => accept(listener, page).await,
@@ -105,7 +105,7 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<Page>) {
 
 #[derive(Debug)]
 struct Page {
-    observed: Observed,
+    sources: Sources,
     stalled_after: Duration,
 }
 
@@ -117,7 +117,7 @@ impl Page {
             return response;
         }
         match request.uri().path() {
-            "/metrics" => match self.observed.render() {
+            "/metrics" => match self.sources.render() {
                 Ok(page) => {
                     let mut response = text(StatusCode::OK, page);
                     response.headers_mut().insert(
@@ -131,7 +131,7 @@ impl Page {
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
             },
             "/healthz" => {
-                let since = self.observed.latencies.since_drain();
+                let since = self.sources.latencies.since_drain();
                 if since <= self.stalled_after {
                     text(StatusCode::OK, "ok\n".to_owned())
                 } else {

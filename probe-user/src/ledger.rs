@@ -186,8 +186,10 @@ pub struct Books {
     pub flows: u64,
     /// By number of the sink.
     pub sinks: Vec<SinkAccounts>,
-    /// By number of the aggregate.
+    /// Of aggregates, in the order in which they were started.
     pub aggregates: Vec<AggregateAccounts>,
+    /// Of those that have ended since, one for each name.
+    pub ended_aggregates: Vec<AggregateAccounts>,
     /// What was lost with earlier, pinned runs that were killed. In no other account: they had it.
     pub crash_losses: CrashLosses,
 }
@@ -213,7 +215,7 @@ impl Books {
                 .sinks
                 .iter()
                 .all(|sink| sink.queued + sink.account.pending + sink.account.in_flight == Tally::ZERO)
-            && self.aggregates.iter().all(AggregateAccounts::is_settled)
+            && self.all_aggregates().all(AggregateAccounts::is_settled)
     }
 
     /// The first identity that does not hold, in words; `None` if all do.
@@ -244,7 +246,11 @@ impl Books {
                 return Some(format!("{} {}: {:?}", sink.format, sink.destination, sink.account));
             }
         }
-        self.aggregates.iter().find_map(AggregateAccounts::imbalance)
+        self.all_aggregates().find_map(AggregateAccounts::imbalance)
+    }
+
+    fn all_aggregates(&self) -> impl Iterator<Item = &AggregateAccounts> {
+        self.aggregates.iter().chain(&self.ended_aggregates)
     }
 }
 

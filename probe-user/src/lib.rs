@@ -30,6 +30,7 @@ pub mod metering;
 pub mod metrics;
 pub mod pipeline;
 pub mod pmacct;
+pub mod reload;
 pub mod replay;
 pub mod report;
 pub mod routing;

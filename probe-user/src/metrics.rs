@@ -129,7 +129,7 @@ impl Default for Latencies {
 
 /// What a scrape reads.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct Sources {
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Latencies.
@@ -152,7 +152,7 @@ pub struct Observed {
     pub bgp_output: OutputCounts,
 }
 
-impl Observed {
+impl Sources {
     /// The page of metrics.
     ///
     /// # Errors
@@ -583,7 +583,7 @@ impl Collector for Scrape {
         bgp::encode(&mut encoder, self.bgp.as_ref(), self.rpki.as_deref())?;
         let lost = self.bgp.as_ref().map_or(0, bgp::Bgp::lost_events);
         bgp_output::encode(&mut encoder, &self.bgp_output, lost)?;
-        aggregate::encode(&mut encoder, &self.books.aggregates)?;
+        aggregate::encode(&mut encoder, &self.books.aggregates_by_name())?;
         bmp::encode(&mut encoder, self.bmp.as_ref())?;
         self.flows(&mut encoder)?;
         self.sinks(&mut encoder)?;

@@ -14,13 +14,13 @@ use pathflow_exporter::{
     TlsSettings, Transport, Udp, UdpSettings,
 };
 
-use crate::aggregate::{Aggregates, Feed, KeptRows};
+use crate::aggregate::{Aggregates, Feed, Surroundings};
 use crate::capture::Delta;
 use crate::captures::Shared;
 use crate::clock::Clock;
 use crate::config::raw::{Distribution, StdoutStyle};
 use crate::config::{Config, ExportProcess, ExportTransport};
-use crate::enrich::{RouteDetail, RouteSource};
+use crate::enrich::{CurrentSettings, RouteDetail, RouteSource};
 use crate::error::RunError;
 use crate::export::{
     Failover, Output, Pacer, RecordSampling, RecordSelection, Share, SharedContext, Sink, SinkParts,
@@ -71,7 +71,8 @@ pub struct Pipeline {
     shard_threads: Vec<JoinHandle<()>>,
     sinks: Vec<SinkQueue>,
     sink_threads: Vec<JoinHandle<()>>,
-    aggregates: Aggregates,
+    /// Beside the flows.
+    pub aggregates: Aggregates,
 }
 
 impl Pipeline {
@@ -92,10 +93,21 @@ impl Pipeline {
         let latencies = Arc::new(Latencies::new());
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let count = config.shards.unwrap_or_else(|| cpus.div_ceil(CPUS_PER_SHARD));
-        let (sinks, sink_threads) =
-            start_sinks(outputs, (pace, count), &ledger, &latencies, (&shared.context, stop))?;
-        let known = (&shared.context, &routing.settings);
-        let aggregates = Aggregates::start(&config.aggregates, count, pace, &ledger, known)?;
+        let (sinks, sink_threads) = start_sinks(
+            outputs,
+            (pace, count),
+            &ledger,
+            &latencies,
+            (&shared.context, &routing.settings, stop),
+        )?;
+        let surroundings = Surroundings {
+            shards: count,
+            pace,
+            ledger: Arc::clone(&ledger),
+            context: shared.context.clone(),
+            enrichment: routing.settings.clone(),
+        };
+        let aggregates = Aggregates::start(&config.aggregates, surroundings)?;
         let (emptied, pool) = bounded(count * SHARD_QUEUE);
         let (mut shards, mut shard_threads) = (Vec::new(), Vec::new());
         for number in 0..count {
@@ -111,7 +123,7 @@ impl Pipeline {
                 record_filters: config.record_filters,
                 hold: routing.hold.clone(),
                 sinks: sinks.clone(),
-                feed: Feed::new(number, aggregates.queues.clone(), pace),
+                feed: Feed::new(number, aggregates.queues().clone(), pace),
                 pace,
                 latencies: Arc::clone(&latencies),
             };
@@ -119,12 +131,6 @@ impl Pipeline {
             shards.push(sender);
         }
         Ok(Self { ledger, latencies, shards, pool, shard_threads, sinks, sink_threads, aggregates })
-    }
-
-    /// The rows that aggregates keep in memory.
-    #[must_use]
-    pub fn kept_rows(&self) -> Vec<KeptRows> {
-        self.aggregates.kept.clone()
     }
 
     /// Ends shards and sinks, in this order. Nobody else may hold a queue of a shard any more. `has_failed`
@@ -148,6 +154,8 @@ struct Opened {
     destinations: Vec<String>,
     selection: RecordSelection,
     sampling: Option<RecordSampling>,
+    /// By this it has rules for tags of its own.
+    name: String,
     output: Output,
     queue_records: usize,
     /// Records in a second.
@@ -178,6 +186,7 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
             destinations: vec!["stdout".to_owned()],
             selection: RecordSelection::default(),
             sampling: None,
+            name: String::new(),
             output: Output::Lines(Box::new(printer)),
             queue_records: config.queue_records,
             pace: None,
@@ -186,7 +195,8 @@ fn outputs(config: &Config) -> Result<Vec<Opened>, RunError> {
     Ok(outputs)
 }
 
-fn line_style(config: &Config) -> Option<LineStyle> {
+/// How flows are written to standard output, if they are.
+pub(crate) fn line_style(config: &Config) -> Option<LineStyle> {
     match config.stdout {
         StdoutStyle::Auto if !config.processes.is_empty() || !config.aggregates.is_empty() => None,
         StdoutStyle::Auto if io::stdout().is_terminal() => Some(LineStyle::Text),
@@ -196,7 +206,7 @@ fn line_style(config: &Config) -> Option<LineStyle> {
     }
 }
 
-/// What outputs and aggregates want of routes. Of those settings none changes before a restart.
+/// What outputs and aggregates want of routes.
 pub(crate) fn route_detail(config: &Config) -> RouteDetail {
     let has_lists =
         |process: &ExportProcess| process.settings.field_groups.contains(FieldGroups::COMMUNITIES);
@@ -218,6 +228,7 @@ fn open_process(process: &ExportProcess, outputs: &mut Vec<Opened>) -> Result<()
             destinations: destinations.iter().map(ToString::to_string).collect(),
             selection: RecordSelection::new(process.conditions.clone(), share),
             sampling: RecordSampling::new(process.sampling_interval),
+            name: process.name(),
             output,
             queue_records: process.queue_records,
             pace: process.pace,
@@ -267,7 +278,7 @@ fn start_sinks(
     (pace, shards): (Pace, usize),
     ledger: &Arc<Ledger>,
     latencies: &Arc<Latencies>,
-    (context, stop): (&SharedContext, &Stop),
+    (context, enrichment, stop): (&SharedContext, &CurrentSettings, &Stop),
 ) -> Result<(Vec<SinkQueue>, Vec<JoinHandle<()>>), RunError> {
     let clock = Clock::new();
     let alone = outputs.len() == 1;
@@ -278,6 +289,7 @@ fn start_sinks(
             destinations: opened.destinations,
             selection: opened.selection,
             sampling: opened.sampling,
+            tags: (enrichment.clone(), opened.name),
             output: opened.output,
             ledger: Arc::clone(ledger),
             clock,

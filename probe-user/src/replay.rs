@@ -52,7 +52,7 @@ pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunErr
     let routes =
         RouteSource { settings: CurrentSettings::new(config.enrich.clone()), ..RouteSource::default() };
     let pipeline = Pipeline::start(config, &shared(file), Pace::WaitForSinks, &routes, stop)?;
-    for kept in pipeline.kept_rows() {
+    for kept in pipeline.aggregates.kept().load() {
         warn!("aggregate {}: what it keeps in memory is gone when the replay ends", kept.aggregate());
     }
     let mut replay = Replay::new(config, &pipeline);
@@ -94,7 +94,7 @@ fn shared(file: &Path) -> Shared {
             header_sampling_interval: 0,
             has_link_header: true,
         });
-        interfaces.push(InterfaceInfo { index, name: name.clone(), description: String::new() });
+        interfaces.push(InterfaceInfo { index, name: name.clone(), description: String::new(), vlan_id: 0 });
     }
     let context = SharedContext::default();
     context.replace(ObservationContext { interfaces, selectors: Vec::new() });

@@ -43,7 +43,7 @@ pub fn report(ended: &Ended) -> String {
     for sink in &ended.books.sinks {
         sink_lines(&mut text, sink);
     }
-    for accounts in &ended.books.aggregates {
+    for accounts in &ended.books.aggregates_by_name() {
         aggregates::lines(&mut text, accounts);
     }
     sflow_lines(&mut text, &ended.sflow);

@@ -24,7 +24,10 @@ use crate::bgp_output::origin::Origins;
 use crate::bgp_output::{Output, OutputCounts};
 use crate::config::{Config, RpkiSettings};
 use crate::control::{FamilyAnswer, PeerAnswer, RouteAnswer};
-use crate::enrich::{Covers, CurrentSettings, Hold, RouteSettings, RouteSource, TagMap, origin_validation};
+use crate::enrich::{
+    Covers, CurrentSettings, EnrichSettings, Hold, RouteDetail, RouteSettings, RouteSource, TagMap,
+    origin_validation,
+};
 use crate::error::RunError;
 use crate::pipeline::{route_detail, spawn};
 
@@ -65,7 +68,8 @@ impl Routing {
     /// # Errors
     /// [`RunError`] if an address cannot be had, or a file cannot be read.
     pub fn start(config: &Config) -> Result<Self, RunError> {
-        let settings = CurrentSettings::new(config.enrich.clone());
+        let asks_attributes = route_detail(config) == RouteDetail::Attributes;
+        let settings = CurrentSettings::new(EnrichSettings { asks_attributes, ..config.enrich.clone() });
         announce_networks(config);
         let roas = config.rpki.as_ref().map(|_| Arc::new(RoaStore::new()));
         let mut cache = None;
@@ -90,7 +94,7 @@ impl Routing {
         let session_as = speaker.as_ref().map(SpeakerHandle::session_as).unwrap_or_default();
         let covers = speaker.clone().map(Covers::from);
         let source =
-            RouteSource { settings, detail: route_detail(config), reader, roas, covers, session_as, hold };
+            RouteSource { settings, detail: RouteDetail::Numbers, reader, roas, covers, session_as, hold };
         Ok(Self { source, speaker, station, cache, output })
     }
 

@@ -7,6 +7,7 @@
 //! The end goes the same way: detach, drain what the kernel holds, turn every flow into a record, send
 //! every record, close.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,17 +25,19 @@ use crate::captures::{Captures, Outlet, Shared};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::raw::EgressInterface;
+use crate::control::SocketName;
 use crate::error::RunError;
 use crate::export::SharedContext;
 use crate::http;
-use crate::interfaces::{Direction, Interface, Monitor, NameTable, Snapshot};
+use crate::interfaces::{Direction, Interface, InterfaceRules, Monitor, NameTable, Snapshot};
 use crate::metering::FlowCache;
 use crate::metering::drain::{DrainContext, DrainWorker, Timekeeper};
 use crate::metering::observation::ObservationPoints;
 use crate::metering::samples::{SamplePool, SampleTotals};
 use crate::metering::shard::Pace;
-use crate::metrics::Observed;
+use crate::metrics::Sources;
 use crate::pipeline::{CLOSE_TIME, Ended, Pipeline, join, spawn};
+use crate::reload;
 use crate::routing::Routing;
 use crate::sflow::{SampleReader, Sflow, SflowEnded};
 use crate::stop::Stop;
@@ -122,9 +125,9 @@ fn capture(
         context: SharedContext::default(),
     };
     let routing = Routing::start(config)?;
-    let pipeline = Pipeline::start(config, &shared, Pace::NeverWait, &routing.source, stop)?;
-    let answers = Answers { routes: routing.answers(), rows: pipeline.kept_rows() };
-    let _socket = config.control.as_deref().map(|path| answers.serve(path)).transpose()?;
+    let mut pipeline = Pipeline::start(config, &shared, Pace::NeverWait, &routing.source, stop)?;
+    let answers = Answers { routes: routing.answers(), rows: pipeline.aggregates.kept().clone() };
+    let mut socket = Socket::new(answers, config.control.as_deref())?;
 
     let start_sflow = |settings| Sflow::start(settings, &shared, &routing.source, clock);
     let sflow = config.sflow.as_ref().map(start_sflow).transpose()?;
@@ -168,7 +171,7 @@ fn capture(
     if let Some(server) = server {
         let address = server.address();
         info!("metrics on http://{address}/metrics");
-        let observed = Observed {
+        let sources = Sources {
             ledger: Arc::clone(&pipeline.ledger),
             latencies: Arc::clone(&pipeline.latencies),
             tables,
@@ -182,10 +185,15 @@ fn capture(
         };
         let stalled_after = config.drain_interval * STALLED_INTERVALS + Duration::from_secs(1);
         // Serves until the process ends, so nobody waits for it.
-        spawn("http".to_owned(), move || server.run(observed, stalled_after))?;
+        spawn("http".to_owned(), move || server.run(sources, stalled_after))?;
     }
 
-    follow(&mut captures, (config, &routing), &monitor, first, events);
+    let mut reload = |settings| {
+        let rules = reload::apply(settings, config, &routing, &mut pipeline);
+        socket.open_if_asked();
+        rules
+    };
+    follow(&mut captures, &mut reload, &monitor, first, events);
     if config.pin {
         info!("stopping: exporting what is held; what is pinned stays attached");
     } else {
@@ -206,44 +214,32 @@ fn capture(
     Ok(ended)
 }
 
-/// Follows interfaces and settings until the end is heard, or everybody is gone who could say it.
+/// Follows interfaces and settings until the end is heard. Without a monitor, which has said why it has ended, the interfaces
+/// of its last snapshot are captured.
 fn follow(
     captures: &mut Captures,
-    (config, routing): (&Config, &Routing),
+    reload: &mut impl FnMut(Config) -> InterfaceRules,
     monitor: &Monitor,
     mut snapshot: Snapshot,
     events: &Events,
 ) {
-    let mut reloaded = events.reloaded.clone();
+    let (mut reloaded, mut snapshots) = (events.reloaded.clone(), monitor.snapshots().clone());
     loop {
         select! {
             recv(events.stopped) -> _ => return,
-            recv(monitor.snapshots()) -> next => match next {
+            recv(snapshots) -> next => match next {
                 Ok(next) => {
                     captures.follow(&next);
                     snapshot = next;
                     // What went is gone once.
                     snapshot.gone.clear();
                 }
-                Err(_) => return,
+                Err(_) => snapshots = never(),
             },
             recv(reloaded) -> settings => match settings {
-                Ok(mut settings) => {
-                    let tags = &mut settings.enrich.tags;
-                    if let Err(error) = tags.bind_to_loaded(&config.filters, config.record_filters) {
-                        warn!("enrich.tag_map: {error}; the rules stay as they are");
-                        tags.clone_from(&routing.source.settings.load().tags);
-                    }
-                    keep_unknown_filters(&mut settings, config, routing);
-                    if settings.needs_restart(config) {
-                        warn!(
-                            "of the new settings, only those of interfaces, routes and BGP peers hold; \
-                             the others need a restart"
-                        );
-                    }
+                Ok(settings) => {
+                    captures.set_rules(reload(settings));
                     info!("interfaces are captured by the new settings");
-                    routing.reload(&settings);
-                    captures.set_rules(settings.interfaces);
                     captures.follow(&snapshot);
                 }
                 Err(_) => reloaded = never(),
@@ -252,19 +248,29 @@ fn follow(
     }
 }
 
-/// Rules of aggregates that ask for a filter that packets are not asked stay as they are. Aggregates know all filters, where
-/// records know those that exports and the rules for all ask for.
-fn keep_unknown_filters(settings: &mut Config, config: &Config, routing: &Routing) {
-    let current = routing.source.settings.load();
-    settings.enrich.tags_of.retain(|name, tags| {
-        let Err(error) = Arc::make_mut(tags).bind_to_loaded(&config.filters, u8::MAX) else { return true };
-        warn!("aggregate {name}: tag_map: {error}; the rules stay as they are");
-        match current.tags_of.get(name) {
-            Some(before) => tags.clone_from(before),
-            None => return false,
+/// The socket for questions, which is there while there is something to ask, or once there was.
+struct Socket<'a> {
+    answers: Answers,
+    path: Option<&'a Path>,
+    /// It has its name as long as this lives.
+    name: Option<SocketName>,
+}
+
+impl<'a> Socket<'a> {
+    fn new(answers: Answers, path: Option<&'a Path>) -> Result<Self, RunError> {
+        let name = path.map(|path| answers.clone().serve(path)).transpose()?.flatten();
+        Ok(Self { answers, path, name })
+    }
+
+    /// New settings may have brought something to ask.
+    fn open_if_asked(&mut self) {
+        if let (None, Some(path)) = (&self.name, self.path) {
+            match self.answers.clone().serve(path) {
+                Ok(name) => self.name = name,
+                Err(error) => warn!("{error}; questions are not answered"),
+            }
         }
-        true
-    });
+    }
 }
 
 /// Sends what is left by sFlow, and closes its books.

@@ -9,6 +9,10 @@ use crate::{process, workspace};
 
 const VERSION: &str = "3.9.1";
 
+/// Variable that Java takes options from, and what suits brokers that live for seconds: a third less work at the start.
+pub(crate) const JAVA_OPTIONS: (&str, &str) =
+    ("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC");
+
 /// Where the archives are once they have been fetched: a class path for Java.
 ///
 /// # Errors

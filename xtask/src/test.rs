@@ -12,10 +12,13 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     clickhouse, ebpf, goflow2, kafka, process,
     setup::{self, Purpose},
-    tidy, workspace,
+    tidy,
 };
 
 /// Members tested on the host. The kernel program compiles for BPF alone; `probe-user/tests/netns` runs it.
+///
+/// Every step names them all, and picks by target what it is for: with one package alone, the crates that they share
+/// would have fewer features, and be compiled once more.
 const HOST_MEMBERS: [&str; 3] = ["--workspace", "--exclude", "pathflow-ebpf"];
 
 /// The test target that makes network namespaces: it needs root, and each test loads programs and sends traffic.
@@ -27,8 +30,8 @@ const GOFLOW2: &str = "goflow2";
 /// The test target that needs a broker.
 const KAFKA: &str = "kafka";
 
-/// More namespaces than this at a time would make the tests compete for the processor and miss deadlines.
-const NETNS_THREADS: &str = "--test-threads=2";
+/// Tests at a time: most of what they do is to wait, for daemons and for times.
+const THREADS: &str = "--test-threads=4";
 
 /// How many tests ended how.
 #[derive(Default, Debug, PartialEq, Eq, Clone, Copy)]
@@ -62,19 +65,20 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
     }
     let built = report.step("build", |_| build());
     if built {
-        report.step("tests", |tally| cargo_test(&HOST_MEMBERS, filter, &[], tally));
+        report.step("tests", |tally| {
+            let mut command = process::cargo(["test", "--no-fail-fast"]);
+            command.args(HOST_MEMBERS).args(filter).args(["--", THREADS]).stdin(Stdio::null());
+            run_counted(&mut command, &mut io::stdout(), tally)
+        });
         report.goflow2(filter);
         report.kafka(filter);
-        if has_netns_tests()? {
-            report.step("tests in network namespaces", |tally| {
-                let mut command = process::cargo(["test", "--package", "pathflow", "--test", NETNS]);
-                command.args(filter).args(["--", NETNS_THREADS]).stdin(Stdio::null());
-                command
-                    .env("PATHFLOW_KAFKA", kafka::libraries()?)
-                    .env("PATHFLOW_CHDB", clickhouse::folder()?);
-                run_counted(&mut command, &mut io::stdout(), tally)
-            });
-        }
+        report.step("tests in network namespaces", |tally| {
+            let mut command = target_test(NETNS, filter);
+            command.env("PATHFLOW_KAFKA", kafka::libraries()?).env("PATHFLOW_CHDB", clickhouse::folder()?);
+            let (variable, options) = kafka::JAVA_OPTIONS;
+            command.env(variable, options);
+            run_counted(&mut command, &mut io::stdout(), tally)
+        });
     }
     Ok(report.finish())
 }
@@ -101,9 +105,8 @@ impl Report {
         match goflow2::program() {
             Ok(program) => {
                 self.step("tests against goflow2", |tally| {
-                    let mut command =
-                        process::cargo(["test", "--package", "pathflow-exporter", "--test", GOFLOW2]);
-                    command.args(filter).env("PATHFLOW_GOFLOW2", &program).stdin(Stdio::null());
+                    let mut command = target_test(GOFLOW2, filter);
+                    command.env("PATHFLOW_GOFLOW2", &program);
                     run_counted(&mut command, &mut io::stdout(), tally)
                 });
             }
@@ -118,8 +121,9 @@ impl Report {
     fn kafka(&mut self, filter: Option<&str>) {
         self.step("tests against Apache Kafka", |tally| {
             let libraries = kafka::libraries()?;
-            let mut command = process::cargo(["test", "--package", "pathflow-exporter", "--test", KAFKA]);
-            command.args(filter).env("PATHFLOW_KAFKA", &libraries).stdin(Stdio::null());
+            let mut command = target_test(KAFKA, filter);
+            let (variable, options) = kafka::JAVA_OPTIONS;
+            command.env("PATHFLOW_KAFKA", &libraries).env(variable, options);
             run_counted(&mut command, &mut io::stdout(), tally)
         });
     }
@@ -161,42 +165,37 @@ impl Tally {
 }
 
 fn clippy() -> Result<()> {
-    let deny = ["--", "--deny", "warnings"];
-    process::run(process::cargo(["clippy"]).args(HOST_MEMBERS).arg("--all-targets").args(deny))?;
-    let kernel_log = ["clippy", "--package", "pathflow", "--features", "kernel-log"];
-    process::run(process::cargo(kernel_log).args(deny))?;
+    let lint = |options: &[&str]| {
+        let mut command = process::cargo(["clippy"]);
+        process::run(command.args(HOST_MEMBERS).args(options).args(["--", "--deny", "warnings"]))
+    };
+    lint(&["--all-targets"])?;
     // `--all-targets` leaves out what `cargo test` would not run by itself.
-    for target in [GOFLOW2, KAFKA] {
-        process::run(
-            process::cargo(["clippy", "--package", "pathflow-exporter", "--test", target]).args(deny),
-        )?;
-    }
-    if has_netns_tests()? {
-        process::run(process::cargo(["clippy", "--package", "pathflow", "--test", NETNS]).args(deny))?;
-    }
-    Ok(())
+    lint(&["--test", GOFLOW2, "--test", KAFKA, "--test", NETNS])?;
+    // With a test, so that the crates that tests share with programs have the features that they had above.
+    lint(&["--features", "pathflow/kernel-log", "--lib", "--bins", "--test", NETNS])
 }
 
-/// The optimized programs that end-to-end tests and measurements start.
+/// The probe as it is shipped, and the optimized generator that end-to-end tests start. Benchmarks are compiled by the
+/// tests: to optimize them as a whole takes as long as to optimize the probe.
 fn build() -> Result<()> {
-    process::run(&mut process::cargo([
-        "build",
-        "--release",
-        "--bins",
-        "-p",
-        "pathflow",
-        "-p",
-        "pathflow-perf",
-    ]))
+    let mut command = process::cargo(["build", "--release", "--package", "pathflow", "--package"]);
+    process::run(command.args(["pathflow-perf", "--bin", "pathflow", "--bin", "pathflow-trafficgen"]))
+}
+
+/// Runs one test target.
+fn target_test(target: &str, filter: Option<&str>) -> Command {
+    let mut command = process::cargo(["test"]);
+    command
+        .args(HOST_MEMBERS)
+        .args(["--test", target])
+        .args(filter)
+        .args(["--", THREADS])
+        .stdin(Stdio::null());
+    command
 }
 
 /// Runs tests, shows their output as it comes and counts their results.
-fn cargo_test(members: &[&str], filter: Option<&str>, options: &[&str], tally: &mut Tally) -> Result<()> {
-    let mut command = process::cargo(["test", "--no-fail-fast"]);
-    command.args(members).args(filter).arg("--").args(options).stdin(Stdio::null());
-    run_counted(&mut command, &mut io::stdout(), tally)
-}
-
 fn run_counted(command: &mut Command, screen: &mut impl Write, tally: &mut Tally) -> Result<()> {
     let line = process::line(command);
     let failed_before = tally.failed;
@@ -221,11 +220,6 @@ fn run_counted(command: &mut Command, screen: &mut impl Write, tally: &mut Tally
         bail!("`{line}` failed: {status}");
     }
     Ok(())
-}
-
-fn has_netns_tests() -> Result<bool> {
-    let metadata = workspace::metadata()?;
-    Ok(metadata.packages.iter().flat_map(|package| &package.targets).any(|target| target.name == NETNS))
 }
 
 #[cfg(test)]

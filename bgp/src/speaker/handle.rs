@@ -26,10 +26,17 @@ pub enum Unavailable {
     /// It has ended.
     #[error("the BGP speaker has stopped")]
     Stopped,
-    /// Too many questions at once.
-    #[error("the BGP speaker has too many questions to answer")]
+    /// There are too many questions at once, or it has too much to do to answer within [`PATIENCE`].
+    #[error("the BGP speaker is too busy to answer")]
     Busy,
 }
+
+/// How long an answer is waited for. The thread works in turns of milliseconds; nobody is to be held up by one that does
+/// not.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause before a question that was one too many is put again.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A question and where its answer goes.
 pub(super) enum Request {
@@ -51,6 +58,8 @@ pub(super) struct RoutePiece {
     pub(super) routes: Vec<RouteEntry>,
     pub(super) position: DumpPosition,
     pub(super) more: bool,
+    /// There is no such peer any more.
+    pub(super) is_cut: bool,
 }
 
 /// One route of a peer.
@@ -126,6 +135,7 @@ impl SpeakerHandle {
             position: DumpPosition::default(),
             piece: VecDeque::new(),
             more: true,
+            is_cut: false,
         }
     }
 
@@ -217,7 +227,10 @@ impl SpeakerHandle {
     fn ask<A>(&self, request: impl FnOnce(SyncSender<A>) -> Request) -> Result<A, Unavailable> {
         let (sender, answer) = sync_channel(1);
         self.request(request(sender))?;
-        answer.recv().map_err(|_| Unavailable::Stopped)
+        answer.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Unavailable::Busy,
+            RecvTimeoutError::Disconnected => Unavailable::Stopped,
+        })
     }
 
     fn request(&self, request: Request) -> Result<(), Unavailable> {
@@ -228,7 +241,7 @@ impl SpeakerHandle {
     }
 }
 
-/// All routes of a peer. Ends early if the speaker stops.
+/// All routes of a peer. Ends early if the speaker stops or forgets the peer: see [`Self::is_complete`].
 #[derive(Debug)]
 pub struct Routes {
     handle: SpeakerHandle,
@@ -236,6 +249,15 @@ pub struct Routes {
     position: DumpPosition,
     piece: VecDeque<RouteEntry>,
     more: bool,
+    is_cut: bool,
+}
+
+impl Routes {
+    /// Whether all routes have come; to be asked at the end.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.more && !self.is_cut
+    }
 }
 
 impl Iterator for Routes {
@@ -250,9 +272,10 @@ impl Iterator for Routes {
                     self.piece = piece.routes.into();
                     self.position = piece.position;
                     self.more = piece.more;
+                    self.is_cut = piece.is_cut;
                 }
-                Err(Unavailable::Busy) => std::thread::yield_now(),
-                Err(Unavailable::Stopped) => self.more = false,
+                Err(Unavailable::Busy) => std::thread::sleep(PAUSE),
+                Err(Unavailable::Stopped) => (self.more, self.is_cut) = (false, true),
             }
         }
         self.piece.pop_front()

@@ -163,10 +163,10 @@ fn answer(shared: &Rc<Shared>, listeners: &mut Listeners, request: Request) {
         }
         Request::Routes { peer, mut position, answer } => {
             let mut routes = Vec::with_capacity(PIECE);
-            let more = shared.rib.borrow().dump(peer, &mut position, PIECE, |route| {
-                routes.push(RouteEntry::from(route));
-            });
-            reply(&answer, RoutePiece { routes, position, more });
+            let rib = shared.rib.borrow();
+            let more = rib.dump(peer, &mut position, PIECE, |route| routes.push(RouteEntry::from(route)));
+            let is_cut = !rib.peers().any(|(id, _)| id == peer);
+            reply(&answer, RoutePiece { routes, position, more, is_cut });
         }
         Request::Covering { peer, address, answer } => {
             reply(&answer, covering(&shared.rib.borrow(), peer, address));

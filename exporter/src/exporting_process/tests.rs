@@ -30,6 +30,7 @@ fn context(interfaces: u32, interval: u32) -> Arc<ObservationContext> {
         index,
         name: format!("eth{index}"),
         description: String::new(),
+        vlan_id: 0,
     });
     let selectors = [(1, SelectorAlgorithm::Systematic), (2, SelectorAlgorithm::Random)];
     let selectors = selectors.map(|(id, algorithm)| Selector {

@@ -14,6 +14,8 @@ use super::marking::mark;
 /// How often a silent collector is asked whether it is there, and how often it may fail to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+/// Reads of what a collector says, at a time. It has nothing to say, and one that never stops is not to hold us up.
+pub(super) const READS: usize = 16;
 
 /// Asks the system how many octets of a TCP socket the other host has not acknowledged (`SIOCOUTQ`).
 pub type Unacknowledged = fn(BorrowedFd<'_>) -> io::Result<u32>;
@@ -130,7 +132,7 @@ impl Plain {
     pub(super) fn hear(mut socket: &TcpStream) -> io::Result<Heard> {
         let mut octets = [0; 1024];
         let mut heard = Heard::Nothing;
-        loop {
+        for _ in 0..READS {
             match socket.read(&mut octets) {
                 Ok(0) => return Ok(Heard::End),
                 Ok(_) => heard = Heard::Something,
@@ -139,6 +141,7 @@ impl Plain {
                 Err(error) => return Err(error),
             }
         }
+        Ok(heard)
     }
 }
 
@@ -157,4 +160,28 @@ fn write(socket: &mut &TcpStream, octets: &[u8]) -> io::Result<usize> {
 pub(super) fn acknowledged(socket: &TcpStream, written: u64, ask: Option<Unacknowledged>) -> u64 {
     // If the system does not say, nothing is proven to have arrived.
     ask.map_or(written, |ask| ask(socket.as_fd()).map_or(0, |octets| written.saturating_sub(octets.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_collector_that_talks_is_not_heard_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut collector, _) = listener.accept().unwrap();
+        let mut octets = vec![0; 20 * 1024];
+        collector.write_all(&octets).unwrap();
+        // All of it is there.
+        while socket.peek(&mut octets).unwrap() < 20 * 1024 {}
+        socket.set_nonblocking(true).unwrap();
+        assert!(matches!(Plain::hear(&socket), Ok(Heard::Something)));
+        assert_eq!(socket.peek(&mut octets).unwrap(), 4 * 1024);
+        assert!(matches!(Plain::hear(&socket), Ok(Heard::Something)));
+        drop(collector);
+        while !matches!(Plain::hear(&socket), Ok(Heard::End)) {}
+    }
 }

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore};
 
-use super::tcp::Heard;
+use super::tcp::{Heard, READS};
 
 /// The files that TLS needs, all PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -192,7 +192,7 @@ impl Tls {
 
     pub(super) fn hear(&mut self, mut socket: &TcpStream) -> io::Result<Heard> {
         let mut heard = Heard::Nothing;
-        loop {
+        for _ in 0..READS {
             match self.connection.read_tls(&mut socket) {
                 Ok(0) => return Ok(Heard::End),
                 Ok(_) => heard = Heard::Something,
@@ -214,6 +214,7 @@ impl Tls {
                 }
             }
         }
+        Ok(heard)
     }
 
     /// Tells the collector that this is the end (`close_notify`).

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketType, eth, recv, socket};
 
 use super::decode::{Decoder, Fields};
 use super::expected::expected;
-use super::support::{NOW, address, flows, output, program, receive_all, udp_process};
+use super::support::{NOW, address, flows, output, program, receive_all, udp_process, wait_until_closed};
 
 fn later(milliseconds: u64) -> ExportTime {
     ExportTime {
@@ -61,6 +61,7 @@ fn closed_port_is_noticed_and_the_first_message_after_it_opens_has_templates() {
         send(&mut process, NOW, first);
         assert_eq!(receive_all(&socket).len(), 1);
         drop(socket);
+        wait_until_closed("udp", collector.port());
 
         send(&mut process, later(100), second);
         assert_eq!(process.account().in_flight, Tally::from(second));

@@ -63,6 +63,7 @@ pub(crate) fn context() -> ObservationContext {
         index,
         name: name.to_owned(),
         description: description.to_owned(),
+        vlan_id: 0,
     };
     ObservationContext {
         interfaces: vec![interface(7, "eth0", "transit to AS\u{a0}64500"), interface(9, "eth1.301", "")],
@@ -341,7 +342,7 @@ impl Collector {
         let child = command.spawn().expect("start collector");
         let mut collector = Self { child, port, log };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !is_udp_port_open(port) {
+        while !is_open("udp", port) {
             let exited = collector.child.try_wait().expect("wait");
             assert!(
                 exited.is_none() && Instant::now() < deadline,
@@ -385,14 +386,27 @@ impl Drop for Collector {
 
 /// A UDP port that nobody uses now.
 pub(crate) fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("free port").port()
+    let port =
+        UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("free port").port();
+    wait_until_closed("udp", port);
+    port
 }
 
-/// Whether the kernel's socket table has a receiver on `port`, IPv4 or IPv6.
-fn is_udp_port_open(port: u16) -> bool {
+/// Waits until nobody has a socket of `protocol` on `port`. Where one was closed just before, a program that another
+/// test is starting may still have it, until it runs.
+pub(crate) fn wait_until_closed(protocol: &str, port: u16) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while is_open(protocol, port) {
+        assert!(Instant::now() < deadline, "{protocol} port {port} stays open");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether the kernel's socket table has a socket of `protocol` on `port`, IPv4 or IPv6.
+fn is_open(protocol: &str, port: u16) -> bool {
     let needle = format!(":{port:04X} ");
-    ["/proc/net/udp", "/proc/net/udp6"].iter().any(|path| {
-        std::fs::read_to_string(path)
+    ["", "6"].iter().any(|version| {
+        std::fs::read_to_string(format!("/proc/net/{protocol}{version}"))
             .unwrap_or_default()
             .lines()
             .filter_map(|line| line.split_once(": "))

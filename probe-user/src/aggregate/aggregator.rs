@@ -3,6 +3,7 @@
 //! The queue in front of it is never waited for in live capture: what finds it full is counted as lost. A purge is
 //! due when every shard has said that it has handed over everything up to that time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,20 +47,56 @@ enum Message {
 
 /// The sending end of an aggregate's queue.
 #[derive(Clone, Debug)]
-pub struct AggregateQueue(Sender<Message>);
+pub struct AggregateQueue {
+    number: usize,
+    messages: Sender<Message>,
+}
+
+/// What is said of the end of an aggregate.
+#[derive(Debug, Default)]
+pub struct End {
+    /// Until when outputs may deliver what they have.
+    deadline: OnceLock<Instant>,
+    /// Whether it ends alone, while packets are counted.
+    is_alone: AtomicBool,
+}
+
+impl End {
+    /// Everything ends: outputs may deliver until `deadline`.
+    pub fn set_deadline(&self, deadline: Instant) {
+        // The first one counts.
+        let _ = self.deadline.set(deadline);
+    }
+
+    /// The aggregate ends, and others go on. Settings that are read anew from now on are not for it.
+    pub fn set_alone(&self) {
+        self.is_alone.store(true, Ordering::SeqCst);
+    }
+
+    fn is_alone(&self) -> bool {
+        self.is_alone.load(Ordering::SeqCst)
+    }
+}
 
 impl AggregateQueue {
+    /// Number in the ledger.
+    #[must_use]
+    pub const fn number(&self) -> usize {
+        self.number
+    }
+
     /// Puts a batch into the queue; false if it is full. Never waits. Where the queue is waited for, each shard has a place
     /// beyond the bound, for several may have seen the last one.
     #[must_use]
     pub fn offer(&self, deltas: Arc<Vec<Observed>>, pace: Pace) -> bool {
-        (pace == Pace::WaitForSinks || self.has_room()) && self.0.try_send(Message::Deltas(deltas)).is_ok()
+        (pace == Pace::WaitForSinks || self.has_room())
+            && self.messages.try_send(Message::Deltas(deltas)).is_ok()
     }
 
     /// Whether there is room for another batch.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.0.len() < QUEUE
+        self.messages.len() < QUEUE
     }
 
     /// A shard has handed over everything up to this time.
@@ -67,13 +104,13 @@ impl AggregateQueue {
         let tick = Message::Tick(shard, now);
         // One that finds no room is made up for by the next one.
         let _ = match pace {
-            Pace::NeverWait => self.0.try_send(tick).is_ok(),
+            Pace::NeverWait => self.messages.try_send(tick).is_ok(),
             Pace::WaitForSinks => {
                 // What is left of the queue is for batches that are on their way to it.
-                while self.0.len() >= QUEUE + TICKS {
+                while self.messages.len() >= QUEUE + TICKS {
                     thread::sleep(Duration::from_millis(1));
                 }
-                self.0.send(tick).is_ok()
+                self.messages.send(tick).is_ok()
             }
         };
     }
@@ -96,9 +133,15 @@ pub struct AggregatorParts {
     pub shards: usize,
     /// Whether the writer is waited for.
     pub pace: Pace,
-    /// Until when outputs may deliver what they have, once everything comes to its end.
-    pub deadline: Arc<OnceLock<Instant>>,
+    /// What is said of its end.
+    pub end: Arc<End>,
+    /// Those before it, which have closed their outputs when nobody sends here any more.
+    pub before: Vec<Receiver<Ended>>,
 }
+
+/// Never sent: who holds the sender has not closed its outputs.
+#[derive(Debug)]
+pub enum Ended {}
 
 /// An aggregate: takes deltas from its queue and hands purges to its writer.
 #[derive(Debug)]
@@ -127,16 +170,29 @@ pub struct Writer {
     ledger: Arc<Ledger>,
     purges: Receiver<Purge>,
     written: Sender<Purge>,
-    /// Until when outputs may deliver what they have, once everything comes to its end.
-    deadline: Arc<OnceLock<Instant>>,
+    end: Arc<End>,
+    before: Vec<Receiver<Ended>>,
+    /// Dropped when the outputs are closed.
+    ended: Sender<Ended>,
+}
+
+/// The ends of an aggregate that others hold.
+#[derive(Debug)]
+pub struct Handles {
+    /// Its queue.
+    pub queue: AggregateQueue,
+    /// Nobody sends here any more once its outputs are closed.
+    pub ended: Receiver<Ended>,
 }
 
 impl Aggregator {
     /// An aggregate with its queue, and the writer to its outputs.
     #[must_use]
-    pub fn new(parts: AggregatorParts, outputs: Vec<Box<dyn RowOutput>>) -> (Self, Writer, AggregateQueue) {
+    pub fn new(mut parts: AggregatorParts, outputs: Vec<Box<dyn RowOutput>>) -> (Self, Writer, Handles) {
         // A batch and a message about the time of each shard.
         let (queue, messages) = bounded(QUEUE + TICKS + 2 * parts.shards);
+        let queue = AggregateQueue { number: parts.number, messages: queue };
+        let (ended_sender, ended) = bounded(0);
         let (purges, to_write) = bounded(PURGES);
         let (give_back, written) = bounded(PURGES + 1);
         let writer = Writer {
@@ -147,13 +203,15 @@ impl Aggregator {
             ledger: Arc::clone(&parts.ledger),
             purges: to_write,
             written: give_back,
-            deadline: Arc::clone(&parts.deadline),
+            end: Arc::clone(&parts.end),
+            before: std::mem::take(&mut parts.before),
+            ended: ended_sender,
         };
         let aggregation = Aggregation::new(parts.settings.clone());
         let ticks = vec![None; parts.shards];
         let aggregator =
             Self { parts, aggregation, messages, purges, written, ticks, last_packet: 0, next_purge: None };
-        (aggregator, writer, AggregateQueue(queue))
+        (aggregator, writer, Handles { queue, ended })
     }
 
     /// Works until every end of its queue is gone, then hands over what it has.
@@ -164,14 +222,22 @@ impl Aggregator {
                 Message::Tick(shard, now) => self.tick(shard, now),
             }
         }
-        let purge = self.take(self.now(), None, false);
+        let mut purge = self.take(self.now(), None, false);
+        if self.parts.end.is_alone() {
+            // Another aggregate may write to the same file in this period.
+            purge.set_early();
+        }
         // The writer ends after this thread, unless the process does.
         let _ = self.purges.send(purge);
     }
 
     fn add(&mut self, deltas: &[Observed]) {
         self.aggregation.set_context(self.parts.context.load());
-        self.aggregation.set_enrichment(&self.parts.enrichment.load());
+        let enrichment = self.parts.enrichment.load();
+        // Asked after that: what is loaded later is not for one that ends.
+        if !self.parts.end.is_alone() {
+            self.aggregation.set_enrichment(&enrichment);
+        }
         self.last_packet = deltas.last().map_or(self.last_packet, |observed| observed.end);
         let mut spread = Spread::default();
         for observed in deltas {
@@ -243,6 +309,11 @@ impl Aggregator {
 impl Writer {
     /// Works until the aggregate is gone, then closes the outputs.
     pub fn run(mut self) {
+        for before in std::mem::take(&mut self.before) {
+            // Its rows come first, and it may have the spool.
+            let _ = before.recv();
+        }
+        self.outputs.iter_mut().for_each(|output| output.poll());
         loop {
             match self.purges.recv_timeout(POLL) {
                 Ok(purge) => self.write(purge),
@@ -252,9 +323,13 @@ impl Writer {
             self.outputs.iter_mut().for_each(|output| output.poll());
             self.settle();
         }
-        let deadline = self.deadline.get().copied().unwrap_or_else(|| Instant::now() + CLOSE_TIME);
+        let deadline = self.end.deadline.get().copied().unwrap_or_else(|| Instant::now() + CLOSE_TIME);
         self.outputs.iter_mut().for_each(|output| output.close(deadline));
         self.settle();
+        if self.end.is_alone() {
+            self.ledger.aggregate_ended(self.number);
+        }
+        drop(self.ended);
     }
 
     fn write(&mut self, mut purge: Purge) {

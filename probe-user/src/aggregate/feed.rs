@@ -1,7 +1,7 @@
 //! What a shard makes for aggregates of the deltas that pass through it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,12 +30,30 @@ const RELEASE_TIME: Duration = Duration::from_secs(5);
 /// before it by so much.
 const TICK: u64 = 10_000;
 
+/// The queues of the aggregates that there are. Every shard reads them, once per message, and one replaces them: what a
+/// shard hands over goes to those of before or of after, and never to both.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentQueues(Arc<RwLock<Arc<Vec<AggregateQueue>>>>);
+
+impl CurrentQueues {
+    /// Those of now.
+    fn load(&self) -> Arc<Vec<AggregateQueue>> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Other ones. Those that are not among them are at their end when every shard has had its next message.
+    pub(super) fn replace(&self, queues: Vec<AggregateQueue>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(queues);
+    }
+}
+
 /// Deltas on their way from one shard to all aggregates.
 #[derive(Debug)]
 pub struct Feed {
     /// Number of the shard, from 0.
     shard: usize,
-    queues: Vec<AggregateQueue>,
+    current: CurrentQueues,
+    queues: Arc<Vec<AggregateQueue>>,
     pace: Pace,
     batch: Vec<Observed>,
     amount: Amount,
@@ -56,10 +74,11 @@ pub struct Feed {
 impl Feed {
     /// From a shard with this number, counted from 0.
     #[must_use]
-    pub fn new(shard: usize, queues: Vec<AggregateQueue>, pace: Pace) -> Self {
+    pub fn new(shard: usize, current: CurrentQueues, pace: Pace) -> Self {
         Self {
             shard,
-            queues,
+            queues: current.load(),
+            current,
             pace,
             batch: Vec::new(),
             amount: Amount::default(),
@@ -72,9 +91,14 @@ impl Feed {
         }
     }
 
+    /// The aggregates are those of now, until this is called again.
+    pub fn follow(&mut self) {
+        self.queues = self.current.load();
+    }
+
     /// Whether there is an aggregate.
     #[must_use]
-    pub const fn is_wanted(&self) -> bool {
+    pub fn is_wanted(&self) -> bool {
         !self.queues.is_empty()
     }
 
@@ -184,9 +208,8 @@ impl Feed {
             thread::sleep(Duration::from_millis(1));
         }
         let batch = Arc::new(batch);
-        ledger.offered(amount, |number| {
-            self.queues.get(number).is_some_and(|queue| queue.offer(Arc::clone(&batch), self.pace))
-        });
+        let offer = |queue: &AggregateQueue| (queue.number(), queue.offer(Arc::clone(&batch), self.pace));
+        ledger.offered(amount, self.queues.iter().map(offer));
     }
 
     /// Tells every aggregate that everything up to this time is handed over, or up to the end of the epoch, where there

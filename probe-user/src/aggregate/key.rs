@@ -43,6 +43,8 @@ pub(super) struct KeyBuffer([u64; MAX_WORDS]);
 pub(super) struct InterfaceTexts {
     of: Option<Arc<ObservationContext>>,
     by_number: HashMap<u32, Arc<str>, RandomState>,
+    /// Identifiers of VLANs that have an interface of their own.
+    vlans: HashMap<u32, u16, RandomState>,
 }
 
 /// A delta on its way into a row.
@@ -86,7 +88,20 @@ impl InterfaceTexts {
             .iter()
             .map(|interface| (interface.index, interface.name.as_str().into()))
             .collect();
+        let vlans = context.interfaces.iter().filter(|interface| interface.vlan_id != 0);
+        self.vlans = vlans.map(|interface| (interface.index, interface.vlan_id)).collect();
         self.of = Some(context);
+    }
+
+    /// The VLAN in which packets of a record went through an interface of it, in this direction: that of their tag where
+    /// they were seen, or else that of the interface; 0 = none.
+    fn vlan(&self, record: &FlowRecord, direction: FlowDirection) -> u16 {
+        let tag = if direction == record.flow_direction { record.vlan_id } else { 0 };
+        let interface = match direction {
+            FlowDirection::Ingress => record.ingress_interface,
+            FlowDirection::Egress => record.egress_interface,
+        };
+        if tag != 0 { tag } else { self.vlans.get(&interface).copied().unwrap_or(0) }
     }
 }
 
@@ -203,7 +218,7 @@ const fn width(primitive: Primitive) -> usize {
         | P::TimestampEnd
         | P::TimestampArrival => 8,
         P::SrcMac | P::DstMac => 6,
-        P::Vlan | P::InCvlan | P::Etype | P::SrcPort | P::DstPort => 2,
+        P::Vlan | P::InVlan | P::OutVlan | P::InCvlan | P::Etype | P::SrcPort | P::DstPort => 2,
         P::Cos
         | P::DstRoa
         | P::SrcRoa
@@ -312,6 +327,8 @@ fn write(
         P::SrcMac => put(octets, offset, &record.source_mac_address),
         P::DstMac => put(octets, offset, &record.destination_mac_address),
         P::Vlan => put(octets, offset, &record.vlan_id.to_ne_bytes()),
+        P::InVlan => put(octets, offset, &names.vlan(record, FlowDirection::Ingress).to_ne_bytes()),
+        P::OutVlan => put(octets, offset, &names.vlan(record, FlowDirection::Egress).to_ne_bytes()),
         P::InCvlan => put(octets, offset, &record.dot1q_customer_vlan_id.to_ne_bytes()),
         P::Cos => put(octets, offset, &[record.dot1q_priority]),
         P::Etype => {
@@ -389,7 +406,9 @@ fn read<'a>(primitive: Primitive, field: &[u8], interned: &'a Interned, agent: O
         }
         P::SrcMac | P::DstMac => Value::Mac(take(field)),
         P::Etype => Value::EtherType(short()),
-        P::Vlan | P::InCvlan | P::SrcPort | P::DstPort => Value::Number(short().into()),
+        P::Vlan | P::InVlan | P::OutVlan | P::InCvlan | P::SrcPort | P::DstPort => {
+            Value::Number(short().into())
+        }
         P::DstRoa | P::SrcRoa => Value::Roa(from_roa(octet())),
         P::PeerSrcIp => Value::Address(agent),
         P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => Value::Address(take_address(field)),

@@ -22,13 +22,14 @@ mod table;
 mod value;
 
 pub use aggregation::{Aggregation, Spread};
-pub use aggregator::{AggregateQueue, Aggregator, AggregatorParts, Writer};
+pub use aggregator::{AggregateQueue, Aggregator, AggregatorParts, End, Ended, Handles, Writer};
 pub use bins::Bins;
-pub use feed::Feed;
+pub use feed::{CurrentQueues, Feed};
 pub use observed::Observed;
 pub use output::{
-    AskError, FileOutput, FileSettings, FileTable, KeptRows, MemoryOutput, MemorySettings, MemoryTable,
-    OutputSettingsError, Question, RowOutput, Selected, StdoutOutput, StdoutSettings, StdoutTable,
+    AskError, FileHistory, FileOutput, FileSettings, FileTable, KeptRows, Left, MemoryOutput, MemorySettings,
+    MemoryTable, OutputSettingsError, Question, RowOutput, Selected, StdoutOutput, StdoutSettings,
+    StdoutTable,
 };
 #[cfg(feature = "kafka")]
 pub use output::{KafkaOutput, KafkaOutputSettings, KafkaTable};
@@ -36,7 +37,7 @@ pub use primitive::{Key, Primitive, PrimitiveError};
 pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
 pub use selection::{LabelCondition, Selection, TagCondition};
 pub use settings::{AggregateSettings, OutputSettings};
-pub use start::Aggregates;
+pub use start::{Aggregates, CurrentRows, Surroundings};
 pub use value::{RouteValue, Value};
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub struct AggregateSettings {
     pub key: Key,
     /// Which packets are for it.
     pub selection: Selection,
+    /// The expression whose bit is in the selection; empty = none.
+    pub filter: String,
     /// One in this many of them is counted.
     pub sampling_interval: NonZeroU32,
     /// Whether counts are multiplied by the sampling intervals of the capture and of the aggregate.
@@ -61,6 +63,7 @@ impl AggregateSettings {
             name: name.to_owned(),
             key,
             selection: Selection::default(),
+            filter: String::new(),
             sampling_interval: NonZeroU32::MIN,
             renormalize: false,
             agent: None,

@@ -1,13 +1,19 @@
-//! Starts what the settings ask for, and ends it.
+//! Starts what the settings ask for, changes it while packets are counted, and ends it.
+//!
+//! A change first opens and starts whatever is new, so that what can fail fails before anything has changed. Then the queues
+//! are replaced for all shards at once. An aggregate that is not among them any more has its last rows written and ends when
+//! every shard has let go of its queue; one that goes on with its files, its spool or its name begins to write after that.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, TryRecvError};
 use tracing::{info, warn};
 
-use super::aggregator::{AggregateQueue, Aggregator, AggregatorParts};
-use super::output::{self, KeptRows};
+use super::aggregator::{AggregateQueue, Aggregator, AggregatorParts, End, Ended, Handles};
+use super::feed::CurrentQueues;
+use super::output::{self, KeptRows, Left};
 use super::settings::AggregateSettings;
 use crate::enrich::CurrentSettings;
 use crate::error::RunError;
@@ -22,15 +28,64 @@ const CLOSE_TIME: Duration = Duration::from_secs(10);
 /// not delivered.
 const DELIVERY_TIME: Duration = Duration::from_secs(8);
 
+/// The rows that aggregates keep in memory now, for who answers questions.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentRows(Arc<RwLock<Vec<KeptRows>>>);
+
+impl CurrentRows {
+    /// Those of now.
+    #[must_use]
+    pub fn load(&self) -> Vec<KeptRows> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, rows: Vec<KeptRows>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = rows;
+    }
+}
+
+/// What aggregates work with, whichever they are.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Number of shards.
+    pub shards: usize,
+    /// Whether anybody is waited for.
+    pub pace: Pace,
+    /// Accounts.
+    pub ledger: Arc<Ledger>,
+    /// Names of interfaces.
+    pub context: SharedContext,
+    /// What is known beyond what packets carry.
+    pub enrichment: CurrentSettings,
+}
+
 /// Aggregates at work.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Aggregates {
-    /// Their queues, in the order of the ledger.
-    pub queues: Vec<AggregateQueue>,
-    /// The rows that are kept in memory.
-    pub kept: Vec<KeptRows>,
+    surroundings: Surroundings,
+    queues: CurrentQueues,
+    kept: CurrentRows,
+    running: Vec<Running>,
+    /// Those that were changed or are not wanted any more, and may still be writing.
+    ending: Vec<Running>,
+    next_number: usize,
+}
+
+/// An aggregate at work.
+#[derive(Debug)]
+struct Running {
+    number: usize,
+    left: Left,
+    queue: Option<AggregateQueue>,
+    end: Arc<End>,
+    ended: Receiver<Ended>,
     threads: Vec<JoinHandle<()>>,
-    deadline: Arc<OnceLock<Instant>>,
+}
+
+impl Running {
+    fn has_ended(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(TryRecvError::Disconnected))
+    }
 }
 
 impl Aggregates {
@@ -38,63 +93,158 @@ impl Aggregates {
     ///
     /// # Errors
     /// [`RunError`] if an output cannot be opened or a thread not be started.
-    pub fn start(
-        settings: &[AggregateSettings],
-        shards: usize,
-        pace: Pace,
-        ledger: &Arc<Ledger>,
-        (context, enrichment): (&SharedContext, &CurrentSettings),
-    ) -> Result<Self, RunError> {
-        let outputs =
-            settings.iter().map(|settings| output::open(settings, pace)).collect::<Result<Vec<_>, _>>()?;
-        let accounts = settings.iter().zip(&outputs).map(|(settings, outputs)| {
-            let outputs = outputs.iter().map(|output| (output.kind(), output.destination()));
-            AggregateAccounts::new(settings.name.clone(), outputs)
-        });
-        ledger.open_aggregates(accounts.collect());
-        let mut aggregates = Self::default();
-        for (number, (settings, outputs)) in settings.iter().zip(outputs).enumerate() {
-            let parts = AggregatorParts {
-                number,
-                settings: settings.clone(),
-                ledger: Arc::clone(ledger),
-                context: context.clone(),
-                enrichment: enrichment.clone(),
-                shards,
-                pace,
-                deadline: Arc::clone(&aggregates.deadline),
-            };
-            aggregates.kept.extend(outputs.iter().filter_map(|output| output.kept()));
-            if settings.key.asks_places() && enrichment.load().geography.is_none() {
-                let name = &settings.name;
+    pub fn start(settings: &[AggregateSettings], surroundings: Surroundings) -> Result<Self, RunError> {
+        let mut aggregates = Self {
+            surroundings,
+            queues: CurrentQueues::default(),
+            kept: CurrentRows::default(),
+            running: Vec::new(),
+            ending: Vec::new(),
+            next_number: 0,
+        };
+        aggregates.change(settings, || ())?;
+        aggregates.check_places();
+        Ok(aggregates)
+    }
+
+    /// Their queues.
+    #[must_use]
+    pub const fn queues(&self) -> &CurrentQueues {
+        &self.queues
+    }
+
+    /// The rows that are kept in memory.
+    #[must_use]
+    pub const fn kept(&self) -> &CurrentRows {
+        &self.kept
+    }
+
+    /// Says what those lack that ask for places, if nothing is known of places.
+    pub fn check_places(&self) {
+        let asks = self.settings().filter(|settings| settings.key.asks_places());
+        for AggregateSettings { name, .. } in asks {
+            if self.surroundings.enrichment.load().geography.is_none() {
                 warn!(
                     "aggregate {name}: there is no enrich.geoip_file: countries, postal codes and coordinates are empty"
                 );
             }
-            for output in &outputs {
-                let (kind, destination) = (output.kind(), output.destination());
-                if kind == destination {
-                    info!("aggregate {} to {kind}", settings.name);
-                } else {
-                    info!("aggregate {} to {kind}: {destination}", settings.name);
-                }
-            }
-            let (aggregator, writer, queue) = Aggregator::new(parts, outputs);
-            aggregates.threads.push(spawn(format!("aggregate-{}", settings.name), || aggregator.run())?);
-            aggregates.threads.push(spawn(format!("write-{}", settings.name), || writer.run())?);
-            aggregates.queues.push(queue);
         }
-        Ok(aggregates)
+    }
+
+    /// Settings of those that there are.
+    pub fn settings(&self) -> impl Iterator<Item = &AggregateSettings> {
+        self.running.iter().map(|running| &running.left.settings)
+    }
+
+    /// The aggregates are these from now on. Those whose settings are the same go on as they are; others end, and new ones
+    /// begin. `meanwhile` is called between the moment from which other settings are not for those that end, and the one
+    /// from which new ones get packets.
+    ///
+    /// # Errors
+    /// [`RunError`] if an output cannot be opened or a thread not be started; then nothing has changed.
+    pub fn change(
+        &mut self,
+        settings: &[AggregateSettings],
+        meanwhile: impl FnOnce(),
+    ) -> Result<(), RunError> {
+        self.ending.retain(|running| !running.has_ended());
+        let mut begun = Vec::new();
+        let is_new = |new: &&AggregateSettings| !self.settings().any(|running| running == *new);
+        for new in settings.iter().filter(is_new).collect::<Vec<_>>() {
+            self.next_number += 1;
+            begun.push(self.begin(self.next_number - 1, new, settings)?);
+        }
+        for Begun { running, outputs } in &begun {
+            let settings = &running.left.settings;
+            let accounts = AggregateAccounts::new(running.number, settings.name.clone(), outputs.clone());
+            self.surroundings.ledger.open_aggregate(accounts);
+            announce(&settings.name, outputs);
+        }
+        let mut before = std::mem::take(&mut self.running);
+        for running in before.iter().filter(|running| !settings.contains(&running.left.settings)) {
+            running.end.set_alone();
+            let name = &running.left.settings.name;
+            if settings.iter().any(|settings| settings.name == *name) {
+                info!("aggregate {name} begins anew with other settings");
+            } else {
+                info!("aggregate {name} ends");
+            }
+        }
+        meanwhile();
+        let mut begun: Vec<Running> = begun.into_iter().map(|begun| begun.running).collect();
+        for settings in settings {
+            for from in [&mut before, &mut begun] {
+                let place = from.iter().position(|running| running.left.settings == *settings);
+                self.running.extend(place.map(|place| from.remove(place)));
+            }
+        }
+        self.queues.replace(self.running.iter().filter_map(|running| running.queue.clone()).collect());
+        self.kept.replace(self.running.iter().filter_map(|running| running.left.kept.clone()).collect());
+        for running in &mut before {
+            running.queue = None;
+        }
+        self.ending.extend(before);
+        Ok(())
+    }
+
+    /// Opens the outputs of an aggregate, which has no packets yet, and starts its threads. `all` are those that there will
+    /// be.
+    fn begin(
+        &self,
+        number: usize,
+        settings: &AggregateSettings,
+        all: &[AggregateSettings],
+    ) -> Result<Begun, RunError> {
+        let Surroundings { shards, pace, ledger, context, enrichment } = self.surroundings.clone();
+        let is_in_the_way = |running: &&Running| running.left.is_in_the_way_of(settings);
+        let changed = self.running.iter().filter(|running| !all.contains(&running.left.settings));
+        let changed: Vec<&Running> = changed.filter(is_in_the_way).collect();
+        // What ended with an earlier change has left nothing to go on with, but may still have the spool.
+        let earlier: Vec<&Running> = self.ending.iter().filter(is_in_the_way).collect();
+        let of_earlier =
+            earlier.iter().map(|running| Left { kept: None, files: None, ..running.left.clone() });
+        let left: Vec<Left> = changed.iter().map(|running| running.left.clone()).chain(of_earlier).collect();
+        let opened = output::open(settings, pace, &left)?;
+        let outputs = opened.iter().map(|output| (output.kind(), output.destination())).collect();
+        let left = Left {
+            settings: settings.clone(),
+            kept: opened.iter().find_map(|output| output.kept()),
+            files: opened.iter().find_map(|output| output.files()),
+        };
+        let end = Arc::<End>::default();
+        let parts = AggregatorParts {
+            number,
+            settings: settings.clone(),
+            ledger,
+            context,
+            enrichment,
+            shards,
+            pace,
+            end: Arc::clone(&end),
+            before: changed.iter().chain(&earlier).map(|running| running.ended.clone()).collect(),
+        };
+        let (aggregator, writer, Handles { queue, ended }) = Aggregator::new(parts, opened);
+        let name = &settings.name;
+        let threads = vec![
+            spawn(format!("aggregate-{name}"), || aggregator.run())?,
+            spawn(format!("write-{name}"), || writer.run())?,
+        ];
+        Ok(Begun { running: Running { number, left, queue: Some(queue), end, ended, threads }, outputs })
     }
 
     /// Waits until everything is written, or for so long that it will not be. The shards have ended.
     pub fn finish(self) {
         let now = Instant::now();
         let deadline = now + CLOSE_TIME;
-        // Before the queues go: the writers' end comes after that.
-        let _ = self.deadline.set(now + DELIVERY_TIME);
-        drop(self.queues);
-        for thread in self.threads {
+        self.queues.replace(Vec::new());
+        let mut all = self.ending;
+        all.extend(self.running);
+        for running in &mut all {
+            // Before the queue goes: the writer's end comes after that.
+            running.end.set_deadline(now + DELIVERY_TIME);
+            running.queue = None;
+        }
+        for thread in all.into_iter().flat_map(|running| running.threads) {
             while !thread.is_finished() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -102,6 +252,23 @@ impl Aggregates {
                 // A panic in it has ended the process already.
                 let _ = thread.join();
             }
+        }
+    }
+}
+
+/// An aggregate that gets no packets yet.
+struct Begun {
+    running: Running,
+    /// Kinds and destinations.
+    outputs: Vec<(&'static str, String)>,
+}
+
+fn announce(name: &str, outputs: &[(&'static str, String)]) {
+    for (kind, destination) in outputs {
+        if kind == destination {
+            info!("aggregate {name} to {kind}");
+        } else {
+            info!("aggregate {name} to {kind}: {destination}");
         }
     }
 }

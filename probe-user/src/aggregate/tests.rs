@@ -7,7 +7,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pathflow_exporter::{BgpAttributes, BgpPathSegment, BgpPathSegmentKind, BgpRoute, FlowRecord};
+use pathflow_exporter::{
+    BgpAttributes, BgpPathSegment, BgpPathSegmentKind, BgpRoute, FlowDirection, FlowRecord, InterfaceInfo,
+    ObservationContext,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -253,6 +256,40 @@ fn each_packet_counts_for_both_ends() {
         purge.rows().map(|row| (format!("{:?}", row.value(0)), row.octets())).collect();
     let text = |address: [u8; 4]| format!("{:?}", Value::Address(Some(IpAddr::from(address))));
     assert_eq!(found, BTreeMap::from([(text(a), 112), (text(b), 110)]));
+}
+
+#[test]
+fn vlans_are_those_of_tags_or_else_of_interfaces() {
+    let interface = |index, vlan_id| InterfaceInfo {
+        index,
+        name: format!("eth{index}"),
+        description: String::new(),
+        vlan_id,
+    };
+    let context =
+        ObservationContext { interfaces: vec![interface(1, 0), interface(2, 42)], selectors: Vec::new() };
+    let vlans = |vlan_id, flow_direction, ingress_interface, egress_interface| {
+        let mut aggregation = Aggregation::new(settings(&["in_vlan", "out_vlan"]));
+        aggregation.set_context(Arc::new(context.clone()));
+        let record = FlowRecord { vlan_id, flow_direction, ingress_interface, egress_interface, ..record() };
+        add_all(&mut aggregation, &[observed(record, 0)]);
+        let purge = aggregation.purge(0, None, None);
+        let row = purge.rows().next().unwrap();
+        [row.value(0), row.value(1)].map(|value| match value {
+            Value::Number(number) => number,
+            other => panic!("{other:?}"),
+        })
+    };
+    let (incoming, outgoing) = (FlowDirection::Ingress, FlowDirection::Egress);
+    assert_eq!(vlans(7, incoming, 1, 1), [7, 0]);
+    assert_eq!(vlans(7, outgoing, 1, 1), [0, 7]);
+    // The kernel's routing table says which interface packets go out of, and the inventory its VLAN.
+    assert_eq!(vlans(7, incoming, 1, 2), [7, 42]);
+    assert_eq!(vlans(7, outgoing, 2, 1), [42, 7]);
+    // The interface of a VLAN sees no tag; if it does, there were two.
+    assert_eq!(vlans(0, incoming, 2, 1), [42, 0]);
+    assert_eq!(vlans(9, incoming, 2, 1), [9, 0]);
+    assert_eq!(vlans(0, incoming, 1, 3), [0, 0]);
 }
 
 #[test]

@@ -192,7 +192,14 @@ impl Dumper {
 
     /// Dumps the tables of all peers that have routes or a session.
     fn dump(&mut self, at: &Zoned) {
-        let Ok(peers) = self.speaker.peers() else { return };
+        let peers = match self.speaker.peers() {
+            Ok(peers) => peers,
+            Err(error) => {
+                self.counts.failures.fetch_add(1, Ordering::Relaxed);
+                warn!("there is no BGP table dump this time: {error}");
+                return;
+            }
+        };
         self.sequence += 1;
         let (mut tables, mut routes) = (0_u32, 0);
         for peer in &peers {
@@ -242,7 +249,11 @@ impl Dumper {
                 });
                 topic.publish();
                 self.topic = Some(topic);
-                result.ok().flatten()
+                result.unwrap_or_else(|error| {
+                    self.counts.failures.fetch_add(1, Ordering::Relaxed);
+                    warn!("BGP table dump of {}: {error}", peer.name);
+                    None
+                })
             }
         }
     }
@@ -292,7 +303,8 @@ impl Dumper {
         lines.dump_init(self.sequence, &timestamp, name, self.settings.interval.as_secs());
         take(&mut lines)?;
         let mut entries = 0;
-        for route in self.speaker.routes(peer.id) {
+        let mut routes = self.speaker.routes(peer.id);
+        for route in &mut routes {
             let add_path = peer.negotiated.as_ref().map(|session| session.context.add_path);
             let has_path_id =
                 add_path.map_or(route.nlri.path_id != 0, |families| families.contains(route.family));
@@ -311,6 +323,9 @@ impl Dumper {
             if self.stopping.load(Ordering::Relaxed) {
                 return Ok(None);
             }
+        }
+        if !routes.is_complete() {
+            return Err(io::Error::other("the peer went away while its table was dumped"));
         }
         lines.dump_close(self.sequence, &timestamp, name, entries, 1);
         take(&mut lines)?;

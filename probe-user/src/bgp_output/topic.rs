@@ -16,9 +16,8 @@ pub use settings::{TopicSettings, TopicTable};
 use super::account::{TopicAccount, TopicCounts};
 use crate::error::RunError;
 use crate::kafka::events;
+use crate::kafka::queue::{Patience, refusal_name};
 
-/// How long a queue that stays full is waited for, since it took the last message.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How long messages may take to leave at the end; the rest goes to the spool.
 const CLOSE_TIME: Duration = Duration::from_secs(4);
 
@@ -41,7 +40,7 @@ pub(super) struct Topic {
     refused: BTreeMap<&'static str, u64>,
     refused_before: u64,
     is_losing: bool,
-    give_up: Instant,
+    patience: Patience,
     /// Topic and key of the peer that had the last line.
     current: Option<(IpAddr, String, String)>,
     counts: Arc<TopicCounts>,
@@ -67,7 +66,7 @@ impl Topic {
             refused: BTreeMap::from([(refusal_name(Refused::QueueFull), 0)]),
             refused_before: 0,
             is_losing: false,
-            give_up: Instant::now(),
+            patience: Patience::new(),
             current: None,
             counts: Arc::default(),
         })
@@ -80,7 +79,7 @@ impl Topic {
 
     /// From now on a full queue has its whole time again.
     pub(super) fn begin(&mut self) {
-        self.give_up = Instant::now() + PATIENCE;
+        self.patience = Patience::new();
     }
 
     /// Sends each of these lines as a message, without its line feed.
@@ -98,13 +97,11 @@ impl Topic {
                 tally: Tally { records: 1, ..Tally::ZERO },
             };
             let sent = match wait {
-                Wait::Patiently => self.kafka.send_before(&message, self.give_up),
+                Wait::Patiently => self.patience.send(&mut self.kafka, &message),
                 Wait::Never => self.kafka.send(&message),
             };
-            match sent {
-                Ok(()) if wait == Wait::Patiently => self.give_up = Instant::now() + PATIENCE,
-                Ok(()) => {}
-                Err(refused) => *self.refused.entry(refusal_name(refused)).or_default() += 1,
+            if let Err(refused) = sent {
+                *self.refused.entry(refusal_name(refused)).or_default() += 1;
             }
         }
     }
@@ -158,15 +155,6 @@ fn account(
         spooled: kafka.spooled.records,
         lost,
         errors: events::errors(counts).collect(),
-    }
-}
-
-const fn refusal_name(refused: Refused) -> &'static str {
-    match refused {
-        Refused::QueueFull => "kafka_queue_full",
-        Refused::InvalidTopic => "kafka_invalid_topic",
-        Refused::TooLarge => "kafka_too_large",
-        Refused::Closing => "kafka_unsent",
     }
 }
 

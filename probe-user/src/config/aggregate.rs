@@ -120,6 +120,7 @@ fn check(
         name: name.to_owned(),
         key: fields,
         selection,
+        filter: aggregate.filter.trim().to_owned(),
         sampling_interval,
         renormalize: aggregate.renormalize,
         agent,
@@ -235,7 +236,7 @@ mod tests {
         assert!(!config.keys.vlan_priority && !other.keys.vlan_priority);
         let asks = "[[aggregate]]\nname = \"a\"\nkey = [\"cos\"]\n[aggregate.stdout]\n";
         assert!(resolve(asks).unwrap().keys.vlan_priority, "keys have it where an aggregate asks for it");
-        assert!(config.needs_restart(&other), "aggregates need a restart");
+        assert!(config.needs_restart(&other).is_empty(), "aggregates need no restart");
     }
 
     #[test]

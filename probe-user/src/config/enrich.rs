@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::ConfigError;
+use super::export::ExportProcess;
 use super::raw::{Agent, Aggregate, Enrich, PeerSource};
 use super::{between, invalid};
 use crate::capture::FilterSet;
@@ -20,11 +21,11 @@ use crate::enrich::{
 use crate::export::IpVersion;
 use crate::interfaces::{MacAddressError, NamePattern, PatternError};
 
-/// Checks the section and reads its files, and the tag maps of aggregates. What it asks of packets is added to `filters`. Collectors know this router by
-/// `agents`.
+/// Checks the section and reads its files, and the tag maps of aggregates and exports. What it asks of packets is added to
+/// `filters`. Collectors know this router by `agents`.
 pub(super) fn settings(
     raw: &Enrich,
-    aggregates: &[Aggregate],
+    own: &[OwnTagMap<'_>],
     agents: &[IpAddr],
     filters: &mut FilterSet,
 ) -> Result<EnrichSettings, ConfigError> {
@@ -37,7 +38,7 @@ pub(super) fn settings(
         "" => None,
         file => Some(Arc::new(Geography::read(Path::new(file))?)),
     };
-    let (tags, tags_of) = tag_maps(raw, aggregates, agents, filters)?;
+    let (tags, tags_of, tags_of_exports) = tag_maps(raw, own, agents, filters)?;
     let agents = (0..).zip(&raw.agent).map(|(number, agent)| self::agent(number, agent));
     let peer_sources = (0..).zip(&raw.peer_source).map(|(number, rule)| peer_source(number, rule));
     Ok(EnrichSettings {
@@ -61,7 +62,10 @@ pub(super) fn settings(
         agents: agents.collect::<Result<_, _>>()?,
         peer_sources: peer_sources.collect::<Result<_, _>>()?,
         tags,
-        tags_of: tags_of.into_iter().map(|(name, tags)| (name, tags.into())).collect(),
+        tags_of,
+        tags_of_exports,
+        // Known when exports and aggregates are.
+        asks_attributes: false,
         wait_for_rib: raw.wait_for_rib,
     })
 }
@@ -69,36 +73,71 @@ pub(super) fn settings(
 /// What the places of rules begin with that are tables.
 const TABLES: &str = "enrich.tag[";
 
-/// Maps of aggregates, by their name.
-type TagsOf = BTreeMap<String, TagMap>;
+/// A tag map that is for one aggregate or export, in place of the one for all.
+pub(super) struct OwnTagMap<'a> {
+    /// The key of the settings that names the file.
+    key: String,
+    /// Name of the aggregate, or of the export.
+    name: String,
+    is_of_export: bool,
+    file: &'a str,
+}
 
-/// The rules for all, and those of aggregates.
+/// The tag maps that aggregates and exports have of their own. `has_common` says whether `[export]` has collectors.
+pub(super) fn own_tag_maps<'a>(
+    aggregates: &'a [Aggregate],
+    processes: &'a [ExportProcess],
+    has_common: bool,
+) -> Vec<OwnTagMap<'a>> {
+    let of_aggregates = aggregates.iter().enumerate().map(|(number, aggregate)| OwnTagMap {
+        key: format!("aggregate[{number}].tag_map"),
+        name: aggregate.name.clone(),
+        is_of_export: false,
+        file: &aggregate.tag_map,
+    });
+    let of_exports = processes.iter().enumerate().map(|(number, process)| OwnTagMap {
+        key: match number.checked_sub(usize::from(has_common)) {
+            None => "export.tag_map".to_owned(),
+            Some(number) => format!("export.process[{number}].tag_map"),
+        },
+        name: process.name(),
+        is_of_export: true,
+        file: &process.tag_map,
+    });
+    of_aggregates.chain(of_exports).filter(|map| !map.file.is_empty()).collect()
+}
+
+/// Maps by the name of what they are for.
+type TagsOf = BTreeMap<String, Arc<TagMap>>;
+
+/// The rules for all, those of aggregates, and those of exports.
 fn tag_maps(
     raw: &Enrich,
-    aggregates: &[Aggregate],
+    own: &[OwnTagMap<'_>],
     agents: &[IpAddr],
     filters: &mut FilterSet,
-) -> Result<(TagMap, TagsOf), ConfigError> {
+) -> Result<(TagMap, TagsOf, TagsOf), ConfigError> {
     let mut tags = rules(raw, agents)?;
-    let mut tags_of = TagsOf::new();
-    let own = aggregates.iter().enumerate().filter(|(_, aggregate)| !aggregate.tag_map.is_empty());
-    let key = |number: usize| format!("aggregate[{number}].tag_map");
-    for (number, aggregate) in own.clone() {
-        let fault = |error| ConfigError::AggregateTagMap { key: key(number), error };
+    let mut maps = Vec::new();
+    let fault = |map: &OwnTagMap<'_>, error| ConfigError::OwnTagMap { key: map.key.clone(), error };
+    for map in own {
         let mut tags = TagMap::new(agents.to_vec());
-        tags.read(Path::new(&aggregate.tag_map)).and_then(|()| tags.resolve()).map_err(fault)?;
-        tags_of.insert(aggregate.name.clone(), tags);
+        tags.read(Path::new(map.file)).and_then(|()| tags.resolve()).map_err(|error| fault(map, error))?;
+        maps.push((map, tags));
     }
     // One that can do without leaves its place to one of another map that cannot.
     for by_address in [false, true] {
         tags.bind(filters, by_address).map_err(of_rules)?;
-        for (number, aggregate) in own.clone() {
-            let fault = |error| ConfigError::AggregateTagMap { key: key(number), error };
-            let own = tags_of.get_mut(&aggregate.name);
-            own.map_or(Ok(()), |tags| tags.bind(filters, by_address)).map_err(fault)?;
+        for (map, tags) in &mut maps {
+            tags.bind(filters, by_address).map_err(|error| fault(map, error))?;
         }
     }
-    Ok((tags, tags_of))
+    let (mut of_aggregates, mut of_exports) = (TagsOf::new(), TagsOf::new());
+    for (map, tags) in maps {
+        let all = if map.is_of_export { &mut of_exports } else { &mut of_aggregates };
+        all.insert(map.name.clone(), tags.into());
+    }
+    Ok((tags, of_aggregates, of_exports))
 }
 
 /// The rules of the file, and behind them those of the tables.

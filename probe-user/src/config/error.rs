@@ -51,10 +51,10 @@ pub enum ConfigError {
     /// The rules for tags and labels cannot be used.
     #[error("enrich.tag_map: {0}")]
     TagMap(#[from] TagMapError),
-    /// The rules for tags and labels of an aggregate cannot be used.
+    /// The rules for tags and labels of an aggregate or an export cannot be used.
     #[error("{key}: {error}")]
-    AggregateTagMap {
-        /// The key with the number of the aggregate, from 0.
+    OwnTagMap {
+        /// The key with the number of the table, from 0.
         key: String,
         /// Why.
         error: TagMapError,

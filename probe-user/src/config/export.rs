@@ -26,6 +26,8 @@ pub struct ExportProcess {
     pub conditions: Conditions,
     /// The expression whose bit is one of the conditions; empty = none.
     pub filter: String,
+    /// File with rules for tags and labels that are its own; empty = those for all.
+    pub tag_map: String,
     /// One in this many packets of each record is exported.
     pub sampling_interval: NonZeroU32,
     /// How messages travel.
@@ -136,17 +138,23 @@ fn process(
         let bit = filters.add(filter);
         conditions.filter = Some(bit.map_err(|error| invalid(key("filter"), &filter, error.to_string()))?);
     }
+    let field_groups = field_groups(table, export, has_routes)?;
+    let tag_map = export.tag_map.as_str();
+    if !tag_map.is_empty() && !collectors.is_empty() && !field_groups.contains(FieldGroups::TAGS) {
+        return Err(invalid(key("tag_map"), &tag_map, "it is of use only with \"tags\" in fields"));
+    }
     Ok(ExportProcess {
         collectors,
         distribution: export.distribution,
         conditions,
         filter: filter.to_owned(),
+        tag_map: tag_map.to_owned(),
         sampling_interval,
         transport: transport(table, export)?,
         settings: ExportSettings {
             format: export.format.into(),
             observation_domain_id: export.observation_domain_id,
-            field_groups: field_groups(table, export, has_routes)?,
+            field_groups,
             template_messages: export.template_messages,
             template_interval: export.template_interval,
             mtu: export.mtu,
@@ -231,6 +239,15 @@ fn conditions(table: &str, raw: &raw::ExportProcess) -> Result<Conditions, Confi
     })
 }
 
+impl ExportProcess {
+    /// By what its rules for tags are found: no other one has it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let format = self.settings.format.as_str();
+        self.collectors.first().map_or_else(String::new, |collector| format!("{format} to {collector}"))
+    }
+}
+
 impl raw::ExportProcess {
     /// What holds for it: what it says itself, else what `[export]` says.
     fn over(&self, export: &raw::Export) -> raw::Export {
@@ -245,9 +262,13 @@ impl raw::ExportProcess {
         // Nor is what only other formats have.
         let is_carried = |name: &&FieldsName| Format::from(format).carries((**name).into());
         let common = |fields: &Vec<FieldsName>| fields.iter().filter(is_carried).copied().collect();
+        let fields: Option<Vec<FieldsName>> =
+            self.fields.clone().or_else(|| export.fields.as_ref().map(common));
+        let has_tags = fields.as_ref().is_some_and(|fields| fields.contains(&FieldsName::Tags));
+        let common_tag_map = |map: &String| if has_tags { map.clone() } else { String::new() };
         raw::Export {
             transport,
-            fields: self.fields.clone().or_else(|| export.fields.as_ref().map(common)),
+            fields,
             sampling_interval: self.sampling_interval.unwrap_or(export.sampling_interval),
             ca_file: for_tls(&self.ca_file, &export.ca_file),
             certificate_file: for_tls(&self.certificate_file, &export.certificate_file),
@@ -266,6 +287,7 @@ impl raw::ExportProcess {
             queue_records: self.queue_records.unwrap_or(export.queue_records),
             pace: self.pace.unwrap_or(export.pace),
             filter: self.filter.clone().unwrap_or_else(|| export.filter.clone()),
+            tag_map: self.tag_map.clone().unwrap_or_else(|| common_tag_map(&export.tag_map)),
             stdout: export.stdout,
             process: Vec::new(),
         }

@@ -12,6 +12,7 @@ mod environment;
 mod error;
 mod export;
 pub mod raw;
+mod reload;
 mod sflow;
 mod transport;
 
@@ -55,7 +56,7 @@ pub struct Config {
     pub keys: KeySettings,
     /// Packets to account, and what else is asked of them.
     pub filters: FilterSet,
-    /// The filter results that records have, a bit for each: those that exports and the tag map ask for.
+    /// The filter results that records have, a bit for each: those that exports and their tag maps ask for.
     pub record_filters: u8,
     /// When flows end.
     pub timeouts: Timeouts,
@@ -150,23 +151,6 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Raw, ConfigError> {
 }
 
 impl Config {
-    /// Whether anything differs from `other` that cannot be changed while packets are counted.
-    #[must_use]
-    pub fn needs_restart(&self, other: &Self) -> bool {
-        let bgp = if self.bgp.is_some() && other.bgp.is_some() { &other.bgp } else { &self.bgp };
-        // Filters of exports are compared with these, and the rules for tags make do with those that there are.
-        let filters = if self.filters.requires_the_same_as(&other.filters) { other } else { self };
-        let changed = Self {
-            filters: filters.filters.clone(),
-            record_filters: other.record_filters,
-            interfaces: other.interfaces.clone(),
-            enrich: other.enrich.clone(),
-            bgp: bgp.clone(),
-            ..self.clone()
-        };
-        changed != *other
-    }
-
     /// Checks the settings of a file that was [`read`] (or the defaults), with the environment and then the command line
     /// over them.
     ///
@@ -179,7 +163,8 @@ impl Config {
         if !overrides.interfaces.is_empty() {
             raw.capture.interfaces = overrides.interfaces;
         }
-        if !overrides.collectors.is_empty() {
+        let has_collectors = !overrides.collectors.is_empty();
+        if has_collectors {
             raw.export.collectors = overrides.collectors;
             raw.export.process.clear();
         }
@@ -201,7 +186,11 @@ impl Config {
         if overrides.json {
             raw.export.stdout = StdoutStyle::Json;
         }
-        let mut config = check(raw, look_up).map_err(|error| error.of_overrides(&environment))?;
+        let mut config = check(raw, look_up).map_err(|error| match error {
+            // Names of hosts are looked up only now: this one is in the file.
+            ConfigError::Value { ref key, .. } if key.ends_with(".collectors") && !has_collectors => error,
+            error => error.of_overrides(&environment),
+        })?;
         config.interfaces.forced_direction = overrides.direction;
         Ok(config)
     }
@@ -269,9 +258,10 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let agents = processes.iter().filter_map(|process| process.source_address);
     let agents = agents.chain(sflow.iter().filter_map(|sflow| sflow.agent_address)).collect::<Vec<_>>();
     // Last, because it can do without some of its filters.
-    let enrich = enrich::settings(&enrich, &aggregate, &agents, &mut filters)?;
+    let own = enrich::own_tag_maps(&aggregate, &processes, !export.collectors.is_empty());
+    let enrich = enrich::settings(&enrich, &own, &agents, &mut filters)?;
     let of_exports = processes.iter().filter_map(|process| process.conditions.filter);
-    let record_filters = of_exports.fold(enrich.tags.filter_bits(), |filters, bit| filters | 1 << bit);
+    let record_filters = of_exports.fold(enrich.record_filter_bits(), |filters, bit| filters | 1 << bit);
     let listen = match http.listen.as_str() {
         "" => None,
         text => Some(address("http.listen", text, &look_up)?),
@@ -345,9 +335,16 @@ fn address(
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let Some((_, port)) = text.rsplit_once(':') else {
+    let Some((host, port)) = text.rsplit_once(':') else {
         return Err(invalid(key, &text, "it needs a port: HOST:PORT"));
     };
+    if host.contains('/') {
+        return Err(invalid(
+            key,
+            &text,
+            "it is HOST:PORT and nothing else; what is spoken there is another setting",
+        ));
+    }
     match port.parse::<u16>() {
         Err(_) => Err(invalid(key, &text, "its port is not a number from 0 to 65535")),
         Ok(0) if key.ends_with("collectors") => Err(invalid(key, &text, "its port cannot be 0")),

@@ -249,6 +249,8 @@ pub struct Export {
     pub pace: u32,
     /// Only packets that this expression in tcpdump's syntax matches; empty = all.
     pub filter: String,
+    /// File with rules for tags and labels, in place of those of `[enrich]`; empty = those.
+    pub tag_map: String,
     /// Flows on standard output.
     pub stdout: StdoutStyle,
     /// `[[export.process]]`: further Exporting Processes.
@@ -301,6 +303,8 @@ pub struct ExportProcess {
     pub pace: Option<u32>,
     /// Only packets that this expression in tcpdump's syntax matches.
     pub filter: Option<String>,
+    /// File with rules for tags and labels, in place of those of `[enrich]`.
+    pub tag_map: Option<String>,
     /// 4 or 6: only records of this version of IP.
     pub ip_version: Option<u8>,
     /// Only records with source or destination in one of these networks; empty = any.
@@ -348,6 +352,7 @@ impl Default for Export {
             queue_records: 262_144,
             pace: 200_000,
             filter: String::new(),
+            tag_map: String::new(),
             stdout: StdoutStyle::Auto,
             process: Vec::new(),
         }

@@ -201,14 +201,14 @@ fn rules_for_tags_are_a_file_and_tables_with_the_same_keys() {
     assert!(!config.enrich.tags.is_empty());
     // Other rules make do with the filters that there are; other exports do not.
     let other = tags("[[enrich.tag]]\nset_tag = 2\nfilter = \"tcp\"\n").unwrap();
-    assert!(!other.needs_restart(&config) && !config.needs_restart(&other));
+    assert!(other.needs_restart(&config).is_empty() && config.needs_restart(&other).is_empty());
     let export = |filter: &str| {
         tags(&format!("[export]\ncollectors = [\"192.0.2.1:4739\"]\nfilter = \"{filter}\"\n")).unwrap()
     };
-    assert!(export("tcp").needs_restart(&export("udp")));
-    assert!(!export("tcp").needs_restart(&export("tcp")));
+    assert_eq!(export("tcp").needs_restart(&export("udp")), ["export"]);
+    assert!(export("tcp").needs_restart(&export("tcp")).is_empty());
     let capture = tags("[capture]\nfilter = \"tcp\"\n").unwrap();
-    assert!(capture.needs_restart(&other));
+    assert_eq!(capture.needs_restart(&other), ["capture.filter"]);
 
     std::fs::write(&map, "! rules\nset_tag=x\n").unwrap();
     let expected = format!("enrich.tag_map: {}:2: set_tag=x: it must be a number", map.display());
@@ -234,10 +234,39 @@ fn an_aggregate_has_rules_of_its_own() {
     // Flows are not split by what only aggregates ask.
     assert_eq!(config.record_filters, 0b1111_1110);
     let without = aggregate.replace("tag_map", "# tag_map");
-    assert!(!config.needs_restart(&tags(&format!("{for_all}{without}")).unwrap()));
+    assert!(config.needs_restart(&tags(&format!("{for_all}{without}")).unwrap()).is_empty());
     std::fs::write(&map, "set_tag=x\n").unwrap();
     let expected = format!("aggregate[0].tag_map: {}:1: set_tag=x: it must be a number", map.display());
     assert!(tags(&aggregate).unwrap_err().starts_with(&expected));
+    std::fs::remove_file(&map).unwrap();
+}
+
+#[test]
+fn an_export_has_rules_of_its_own() {
+    let map = std::env::temp_dir().join(format!("pathflow-export-tags-{}.map", std::process::id()));
+    std::fs::write(&map, "set_tag=1 filter='udp port 53'\n").unwrap();
+    let export = |fields: &str| {
+        format!(
+            "[export]\ncollectors = [\"192.0.2.1:4739\"]\n{fields}tag_map = \"{}\"\n[[export.process]]\n\
+             collectors = [\"192.0.2.2:2055\"]\nformat = \"netflow-v9\"\n",
+            map.display()
+        )
+    };
+    let config = tags(&export("fields = [\"tags\"]\n")).unwrap();
+    // Another format cannot carry them, and inherits no map.
+    let names: Vec<&str> = config.enrich.tags_of_exports.keys().map(String::as_str).collect();
+    assert_eq!(names, ["ipfix to 192.0.2.1:4739"]);
+    // Records have what the rules ask.
+    assert_eq!(config.record_filters, 1);
+    let error = tags(&export("")).unwrap_err();
+    assert!(error.contains("export.tag_map") && error.contains("only with \"tags\" in fields"), "{error}");
+    // Rules can come and go while packets are counted.
+    let text = "[export]\ncollectors = [\"192.0.2.1:4739\"]\nfields = [\"tags\"]\n";
+    let with = tags(&format!("{text}tag_map = \"{}\"\n", map.display())).unwrap();
+    assert!(tags(text).unwrap().needs_restart(&with).is_empty());
+    std::fs::write(&map, "set_tag=x\n").unwrap();
+    let expected = format!("export.tag_map: {}:1: set_tag=x: it must be a number", map.display());
+    assert!(tags(&export("fields = [\"tags\"]\n")).unwrap_err().starts_with(&expected));
     std::fs::remove_file(&map).unwrap();
 }
 
@@ -306,6 +335,24 @@ fn a_bad_flag_is_named() {
     let drain_interval = Some(Duration::from_secs(9));
     let text = message(Overrides { drain_interval, ..Overrides::default() });
     assert!(text.starts_with("--drain-interval: \"9s\" cannot be used"), "{text}");
+}
+
+#[test]
+fn a_collector_in_the_file_is_not_taken_for_a_flag() {
+    let resolve = |collector: &str| {
+        let raw = Raw {
+            export: toml::from_str(&format!("collectors = [{collector:?}]")).unwrap(),
+            ..Raw::default()
+        };
+        Config::resolve(raw, Overrides::default()).unwrap_err().to_string()
+    };
+    // RFC 6761, section 6.4: there is no such host.
+    assert_eq!(
+        resolve("collector.invalid:4739"),
+        "export.collectors: \"collector.invalid:4739\" cannot be used: its host cannot be resolved"
+    );
+    let message = resolve("tcp://192.0.2.1:4739");
+    assert!(message.contains("it is HOST:PORT and nothing else"), "{message}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub struct Enricher {
     roas: Option<Arc<RoaStore>>,
     covers: Option<Covers>,
     session_as: Arc<AtomicU32>,
-    /// What those want who get the records.
+    /// What is wanted of routes at least, whatever the settings are.
     detail: RouteDetail,
     work: Work,
 }
@@ -242,11 +242,13 @@ impl<'v> Tables<'v> {
 impl Work {
     fn new(settings: &EnrichSettings, detail: RouteDetail) -> Self {
         Self {
-            routes: Routes::new(if settings.tag_maps().any(TagMap::asks_attributes) {
-                RouteDetail::Attributes
-            } else {
-                detail
-            }),
+            routes: Routes::new(
+                if settings.asks_attributes || settings.tag_maps().any(TagMap::asks_attributes) {
+                    RouteDetail::Attributes
+                } else {
+                    detail
+                },
+            ),
             covers: CoverCache::default(),
             agent_interfaces: InterfaceSets::new(settings.agents.len()),
             peer_source_interfaces: InterfaceSets::new(settings.peer_sources.len()),

@@ -32,6 +32,10 @@ pub struct EnrichSettings {
     pub tags: TagMap,
     /// Those of aggregates that have rules of their own in place of these, by the aggregate's name.
     pub tags_of: BTreeMap<String, Arc<TagMap>>,
+    /// The same of exports, by [their name](crate::config::ExportProcess::name).
+    pub tags_of_exports: BTreeMap<String, Arc<TagMap>>,
+    /// Whether somebody who gets the records asks for attributes of routes, other than rules for tags.
+    pub asks_attributes: bool,
     /// How long the first records wait for the routes.
     pub wait_for_rib: Duration,
 }
@@ -39,7 +43,15 @@ pub struct EnrichSettings {
 impl EnrichSettings {
     /// All rules for tags and labels.
     pub fn tag_maps(&self) -> impl Iterator<Item = &TagMap> {
-        once(&self.tags).chain(self.tags_of.values().map(Arc::as_ref))
+        let own = self.tags_of.values().chain(self.tags_of_exports.values());
+        once(&self.tags).chain(own.map(Arc::as_ref))
+    }
+
+    /// The bits of filter results that rules look at in records.
+    #[must_use]
+    pub fn record_filter_bits(&self) -> u8 {
+        let own = self.tags_of_exports.values().map(|tags| tags.filter_bits());
+        own.fold(self.tags.filter_bits(), |bits, own| bits | own)
     }
 }
 
@@ -81,7 +93,7 @@ impl CurrentSettings {
 pub struct RouteSource {
     /// What is wanted.
     pub settings: CurrentSettings,
-    /// What those want who get the records.
+    /// What is wanted of routes at least, whatever the settings are.
     pub detail: RouteDetail,
     /// The routes, if there is BGP.
     pub reader: Option<RibReader>,

@@ -19,6 +19,7 @@ use pathflow_exporter::{
 use tracing::{info, warn};
 
 use crate::clock::Clock;
+use crate::enrich::{CurrentSettings, OwnTags};
 use crate::ledger::Ledger;
 use crate::metrics::Latencies;
 use crate::stop::Stop;
@@ -242,6 +243,8 @@ pub struct SinkParts {
     pub selection: RecordSelection,
     /// Which of their packets.
     pub sampling: Option<RecordSampling>,
+    /// Settings of now, and the name by which they have rules for its tags.
+    pub tags: (CurrentSettings, String),
     /// Where records go.
     pub output: Output,
     /// Accounts.
@@ -271,6 +274,8 @@ pub struct Sink {
     context: Arc<ObservationContext>,
     /// Those of a batch that it is for.
     selected: Vec<FlowRecord>,
+    /// Rules for tags of its own.
+    own_tags: OwnTags,
     is_closing: bool,
 }
 
@@ -292,6 +297,7 @@ impl Sink {
             ready_at: Instant::now(),
             context: Arc::default(),
             selected: Vec::new(),
+            own_tags: OwnTags::default(),
             is_closing: false,
         };
         (sink, queue)
@@ -441,7 +447,10 @@ impl Sink {
     fn with_selected(&mut self, records: &[FlowRecord], action: impl FnOnce(&mut Output, &[FlowRecord])) {
         self.sending(Tally::of(records));
         let mut not_selected = Tally::ZERO;
-        if self.parts.selection.is_everything() && self.parts.sampling.is_none() {
+        let (settings, name) = &self.parts.tags;
+        self.own_tags.set(settings.load().tags_of_exports.get(name));
+        let has_own_tags = self.own_tags.is_there();
+        if self.parts.selection.is_everything() && self.parts.sampling.is_none() && !has_own_tags {
             action(&mut self.parts.output, records);
         } else {
             self.selected.clear();
@@ -449,6 +458,9 @@ impl Sink {
                 let mut selected = self.parts.selection.selects(record).then(|| record.clone());
                 if let (Some(whole), Some(sampling)) = (&selected, &mut self.parts.sampling) {
                     selected = sampling.sample(whole);
+                }
+                if let Some(selected) = &mut selected {
+                    self.own_tags.apply(selected);
                 }
                 not_selected += Tally::from(record) - selected.as_ref().map(Tally::from).unwrap_or_default();
                 self.selected.extend(selected);

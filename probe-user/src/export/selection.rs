@@ -172,8 +172,12 @@ mod tests {
     fn the_interface_is_where_the_flow_was_seen_and_stays_known() {
         let mut selection =
             only(Conditions { interfaces: vec!["eth*".parse().unwrap()], ..Conditions::default() });
-        let interface =
-            |index, name: &str| InterfaceInfo { index, name: name.to_owned(), description: String::new() };
+        let interface = |index, name: &str| InterfaceInfo {
+            index,
+            name: name.to_owned(),
+            description: String::new(),
+            vlan_id: 0,
+        };
         let context = ObservationContext {
             interfaces: vec![interface(7, "eth1"), interface(8, "lo")],
             selectors: vec![],

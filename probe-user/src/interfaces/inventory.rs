@@ -64,6 +64,8 @@ pub struct Interface {
     pub link_layer_type: u16,
     /// Kind of a virtual interface, such as `veth`, `bridge` or `vlan`; hardware has none.
     pub kind: Option<String>,
+    /// Identifier of the VLAN, if it is the interface of one.
+    pub vlan_id: Option<u16>,
     /// Hardware that it belongs to, such as the PCI address of a card.
     pub parent_device: Option<String>,
     /// Index of the bridge, bond or VRF that it is part of.

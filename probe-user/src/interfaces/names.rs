@@ -20,6 +20,8 @@ pub struct NamedInterface {
     pub name: String,
     /// Description; may be empty.
     pub description: String,
+    /// Identifier of the VLAN, if it is the interface of one; 0 = it is not.
+    pub vlan_id: u16,
 }
 
 /// All interfaces at one time, with those that went not long ago.
@@ -64,6 +66,7 @@ impl InterfaceNames {
                     number: rules.settings(interface).index.unwrap_or(interface.index),
                     name: interface.name.clone(),
                     description: interface.description.clone(),
+                    vlan_id: interface.vlan_id.unwrap_or(0),
                 };
                 (interface.index, Arc::new(named))
             })

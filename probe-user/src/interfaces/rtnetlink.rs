@@ -79,6 +79,7 @@ fn interface(link: &LinkHeader, attributes: &[u8]) -> Result<LinkEvent, DecodeEr
                 interface.kind = nested(value)
                     .find(|inner| inner.kind() == libc::IFLA_INFO_KIND)
                     .map(|kind| text(kind.value()));
+                interface.vlan_id = vlan_id(value).filter(|_| interface.kind.as_deref() == Some("vlan"));
             }
             libc::IFLA_PROP_LIST => {
                 let names = nested(value).filter(|inner| inner.kind() == libc::IFLA_ALT_IFNAME);
@@ -109,7 +110,14 @@ fn attached_xdp(attribute: &[u8]) -> Vec<AttachedXdp> {
     programs.collect()
 }
 
+fn vlan_id(link_info: &[u8]) -> Option<u16> {
+    let data = nested(link_info).find(|inner| inner.kind() == libc::IFLA_INFO_DATA)?;
+    let id = nested(data.value()).find(|inner| inner.kind() == IFLA_VLAN_ID)?;
+    id.value().try_into().ok().map(u16::from_ne_bytes)
+}
+
 // `linux/if_link.h`; libc does not have them.
+const IFLA_VLAN_ID: u16 = 1;
 const IFLA_XDP_DRV_PROG_ID: u16 = 5;
 const IFLA_XDP_SKB_PROG_ID: u16 = 6;
 const IFLA_XDP_HW_PROG_ID: u16 = 7;
@@ -285,6 +293,23 @@ mod tests {
             ..Interface::default()
         };
         assert_eq!(events(&datagram), [LinkEvent::Present(expected), LinkEvent::Gone(8)]);
+    }
+
+    #[test]
+    fn the_interface_of_a_vlan_has_its_identifier() {
+        // As `ip link add link eth0 name eth0.42 type vlan id 42` makes it (`linux/if_link.h`).
+        let link = |kind: &[u8]| {
+            let data = [attribute(5, &[0x81, 0]), attribute(1, &42_u16.to_ne_bytes())].concat();
+            let information = [attribute(libc::IFLA_INFO_KIND, kind), attribute(libc::IFLA_INFO_DATA, &data)];
+            let name = attribute(libc::IFLA_IFNAME, b"eth0.42\0");
+            let information = attribute(libc::IFLA_LINKINFO, &information.concat());
+            let events = events(&link_message(libc::RTM_NEWLINK, 0, 9, &[name, information]));
+            let [LinkEvent::Present(interface)] = &events[..] else { panic!("{events:?}") };
+            (interface.kind.clone(), interface.vlan_id)
+        };
+        assert_eq!(link(b"vlan\0"), (Some("vlan".to_owned()), Some(42)));
+        // What others have under this number is something else.
+        assert_eq!(link(b"macvlan\0"), (Some("macvlan".to_owned()), None));
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Shard {
             let flows = self.cache.len();
             records.points = self.points.table();
             records.names = self.names.load();
+            self.feed.follow();
             match message {
                 ShardMessage::Deltas(deltas) => self.merge(deltas, &mut records),
                 ShardMessage::EpochEnded(now) => self.feed.epoch_ended(now),

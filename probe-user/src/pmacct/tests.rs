@@ -272,6 +272,31 @@ fn files_topics_places_and_tags_are_those_of_each_plugin() {
 }
 
 #[test]
+fn a_plugin_that_exports_flows_has_a_tag_map_of_its_own() {
+    let folder = std::env::temp_dir().join(format!("pathflow-exports-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let map = folder.join("own.map").display().to_string();
+    fs::write(&map, "set_tag=7 filter='udp'\n").unwrap();
+    let text = format!(
+        "plugins: nfprobe[a], nfprobe[b], nfprobe[c], sfprobe[s]\n\
+         aggregate: src_host, dst_host, src_port, dst_port, proto, tag\nnfprobe_version[c]: 9\n\
+         nfprobe_receiver[b]: 192.0.2.9:2100\npre_tag_map[a]: {map}\npre_tag_map[c]: {map}\npre_tag_map[s]: {map}\n"
+    );
+    let configuration = Configuration::parse(Path::new("pmacct.conf"), &text).unwrap();
+    let (document, remarks) = translate::translate(&configuration).unwrap();
+    let raw = config::parse(Path::new("pmacct.toml"), &document.text()).unwrap();
+    let maps: Vec<_> = raw.export.process.iter().map(|process| process.tag_map.as_deref()).collect();
+    assert_eq!(maps, [Some(map.as_str()), None, None]);
+    let of_line = |line: usize| -> Vec<&str> {
+        remarks.iter().filter(|remark| remark.line == line).map(|remark| remark.text.as_str()).collect()
+    };
+    assert!(of_line(5).is_empty(), "{remarks:?}");
+    assert!(of_line(6)[0].contains("nobody would see its tags"), "{remarks:?}");
+    assert!(of_line(7)[0].contains("samples have no tags"), "{remarks:?}");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn faults_name_file_line_and_key_and_remarks_hold_no_secrets() {
     let folder = std::env::temp_dir().join(format!("pathflow-faults-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 
 use serde_json::Value;
 
@@ -103,8 +106,10 @@ const KEYS: [&[&str]; 4] = [
 
 /// Rows of pmacctd with further `settings`, which plays a file once if it has no delay.
 pub(crate) fn rows_of_pmacctd(key: &[&str], settings: &str, path: &Path, scratch: &Scratch) -> Vec<Value> {
-    let (configuration, rows) = (scratch.file("pmacctd.conf"), scratch.file("pmacctd.json"));
-    let _ = fs::remove_file(&rows);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let file = |ending| scratch.file(&format!("pmacctd-{number}.{ending}"));
+    let (configuration, rows) = (file("conf"), file("json"));
     let text = format!(
         "daemonize: false\npcap_savefile: {}\nplugins: print\nprint_output: json\nprint_output_file: {}\n\
          print_output_file_append: true\nprint_refresh_time: 86400\n\
@@ -120,6 +125,20 @@ pub(crate) fn rows_of_pmacctd(key: &[&str], settings: &str, path: &Path, scratch
     let text = fs::read_to_string(&rows);
     let text = text.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What `run` returns for each of these, some at a time: pmacctd takes seconds to end and does nothing in them.
+pub(crate) fn side_by_side<I: Sync, T: Send>(items: &[I], run: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    const AT_A_TIME: usize = 8;
+    let run = &run;
+    let together = |items| -> Vec<T> {
+        thread::scope(|scope| {
+            let started: Vec<_> = <[I]>::iter(items).map(|item| scope.spawn(move || run(item))).collect();
+            let ended = started.into_iter().map(ScopedJoinHandle::join);
+            ended.map(|result| result.unwrap_or_else(|reason| panic::resume_unwind(reason))).collect()
+        })
+    };
+    items.chunks(AT_A_TIME).flat_map(together).collect()
 }
 
 /// Rows by what they are told apart by, with their TCP flags; numbers may be texts. There may be several purges.
@@ -155,17 +174,17 @@ pub(crate) const PLAIN: &[&str] = &[
 #[test]
 fn rows_are_those_of_pmacctd() {
     let scratch = Scratch::new("aggregate-pmacctd");
-    let mut compared = 0;
-    for capture in corpus().captures.iter().filter(|capture| PLAIN.contains(&capture.name.as_str())) {
-        let path = capture.path.as_ref().unwrap();
-        for key in KEYS {
-            let (ours, _) = rows(&format!("key = {key:?}"), path, &scratch);
-            let theirs = rows_of_pmacctd(key, "pmacctd_time_new: true\n", path, &scratch);
-            assert!(!theirs.is_empty(), "{}: pmacctd has no row", capture.name);
-            assert_eq!(by_key(&ours), by_key(&theirs), "{} {key:?}", capture.name);
-            compared += 1;
-        }
+    let plain = corpus().captures.iter().filter(|capture| PLAIN.contains(&capture.name.as_str()));
+    let runs: Vec<(&Capture, &[&str])> = plain.flat_map(|capture| KEYS.map(|key| (capture, key))).collect();
+    let all_theirs = side_by_side(&runs, |(capture, key)| {
+        rows_of_pmacctd(key, "pmacctd_time_new: true\n", capture.path.as_ref().unwrap(), &scratch)
+    });
+    for ((capture, key), theirs) in runs.iter().zip(all_theirs) {
+        let (ours, _) = rows(&format!("key = {key:?}"), capture.path.as_ref().unwrap(), &scratch);
+        assert!(!theirs.is_empty(), "{}: pmacctd has no row", capture.name);
+        assert_eq!(by_key(&ours), by_key(&theirs), "{} {key:?}", capture.name);
     }
+    let compared = runs.len();
     say(&format!("aggregates: {compared} times the rows of pmacctd"));
     assert!(std::env::var_os("PATHFLOW_CAPTURES").is_none() || compared == PLAIN.len() * KEYS.len());
 }

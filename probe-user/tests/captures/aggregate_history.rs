@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::aggregate::{rows, rows_of_pmacctd};
+use crate::aggregate::{rows, rows_of_pmacctd, side_by_side};
 use crate::file::{self, ETHERNET, Packet};
 use crate::frames::{Ipv4, UDP, ports};
 use crate::say;
@@ -94,16 +94,20 @@ fn records_split_at_the_edge_of_a_bin_and_their_sum_stays() {
     // pmacctd 1.7.7 has the second that begins with a bin in the bin before, and otherwise the same.
     let history = "print_history: 5m\nprint_history_roundoff: m\ntimestamps_since_epoch: true\n";
     let time = |new| format!("{history}pmacctd_time_new: {new}\n");
-    let theirs = rows_of_pmacctd(&["src_port"], &time(false), &path, &scratch);
-    assert_eq!(sums(&theirs), expected(&packets, |second| second - 1));
+    let without_edges = scratch.file("clear.pcap");
     let clear: Vec<Packet> =
-        packets.into_iter().filter(|packet| packet.time / 1_000_000_000 % HISTORY != 0).collect();
-    file::write(&path, &clear).unwrap();
-    let (ours, _) = rows(&settings("history = \"5m\"\n", "1m"), &path, &scratch);
-    let theirs = rows_of_pmacctd(&["src_port"], &time(false), &path, &scratch);
-    assert_eq!(sums(&ours), sums(&theirs));
+        packets.iter().filter(|packet| packet.time / 1_000_000_000 % HISTORY != 0).cloned().collect();
+    file::write(&without_edges, &clear).unwrap();
+    let runs = [(false, &path), (false, &without_edges), (true, &without_edges)];
+    let [whole, theirs, arrived] =
+        &side_by_side(&runs, |(new, path)| rows_of_pmacctd(&["src_port"], &time(*new), path, &scratch))[..]
+    else {
+        panic!("three runs")
+    };
+    assert_eq!(sums(whole), expected(&packets, |second| second - 1));
+    let (ours, _) = rows(&settings("history = \"5m\"\n", "1m"), &without_edges, &scratch);
+    assert_eq!(sums(&ours), sums(theirs));
     // By the time of arrival all are in the bin of now; that changes no sum.
-    let arrived = rows_of_pmacctd(&["src_port"], &time(true), &path, &scratch);
-    assert!(arrived.len() < theirs.len() && all(&sums(&arrived)) == all(&sums(&ours)), "{arrived:#?}");
+    assert!(arrived.len() < theirs.len() && all(&sums(arrived)) == all(&sums(&ours)), "{arrived:#?}");
     say(&format!("aggregates: {} packets in bins of {HISTORY} s, as pmacctd has them", total.0));
 }

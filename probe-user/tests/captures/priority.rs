@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::aggregate::{by_key, rows, rows_of_pmacctd, sum_of};
+use crate::aggregate::{by_key, rows, rows_of_pmacctd, side_by_side, sum_of};
 use crate::corpus::{Capture, corpus};
 use crate::file;
 use crate::frames::{CUSTOMER_TAG, IPV4, Ipv4, UDP, ports, tagged};
@@ -49,7 +49,8 @@ fn priorities_of_captures_are_those_of_tshark_and_of_pmacctd() {
     let corpus = corpus();
     let dissected = tshark::dissect("priority-tshark", corpus, &["vlan.id", "vlan.priority"]);
     let mut dissected = dissected.iter();
-    let mut compared = 0;
+    // Rows of pathflow, with the file.
+    let mut found = Vec::new();
     for capture in &corpus.captures {
         let mut expected = Priorities::new();
         for row in capture.ethernet().map(|_| dissected.next().expect("a row for each packet")) {
@@ -65,9 +66,13 @@ fn priorities_of_captures_are_those_of_tshark_and_of_pmacctd() {
         let path = capture.path.as_ref().unwrap();
         let (ours, _) = rows(&settings(KEY), path, &scratch);
         assert_eq!(priorities(&ours), expected, "{}", capture.name);
-        assert_eq!(by_key(&ours), by_key(&rows_of_pmacctd(KEY, "", path, &scratch)), "{}", capture.name);
-        compared += 1;
+        found.push((path, ours));
     }
+    let theirs = side_by_side(&found, |(path, _)| rows_of_pmacctd(KEY, "", path, &scratch));
+    for ((path, ours), theirs) in found.iter().zip(theirs) {
+        assert_eq!(by_key(ours), by_key(&theirs), "{}", path.display());
+    }
+    let compared = found.len();
     say(&format!("priorities: {compared} captures as tshark and pmacctd see them"));
     assert!(std::env::var_os("PATHFLOW_CAPTURES").is_none() || compared == WITH_PRIORITY.len());
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
+use crate::aggregate::side_by_side;
 use crate::corpus::{Capture, corpus};
 use crate::file::{self, ETHERNET, Packet};
 use crate::frames::{
@@ -77,11 +78,11 @@ fn by_tags(rows: &str, packets: &str, octets: &str) -> Tagged {
     tagged
 }
 
-/// By a daemon with the number `number`.
-fn by_pmacctd(scratch: &Scratch, number: usize, capture: &Path, map: &Path) -> Tagged {
+fn by_pmacctd(scratch: &Scratch, capture: &Path, map: &Path) -> Tagged {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let configuration = scratch.file(&format!("{number}.conf"));
     let printed = scratch.file(&format!("{number}.json"));
-    let _ = fs::remove_file(&printed);
     let text = format!(
         "daemonize: false\npcap_savefile: {}\npmacctd_time_new: true\nsnaplen: 65535\nplugins: print[a]\n\
          aggregate[a]: tag, tag2, label\nprint_output[a]: json\nprint_output_file[a]: {}\n\
@@ -165,20 +166,16 @@ fn packets_have_the_tags_that_pmacctd_gives_them() {
     captures.sort_by_key(|capture| std::cmp::Reverse(capture.packets.len()));
     let chosen = captures.iter().take(CHOSEN);
     files.extend(chosen.filter_map(|capture| Some((capture.name.clone(), capture.path.clone()?))));
+    let runs: Vec<(&Path, &Path)> = files
+        .iter()
+        .flat_map(|(_, file)| maps.iter().map(move |(_, map)| (file.as_path(), map.as_path())))
+        .collect();
+    let theirs = side_by_side(&runs, |(file, map)| by_pmacctd(&scratch, file, map));
     let (mut compared, mut tags) = (0, 0);
-    for (name, file) in &files {
-        // pmacctd takes seconds to end.
-        let theirs: Vec<Tagged> = thread::scope(|scope| {
-            let scratch = &scratch;
-            let numbered = maps.iter().enumerate();
-            let runs: Vec<_> = numbered
-                .map(|(number, (_, map))| scope.spawn(move || by_pmacctd(scratch, number, file, map)))
-                .collect();
-            runs.into_iter().map(|run| run.join().expect("what pmacctd printed")).collect()
-        });
+    for ((name, file), theirs) in files.iter().zip(theirs.chunks(maps.len())) {
         let mut both = maps
             .iter()
-            .zip(&theirs)
+            .zip(theirs)
             .map(|((text, map), theirs)| (text, by_pathflow(&scratch, file, map), theirs));
         // pmacctd leaves out what it does not understand, and counts octets of some in another way.
         let (_, here, theirs) = both.next().expect("the first map");

@@ -14,7 +14,7 @@ use crate::say;
 use crate::tshark::{self, Family, Row};
 
 /// What a packet adds: IP packets have a family and octets, others nothing.
-pub(crate) type Amount = Option<(Family, u64)>;
+pub(crate) type Added = Option<(Family, u64)>;
 
 /// Number of [`RULES`].
 pub(crate) const RULE_COUNT: usize = 5;
@@ -46,7 +46,7 @@ impl Dissected {
     }
 
     /// Octets by the length field of the network layer.
-    fn amount(&self) -> Amount {
+    fn amount(&self) -> Added {
         match self.network_layer? {
             (Family::Ipv4, _) => Some((Family::Ipv4, self.total_length?)),
             (Family::Ipv6, _) => Some((Family::Ipv6, self.payload_length? + 40)),
@@ -56,7 +56,7 @@ impl Dissected {
 
 impl Dissected {
     /// What pathflow is to count.
-    pub(crate) fn expected(&self, used: &mut [u64; RULE_COUNT]) -> Amount {
+    pub(crate) fn expected(&self, used: &mut [u64; RULE_COUNT]) -> Added {
         let plain = self.amount();
         for (rule, used) in RULES.iter().zip(used) {
             if let Some(amount) = (rule.amount)(self) {
@@ -72,7 +72,7 @@ impl Dissected {
 struct Rule {
     reason: &'static str,
     /// What pathflow is to count, if the rule is about this packet.
-    amount: fn(&Dissected) -> Option<Amount>,
+    amount: fn(&Dissected) -> Option<Added>,
 }
 
 const RULES: [Rule; RULE_COUNT] = [
@@ -180,7 +180,7 @@ fn totals_equal(corpus: &Corpus, rows: &[Row], view: View) {
     }
 }
 
-fn accounted(fate: Fate) -> Amount {
+fn accounted(fate: Fate) -> Added {
     let Fate::Flow { key, facts } = fate else { return None };
     let family = match key.addresses() {
         pathflow_common::flow::Addresses::Ipv4(..) => Family::Ipv4,
@@ -189,7 +189,7 @@ fn accounted(fate: Fate) -> Amount {
     Some((family, u64::from(facts.octets)))
 }
 
-fn add(sums: &mut BTreeMap<Family, (u64, u64)>, amount: Amount) {
+fn add(sums: &mut BTreeMap<Family, (u64, u64)>, amount: Added) {
     if let Some((family, octets)) = amount {
         let sum = sums.entry(family).or_default();
         *sum = (sum.0 + 1, sum.1 + octets);

@@ -75,6 +75,8 @@ mod refresh;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod rows;
 #[cfg(test)]
 mod rpki;
@@ -86,6 +88,8 @@ mod session;
 mod sflow;
 #[cfg(test)]
 mod shapes;
+#[cfg(test)]
+mod spool_faults;
 #[cfg(test)]
 mod standard_output;
 #[cfg(test)]

@@ -168,6 +168,58 @@ fn a_map_for_one_plugin_is_in_place_of_the_one_for_all_as_in_pmacctd() {
     assert_eq!([ours[0].len(), ours[1].len()], [6, 2], "{ours:?}");
 }
 
+/// Of the same packets, each collector gets the tags of the map that is for it.
+#[test]
+fn an_export_has_tags_by_a_map_of_its_own() {
+    const READ: &str = "interfaces are captured by the new settings";
+    let network = Network::new();
+    let directory = TempDir::new();
+    let [capture, all, own] = ["frames.pcap", "all.map", "own.map"].map(|name| directory.file(name));
+    let frames = frames();
+    write_capture(&capture, &frames);
+    let packets = frames.len() as u64;
+    fs::write(&all, "set_tag=1 filter='tcp'\nset_tag=2\n").unwrap();
+    fs::write(&own, "set_label=web filter='tcp port 443' jeq=next\nset_tag2=9 filter='ip6'\n").unwrap();
+    let other = SocketAddr::new(COLLECTOR_IPV4.ip(), COLLECTOR_IPV4.port() + 1);
+    let common = Nfacctd::start_with(&network.collector, COLLECTOR_IPV4, AGGREGATE);
+    let special = Nfacctd::start_with(&network.collector, other, AGGREGATE);
+    let configuration = format!(
+        "[export]\ncollectors = [\"{COLLECTOR_IPV4}\"]\nfields = [\"tags\"]\n\
+         [[export.process]]\ncollectors = [\"{other}\"]\ntag_map = \"{}\"\n[enrich]\ntag_map = \"{}\"\n",
+        own.display(),
+        all.display()
+    );
+    let mut probe = ProbeBuilder::new(&network.router)
+        .argument("--idle-timeout", "300ms")
+        .configuration(&configuration)
+        .start();
+    replay(&network.sender, &capture, frames.len());
+    let by_all = [(1, 0, "", 22), (2, 0, "", 10)];
+    assert_eq!(tagged(&common, packets), expected(&by_all));
+    let first = [(0, 0, "web", 4), (0, 9, "web", 4), (0, 9, "", 10), (0, 0, "", 14)];
+    assert_eq!(tagged(&special, packets), expected(&first));
+
+    // Read again; what packets are not asked changes nothing.
+    fs::write(&own, "set_tag=7 filter='ip6'\n").unwrap();
+    reload(&mut probe, Signal::USR2, READ, 1);
+    fs::write(&own, "set_tag=8 filter='udp port 54'\n").unwrap();
+    reload(&mut probe, Signal::HUP, READ, 2);
+    let unknown = format!(
+        "export ipfix to {other}: tag_map: {}:1: filter=\"udp port 54\" is not one that packets are asked",
+        own.display()
+    );
+    assert!(probe.errors().contains(&unknown), "{}", probe.errors());
+    replay(&network.sender, &capture, frames.len());
+    let mut both = expected(&first);
+    for (row, more) in expected(&[(7, 0, "", 14), (0, 0, "", 18)]) {
+        *both.entry(row).or_default() += more;
+    }
+    assert_eq!(tagged(&special, 2 * packets), both);
+    let twice = by_all.map(|(tag, tag2, label, packets)| (tag, tag2, label, 2 * packets));
+    assert_eq!(tagged(&common, 2 * packets), expected(&twice));
+    probe.terminate().report.assert_balanced();
+}
+
 /// The rules of an aggregate are read again, and those that ask for another filter change nothing.
 #[test]
 fn rules_of_an_aggregate_are_read_again() {

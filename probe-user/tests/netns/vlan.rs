@@ -12,9 +12,10 @@ use super::support::network::{CAPTURED, COLLECTOR_IPV4, Network};
 use super::support::nfcapd::Nfcapd;
 use super::support::probe::ProbeBuilder;
 use super::support::process::Process;
+use super::support::routed::{LEFT, RIGHT, Routed, TO_LEFT, TO_RIGHT};
 use super::support::temp_dir::TempDir;
 use super::support::tool::output;
-use super::support::traffic::{Traffic, replay};
+use super::support::traffic::{Traffic, replay, replay_slowly};
 use super::support::wait_for;
 
 const CUSTOMER: u16 = 0x8100;
@@ -184,4 +185,51 @@ fn priorities_are_those_of_pmacctd_at_xdp() {
 #[test]
 fn priorities_are_those_of_pmacctd_at_tc() {
     priorities_are_those_of_pmacctd("tc");
+}
+
+/// Where packets come in and where they go out, by the tags that they have there.
+#[test]
+fn rows_have_the_vlans_in_which_packets_came_and_went() {
+    let routed = Routed::new();
+    routed.router.ip("link add br0 type bridge");
+    for port in [LEFT, RIGHT] {
+        routed.router.ip(&format!("link set {port} master br0"));
+    }
+    routed.router.ip("link set br0 up");
+    let directory = TempDir::new();
+    let probe = ProbeBuilder::configured(&routed.router)
+        .argument("--interface", &format!("{LEFT},{RIGHT}"))
+        .argument("--direction", "both")
+        .configuration(
+            "[[aggregate]]\nname = \"vlans\"\nrefresh = \"1s\"\n\
+             key = [\"in_vlan\", \"out_vlan\", \"vlan\", \"in_iface_name\", \"out_iface_name\", \"dst_port\"]\n\
+             [aggregate.stdout]\n",
+        )
+        .start();
+    let file = directory.file("frames.pcap");
+    for (sender, vlan_id, port) in
+        [((&routed.client, TO_LEFT), 42, 4242), ((&routed.server, TO_RIGHT), 43, 4343)]
+    {
+        let frame = Frame::new("203.0.113.5", "198.18.0.9", Upper::Udp(1024, port)).payload(100);
+        write_capture(&file, &vec![frame.tag(CUSTOMER, vlan_id); 20]);
+        replay_slowly(sender, &file, 20);
+    }
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+    let mut packets: BTreeMap<_, u64> = BTreeMap::new();
+    for row in flows(&ended.output) {
+        let number = |key: &str| row[key].as_u64().unwrap_or_else(|| panic!("{row}"));
+        let seen_going_out = !row["iface_name_out"].is_null() && row["iface_name_out"] != "";
+        if [4242, 4343].contains(&number("port_dst")) {
+            let key = (number("vlan"), seen_going_out, number("vlan_in"), number("vlan_out"));
+            *packets.entry(key).or_default() += number("packets");
+        }
+    }
+    let expected = [
+        ((42, false, 42, 0), 20),
+        ((42, true, 0, 42), 20),
+        ((43, false, 43, 0), 20),
+        ((43, true, 0, 43), 20),
+    ];
+    assert_eq!(packets, BTreeMap::from(expected), "{}", ended.output);
 }

@@ -14,6 +14,7 @@ use peer::{Exporter, PATIENCE, accept, accept_slowly, messages, numbered, octets
 
 use crate::decode::Fields;
 use crate::expected::expected;
+use crate::support::wait_until_closed;
 
 #[test]
 fn every_record_arrives_over_tcp_in_full_messages() {
@@ -163,6 +164,7 @@ fn a_refused_connection_is_tried_again_later_and_later_and_said_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
+    wait_until_closed("tcp", address.port());
     let mut exporter = Exporter::tcp(address);
     let mut failures = Vec::new();
     while failures.len() < 8 {
@@ -210,6 +212,7 @@ fn what_is_left_without_a_connection_at_the_end_is_lost_by_name() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
+    wait_until_closed("tcp", address.port());
     let mut exporter = Exporter::tcp(address);
     exporter.until("failed", |exporter| !exporter.events.is_empty());
     let records: Vec<FlowRecord> = numbered(0..700);

@@ -57,8 +57,7 @@ impl Bench {
     /// With two shards, bins of ten seconds and a purge every ten seconds.
     fn new(max_entries: usize) -> Self {
         let ledger = Arc::new(Ledger::new([]));
-        ledger
-            .open_aggregates(vec![AggregateAccounts::new("test".to_owned(), [("test", "test".to_owned())])]);
+        ledger.open_aggregate(AggregateAccounts::new(0, "test".to_owned(), [("test", "test".to_owned())]));
         let key = Key::parse(&["src_as"]).unwrap();
         let mut settings = AggregateSettings::new("test", key, Duration::from_secs(10));
         settings.history = Some(Bins::every(Duration::from_secs(10)));
@@ -73,10 +72,11 @@ impl Bench {
             enrichment: CurrentSettings::default(),
             shards: 2,
             pace: Pace::NeverWait,
-            deadline: Arc::default(),
+            end: Arc::default(),
+            before: Vec::new(),
         };
         let output = Told { account: OutputAccount::default(), purges: told, go_on: waiting };
-        let (aggregator, writer, queue) = Aggregator::new(parts, vec![Box::new(output)]);
+        let (aggregator, writer, Handles { queue, .. }) = Aggregator::new(parts, vec![Box::new(output)]);
         let threads = vec![thread::spawn(|| writer.run())];
         Self { ledger, queue: Some(queue), purges, go_on: Some(go_on), aggregator: Some(aggregator), threads }
     }
@@ -103,9 +103,9 @@ impl Bench {
             end: time,
         });
         let deltas = Arc::new(deltas.collect::<Vec<_>>());
-        self.ledger.offered(Amount { packets, octets: packets * 100 }, |_| {
-            self.queue.as_ref().unwrap().offer(Arc::clone(&deltas), Pace::NeverWait)
-        });
+        // Asked under the ledger's lock.
+        let offer = || (0, self.queue.as_ref().unwrap().offer(deltas, Pace::NeverWait));
+        self.ledger.offered(Amount { packets, octets: packets * 100 }, std::iter::once_with(offer));
     }
 
     fn tick(&self, shard: usize, second: u64) {

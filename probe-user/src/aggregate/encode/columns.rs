@@ -19,13 +19,15 @@ pub const NOT_IN_COLUMNS: [Primitive; 9] = [
 ];
 
 /// Columns in their order, which is not that of JSON. Flows come between packets and octets.
-const ORDER: [Primitive; 62] = [
+const ORDER: [Primitive; 64] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
     Primitive::SrcMac,
     Primitive::DstMac,
     Primitive::Vlan,
+    Primitive::InVlan,
+    Primitive::OutVlan,
     Primitive::InCvlan,
     Primitive::Cos,
     Primitive::Etype,
@@ -253,7 +255,7 @@ const fn width(primitive: Primitive) -> usize {
         P::SrcRoa | P::DstRoa | P::Med | P::SrcMed => 8,
         P::LocalPref | P::SrcLocalPref => 9,
         P::PeerSrcIp | P::PeerDstIp | P::SrcHost | P::SrcNet | P::DstHost | P::DstNet => 47,
-        P::SrcMask | P::DstMask | P::SrcPort | P::DstPort => 10,
+        P::InVlan | P::OutVlan | P::SrcMask | P::DstMask | P::SrcPort | P::DstPort => 10,
         P::TcpFlags => 11,
         P::SrcHostPocode
         | P::DstHostPocode

@@ -199,6 +199,8 @@ const fn key(primitive: Primitive) -> (&'static str, bool, bool) {
         P::SrcMac => ("source_mac_address", true, true),
         P::DstMac => ("destination_mac_address", true, false),
         P::Vlan => ("vlan_id", true, false),
+        P::InVlan => ("ingress_vlan_id", true, false),
+        P::OutVlan => ("egress_vlan_id", true, false),
         P::InCvlan => ("dot1q_customer_vlan_id", true, false),
         P::Cos => ("dot1q_priority", true, false),
         P::Etype => ("ethernet_type", true, false),

@@ -10,6 +10,7 @@ use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pathflow_exporter::Tally;
@@ -47,12 +48,50 @@ pub struct FileOutput {
     program: Option<Program>,
     /// Whether files of an earlier run are begun anew.
     begins_anew: bool,
-    /// Files of this run, the latest behind.
-    own: VecDeque<PathBuf>,
-    /// Whether the last purge was early, so that the next one is of the same period.
-    is_continued: bool,
+    history: FileHistory,
+    /// Which columns of the history its rows have.
+    columns: u32,
     /// Whether it was said that files cannot be given to their owner.
     has_said_owner: bool,
+}
+
+/// What was written to files in this run; one output may go on with that of another, which has ended.
+#[derive(Clone, Debug, Default)]
+pub struct FileHistory(Arc<Mutex<History>>);
+
+#[derive(Debug, Default)]
+struct History {
+    /// Files, the latest behind, each with the columns that it has at its end.
+    files: VecDeque<(PathBuf, u32)>,
+    /// Whether the last purge was early, so that the next one is of the same period.
+    is_continued: bool,
+    /// The columns of the last rows.
+    columns: u32,
+}
+
+impl FileHistory {
+    fn lock(&self) -> MutexGuard<'_, History> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl History {
+    /// The columns at the end of a file, if it is of this run.
+    fn columns_of(&self, path: &Path) -> Option<u32> {
+        self.files.iter().rev().find(|(file, _)| file == path).map(|(_, columns)| *columns)
+    }
+
+    fn remember(&mut self, path: &Path, columns: u32) {
+        if let Some((_, last)) = self.files.back_mut().filter(|(file, _)| file == path) {
+            *last = columns;
+            return;
+        }
+        self.files.retain(|(file, _)| file != path);
+        if self.files.len() >= MOST_OWN {
+            self.files.pop_front();
+        }
+        self.files.push_back((path.to_owned(), columns));
+    }
 }
 
 /// Where the rows of one file go.
@@ -90,10 +129,20 @@ impl FileOutput {
             books: Books::default(),
             program,
             begins_anew,
-            own: VecDeque::new(),
-            is_continued: false,
+            history: FileHistory::default(),
+            columns: 0,
             has_said_owner: false,
         })
+    }
+
+    /// It goes on with the files of another output, whose rows have the same columns or not.
+    #[must_use]
+    pub fn going_on(self, history: FileHistory, has_same_columns: bool) -> Self {
+        let mut last = history.lock();
+        last.columns += u32::from(!has_same_columns);
+        let columns = last.columns;
+        drop(last);
+        Self { history, columns, ..self }
     }
 
     /// Writes one file; what was counted as lost is in the books.
@@ -113,7 +162,9 @@ impl FileOutput {
                 return false;
             }
         };
-        let piece = target.piece();
+        let mut piece = target.piece();
+        let columns = self.history.lock().columns_of(&path);
+        piece.has_header |= columns.is_some_and(|columns| columns != self.columns);
         let sink = |octets: &[u8]| target.write(octets);
         let written = if purge.is_empty() {
             // An empty file is empty, without markers and titles.
@@ -134,7 +185,7 @@ impl FileOutput {
         match failure {
             None => {
                 self.books.deliver(tally);
-                self.remember(&path);
+                self.history.lock().remember(&path, self.columns);
                 self.link(&path, latest.as_deref());
                 true
             }
@@ -181,24 +232,14 @@ impl FileOutput {
 
     /// Whether what is in a file is still valid when more comes for it.
     fn is_to_go_on(&self, path: &Path) -> bool {
-        let is_own = || self.own.iter().rev().any(|own| own == path);
+        let history = self.history.lock();
+        let is_own = || history.columns_of(path).is_some();
         if self.settings.path.has_time() {
             !self.begins_anew || is_own()
         } else {
             // Rows of a whole period replace those of the period before.
-            self.is_continued && is_own()
+            history.is_continued && is_own()
         }
-    }
-
-    fn remember(&mut self, path: &Path) {
-        if self.own.back().is_some_and(|own| own == path) {
-            return;
-        }
-        self.own.retain(|own| own != path);
-        if self.own.len() >= MOST_OWN {
-            self.own.pop_front();
-        }
-        self.own.push_back(path.to_owned());
     }
 
     /// Makes a directory and those above it that are not there yet.
@@ -270,6 +311,7 @@ impl RowOutput for FileOutput {
 
     fn write(&mut self, purge: &Purge) {
         if purge.is_empty() && !self.settings.write_empty {
+            self.history.lock().is_continued &= purge.is_early();
             return;
         }
         let mut works = true;
@@ -282,13 +324,17 @@ impl RowOutput for FileOutput {
                 works = false;
             }
         }
-        self.is_continued = purge.is_early();
+        self.history.lock().is_continued = purge.is_early();
         if works {
             self.books.works(self.writer.name());
         }
         if let Some(program) = self.program.as_mut().filter(|_| !written.is_empty()) {
             program.run(written);
         }
+    }
+
+    fn files(&self) -> Option<FileHistory> {
+        Some(self.history.clone())
     }
 
     fn poll(&mut self) {

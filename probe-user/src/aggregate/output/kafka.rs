@@ -4,7 +4,7 @@ mod settings;
 mod template;
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pathflow_exporter::Tally;
 use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaCounts, KafkaLossReason, Message, Refused};
@@ -17,10 +17,8 @@ use crate::aggregate::encode::{Format, RowEncoder};
 use crate::aggregate::{Primitive, Purge, Row};
 use crate::error::RunError;
 use crate::kafka::events;
+use crate::kafka::queue::{Patience, refusal_name};
 use crate::ledger::OutputAccount;
-
-/// How long rows wait for a queue that stays full, in each purge.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Writes rows to Kafka.
 #[derive(Debug)]
@@ -77,8 +75,8 @@ impl KafkaOutput {
         })
     }
 
-    /// Sends the message in hand. `give_up` is when a full queue is waited for no longer.
-    fn send(&mut self, give_up: &mut Instant) {
+    /// Sends the message in hand.
+    fn send(&mut self, patience: &mut Patience) {
         if self.payload.is_empty() {
             return;
         }
@@ -92,19 +90,11 @@ impl KafkaOutput {
             tally: self.pending,
         };
         let result = match &mut self.kafka {
-            Some(kafka) => kafka.send_before(&message, *give_up),
+            Some(kafka) => patience.send(kafka, &message),
             None => Err(Refused::Closing),
         };
         if let Err(refused) = result {
-            let reason = match refused {
-                Refused::QueueFull => "kafka_queue_full",
-                Refused::InvalidTopic => "kafka_invalid_topic",
-                Refused::TooLarge => "kafka_too_large",
-                Refused::Closing => "kafka_unsent",
-            };
-            self.refused.lose(reason, self.pending);
-        } else {
-            *give_up = Instant::now() + PATIENCE;
+            self.refused.lose(refusal_name(refused), self.pending);
         }
         self.topic.truncate(name);
         self.pending = Tally::ZERO;
@@ -121,14 +111,14 @@ impl KafkaOutput {
         }
     }
 
-    fn marker(&mut self, give_up: &mut Instant, append: impl FnOnce(&RowEncoder, &mut Vec<u8>)) {
+    fn marker(&mut self, patience: &mut Patience, append: impl FnOnce(&RowEncoder, &mut Vec<u8>)) {
         if !self.settings.markers {
             return;
         }
         append(&self.encoder, &mut self.payload);
         self.payload.truncate(self.payload.trim_ascii_end().len());
         self.begin_common();
-        self.send(give_up);
+        self.send(patience);
     }
 
     /// Topic and key of what is not of one row: a key without variables keeps the order of all.
@@ -140,20 +130,20 @@ impl KafkaOutput {
         }
     }
 
-    fn row(&mut self, row: &Row<'_>, updated: u64, give_up: &mut Instant) {
+    fn row(&mut self, row: &Row<'_>, updated: u64, patience: &mut Patience) {
         if self.settings.message_octets == 0 {
             self.settings.topic.render(row, &mut self.topic);
             self.settings.key.render(row, &mut self.key);
             self.encoder.row(&mut self.payload, row, updated);
             self.pending = row.tally();
-            return self.send(give_up);
+            return self.send(patience);
         }
         let whole = self.payload.len();
         self.encoder.row(&mut self.payload, row, updated);
         self.payload.push(b'\n');
         if self.payload.len() > self.settings.message_octets && whole > 0 {
             let next = self.payload.split_off(whole);
-            self.send(give_up);
+            self.send(patience);
             self.payload.extend_from_slice(&next);
         }
         self.pending += row.tally();
@@ -172,9 +162,7 @@ impl RowOutput for KafkaOutput {
     }
 
     fn destination(&self) -> String {
-        let KafkaOutputSettings { client, topic, topics, .. } = &self.settings;
-        let turns = if *topics > 0 { format!("_0..{}", topics - 1) } else { String::new() };
-        format!("{}/{}{turns}", client.brokers, topic.text())
+        self.settings.destination()
     }
 
     fn write(&mut self, purge: &Purge) {
@@ -182,18 +170,18 @@ impl RowOutput for KafkaOutput {
             return;
         }
         let started = Instant::now();
-        let mut give_up = started + PATIENCE;
+        let mut patience = Patience::new();
         let lost_before = self.refused.total_lost().records;
-        self.marker(&mut give_up, RowEncoder::purge_init);
+        self.marker(&mut patience, RowEncoder::purge_init);
         self.begin_common();
         for row in purge.rows() {
-            self.row(&row, purge.updated(), &mut give_up);
+            self.row(&row, purge.updated(), &mut patience);
         }
-        self.send(&mut give_up);
+        self.send(&mut patience);
         let total = purge.len() as u64;
         let purged = total - (self.refused.total_lost().records - lost_before).min(total);
         let seconds = started.elapsed().as_secs();
-        self.marker(&mut give_up, |encoder, out| encoder.purge_close(out, purged, total, seconds));
+        self.marker(&mut patience, |encoder, out| encoder.purge_close(out, purged, total, seconds));
         self.log_events();
     }
 

@@ -112,6 +112,12 @@ impl MemoryOutput {
         };
         Self { rows, account: OutputAccount::default(), is_full: false }
     }
+
+    /// It adds to rows that are there, of the same kind.
+    #[must_use]
+    pub fn going_on(self, rows: KeptRows) -> Self {
+        Self { rows, ..self }
+    }
 }
 
 impl RowOutput for MemoryOutput {

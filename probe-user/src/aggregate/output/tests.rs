@@ -172,6 +172,34 @@ fn a_period_with_an_early_purge_is_whole() {
 }
 
 #[test]
+fn another_output_goes_on_with_a_file() {
+    let scratch = Scratch::new("going-on");
+    let key = ["src_port"];
+    let path = scratch.path("rows");
+    let mut first = output(&path, csv(), &key);
+    first.write(&purge(&key, "", &[(1, 0, 0)]));
+    let mut second = output(&path, csv(), &key).going_on(first.files().unwrap(), true);
+    // The last rows of one that is changed belong to a period that goes on.
+    let mut last = purge(&key, "", &[(2, 0, 0)]);
+    last.set_early();
+    first.write(&last);
+    second.write(&purge(&key, "", &[(3, 0, 0)]));
+    assert_eq!(sorted(&scratch.read("rows")), ["2,1,100", "3,1,100"]);
+    // Other columns have a title of their own.
+    let other = ["tag", "src_port"];
+    let mut third = output(&path, csv(), &other).going_on(second.files().unwrap(), false);
+    last = purge(&key, "", &[(4, 0, 0)]);
+    last.set_early();
+    second.write(&last);
+    third.write(&purge(&other, "", &[(5, 7, 0)]));
+    let whole = "SRC_PORT,PACKETS,BYTES\n4,1,100\nTAG,SRC_PORT,PACKETS,BYTES\n7,5,1,100\n";
+    assert_eq!(scratch.read("rows"), whole);
+    // The next period is a file of its own, also when nothing was left in the one before.
+    third.write(&purge(&other, "", &[(6, 7, 0)]));
+    assert_eq!(scratch.read("rows"), "TAG,SRC_PORT,PACKETS,BYTES\n7,6,1,100\n");
+}
+
+#[test]
 fn a_part_that_was_left_is_not_followed() {
     let scratch = Scratch::new("part");
     fs::write(scratch.path("other"), "precious").unwrap();

@@ -1,4 +1,4 @@
-//! Tags by a map of an aggregate's own, in place of the one for all.
+//! Tags by a map of an aggregate's or export's own, in place of the one for all.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use pathflow_exporter::FlowRecord;
 
 use super::{JoinedLabels, TagMap, Tags, TagsOf};
 
-/// The map of an aggregate's own, if there is one, and what its thread remembers of it.
+/// The map of one's own, if there is one, and what its thread remembers of it.
 #[derive(Debug, Default)]
 pub struct OwnTags {
     map: Option<Arc<TagMap>>,
@@ -22,6 +22,19 @@ impl OwnTags {
             self.map = map.cloned();
             // They are by the numbers of rules.
             self.labels = JoinedLabels::default();
+        }
+    }
+
+    /// Whether there is a map.
+    #[must_use]
+    pub const fn is_there(&self) -> bool {
+        self.map.is_some()
+    }
+
+    /// Sets the tags of a record by the map, if there is one.
+    pub fn apply(&mut self, record: &mut FlowRecord) {
+        if let Some(map) = &self.map {
+            map.apply(record, &mut self.labels);
         }
     }
 

@@ -164,6 +164,21 @@ fn numbers_of_a_route_are_small() {
     assert!(size_of::<Option<(AttributesKey, RouteNumbers)>>() <= 44);
 }
 
+/// An aggregate that came with new settings, for instance.
+#[test]
+fn who_comes_later_and_asks_for_attributes_gets_them() {
+    let mut rib = Rib::new();
+    let peer = add_peer(&mut rib, "127.0.0.1", "bird");
+    announce(&mut rib, peer, "203.0.113.0/24", 0, &attributes(&[6939], "192.0.2.1"));
+    let mut enricher = enricher(&rib, EnrichSettings::default()).with_detail(RouteDetail::Numbers);
+    for asks_attributes in [false, true, false] {
+        enricher.current.replace(EnrichSettings { asks_attributes, ..EnrichSettings::default() });
+        let there = enriched(&mut enricher, record("192.0.2.77", "203.0.113.1"));
+        assert_eq!(there.bgp_destination_as_number, 6939);
+        assert_eq!(there.destination_route.is_some(), asks_attributes);
+    }
+}
+
 #[test]
 fn a_rule_that_asks_for_attributes_gets_them() {
     let mut rib = Rib::new();

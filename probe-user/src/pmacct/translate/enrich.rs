@@ -136,10 +136,10 @@ fn remark_routers(work: &mut Translation<'_>, setting: &Setting, rows: &[Row]) {
     }
 }
 
-/// Flow records have the tags of the map for all.
+/// Samples have no tags.
 pub(super) fn refuse_own_tag_map(work: &mut Translation<'_>, plugin: &Plugin) {
     if work.configuration.of_plugin(plugin, "pre_tag_map").is_some_and(|line| !line.is_global()) {
-        let text = "plugins that send flows have no map of their own; what this one sends has tags by the map for all";
+        let text = "samples have no tags";
         work.refuse_of(plugin, "pre_tag_map", text);
     }
 }

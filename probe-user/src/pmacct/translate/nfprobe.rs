@@ -43,6 +43,7 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
     }
     fields(work, plugin, table, is_ipfix);
     selection(work, plugin, table);
+    tags(work, plugin, table)?;
     timeouts(work, plugin);
     interfaces(work, plugin);
     refusals(work, plugin);
@@ -129,7 +130,6 @@ fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
     if let Some((origin, filter)) = aggregate::filter(work, plugin) {
         work.document.set(table, "filter", filter, Some(&origin));
     }
-    super::enrich::refuse_own_tag_map(work, plugin);
     for key in ["pre_tag_filter", "pre_tag2_filter", "pre_tag_label_filter"] {
         work.refuse_of(
             plugin,
@@ -137,6 +137,20 @@ fn selection(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
             "exports do not choose by tags; aggregate_filter can say the same of packets",
         );
     }
+}
+
+/// Rules for tags of its own, if it exports tags.
+fn tags(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) -> Result<(), ImportError> {
+    let Some(setting) = super::enrich::own_tag_map(work, plugin)? else { return Ok(()) };
+    let fields = work.document.get(table, "fields").and_then(|fields| fields.as_array());
+    if fields.is_some_and(|fields| fields.iter().any(|field| field.as_str() == Some("tags"))) {
+        work.document.set(table, "tag_map", setting.value.as_str(), Some(&setting.origin));
+    } else {
+        let text = "nobody would see its tags: they are exported if aggregate has tag, tag2 or label, and by IPFIX \
+                    only (nfprobe_version: 10)";
+        work.remark(&setting, Verdict::NotNeeded, text);
+    }
+    Ok(())
 }
 
 /// There is one flow cache for all exports, with one idle timeout for all protocols.

@@ -1,22 +1,29 @@
 //! Collectors that take IPFIX by TCP or TLS, and what libfixbuf reads of it.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread::{self, JoinHandle};
 
-use super::PATIENCE;
 use super::namespace::Namespace;
 use super::process::Process;
 use super::report::Figure;
 use super::temp_dir::TempDir;
 use super::tool::{output, tool};
+use super::{PATIENCE, wait_for};
 
-/// Listens in the namespace.
+/// Listens in the namespace. Where another listener was closed just before, a program that another test is starting
+/// may still have it, until it runs.
 pub(crate) fn listen(namespace: &Namespace, address: SocketAddr) -> TcpListener {
-    namespace.run(|| TcpListener::bind(address).unwrap())
+    let in_use = || format!("{address} is in use");
+    namespace.run(|| {
+        wait_for("a place to listen", in_use, || match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+            bound => Some(bound.unwrap()),
+        })
+    })
 }
 
 /// Accepts one connection and reads it until it ends in any way or, after `octets` octets, says that this is the end

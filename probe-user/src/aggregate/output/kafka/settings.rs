@@ -1,6 +1,7 @@
 //! `[aggregate.kafka]`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use pathflow_exporter::kafka::KafkaSettings;
@@ -110,6 +111,18 @@ pub struct KafkaOutputSettings {
 }
 
 impl KafkaOutputSettings {
+    /// Brokers and topic, for people and for metrics.
+    pub(in crate::aggregate::output) fn destination(&self) -> String {
+        let Self { client, topic, topics, .. } = self;
+        let turns = if *topics > 0 { format!("_0..{}", topics - 1) } else { String::new() };
+        format!("{}/{}{turns}", client.brokers, topic.text())
+    }
+
+    /// Folder of the spool, if there is one.
+    pub(in crate::aggregate::output) fn spool(&self) -> Option<&Path> {
+        self.client.spool.as_ref().map(|spool| spool.directory.as_path())
+    }
+
     /// Checks `table`, for rows of these `primitives` of the aggregate `name`. Files of properties are read.
     ///
     /// # Errors

@@ -23,13 +23,13 @@ const VARIABLES: &[(&str, Primitive)] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     text: String,
-    parts: Vec<Part>,
+    segments: Vec<Segment>,
     /// Whether dots and colons of values become `_`: names of topics have no colons.
     is_name: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum Segment {
     Text(String),
     /// Position of the primitive in the key.
     Value(usize),
@@ -41,7 +41,7 @@ impl Template {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn new(text: &str, primitives: &[Primitive], is_name: bool) -> Result<Self, String> {
-        let mut parts = Vec::new();
+        let mut segments = Vec::new();
         let mut rest = text;
         while let Some(start) = rest.find('$') {
             let (before, variable) = rest.split_at(start);
@@ -54,15 +54,15 @@ impl Template {
             let position = position
                 .ok_or_else(|| format!("{name} needs the primitive {primitive} in the aggregate's key"))?;
             if !before.is_empty() {
-                parts.push(Part::Text(before.to_owned()));
+                segments.push(Segment::Text(before.to_owned()));
             }
-            parts.push(Part::Value(position));
+            segments.push(Segment::Value(position));
             rest = variable.get(name.len()..).unwrap_or_default();
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
+            segments.push(Segment::Text(rest.to_owned()));
         }
-        Ok(Self { text: text.to_owned(), parts, is_name })
+        Ok(Self { text: text.to_owned(), segments, is_name })
     }
 
     /// As it was read.
@@ -72,14 +72,14 @@ impl Template {
 
     /// Whether there is a variable in it.
     pub(super) fn is_variable(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Value(_)))
+        self.segments.iter().any(|segment| matches!(segment, Segment::Value(_)))
     }
 
     /// What it is where there is no row: without its variables.
     pub(super) fn fixed(&self) -> String {
-        let texts = self.parts.iter().map(|part| match part {
-            Part::Text(text) => text.as_str(),
-            Part::Value(_) => "",
+        let texts = self.segments.iter().map(|segment| match segment {
+            Segment::Text(text) => text.as_str(),
+            Segment::Value(_) => "",
         });
         texts.collect()
     }
@@ -87,10 +87,10 @@ impl Template {
     /// What it is for `row`, in place of what was in `out`.
     pub(super) fn render(&self, row: &Row<'_>, out: &mut impl Rendered) {
         out.clear();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.append(text),
-                Part::Value(position) => {
+        for segment in &self.segments {
+            match segment {
+                Segment::Text(text) => out.append(text),
+                Segment::Value(position) => {
                     let text = value_text(&row.value(*position));
                     if self.is_name {
                         out.append(&text.replace(['.', ':'], "_"));
@@ -156,7 +156,7 @@ mod tests {
         let template = Template::new("acct-$tag.$src_host", &primitives, true).unwrap();
         assert!(template.is_variable());
         assert_eq!(template.fixed(), "acct-.");
-        assert_eq!(template.parts.len(), 4);
+        assert_eq!(template.segments.len(), 4);
         let error = Template::new("$tag2", &primitives, true).unwrap_err();
         assert!(error.contains("$tag2 needs the primitive tag2"), "{error}");
         assert!(Template::new("$sender", &primitives, true).unwrap_err().contains("$peer_src_ip"));

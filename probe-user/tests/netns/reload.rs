@@ -1,0 +1,242 @@
+//! Settings that are changed by SIGHUP while packets are counted.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::support::json::{flows, sum};
+use super::support::kafka::{BROKER, Kafka};
+use super::support::network::Network;
+use super::support::probe::{Probe, ProbeBuilder};
+use super::support::report::Figure;
+use super::support::temp_dir::TempDir;
+use super::support::tool::output;
+use super::support::traffic::Traffic;
+use super::support::wait_for;
+
+const READ: &str = "interfaces are captured by the new settings";
+/// How long packets come in between two changes.
+const PHASE: Duration = Duration::from_millis(700);
+
+/// Has another file read, and waits until that was done.
+fn reload(probe: &Probe<'_>, configuration: &str) {
+    let before = probe.errors().matches(READ).count();
+    probe.reload(configuration);
+    wait_for(
+        "settings are read",
+        || probe.errors(),
+        || (probe.errors().matches(READ).count() > before).then_some(()),
+    );
+}
+
+fn aggregate(name: &str, settings: &str) -> String {
+    format!("[[aggregate]]\nname = \"{name}\"\n{settings}\n")
+}
+
+fn to_file(directory: &TempDir, name: &str) -> String {
+    format!("[aggregate.file]\npath = \"{}-%Y%m%d.json\"", directory.file(name).display())
+}
+
+/// Rows of all files whose names begin so.
+fn rows_of(directory: &TempDir, name: &str) -> Vec<Value> {
+    let prefix = directory.file(name);
+    let (folder, prefix) = (prefix.parent().unwrap(), prefix.file_name().unwrap().to_str().unwrap());
+    let is_wanted = |file: &Path| file.file_name().unwrap().to_str().unwrap().starts_with(prefix);
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|file| is_wanted(file)).flat_map(|file| flows(&fs::read_to_string(file).unwrap())).collect()
+}
+
+#[test]
+fn aggregates_begin_change_and_end_under_traffic() {
+    let network = Network::new();
+    let directory = TempDir::new();
+    let steady = aggregate("steady", "key = [\"src_host\"]\nrefresh = \"1s\"\n[aggregate.stdout]");
+    let always =
+        |settings: &str| aggregate("always", &format!("{settings}\n{}", to_file(&directory, "always")));
+    let passing = aggregate(
+        "passing",
+        &format!("key = [\"src_host\"]\nrefresh = \"1s\"\n{}", to_file(&directory, "passing")),
+    );
+    let kept = |refresh: &str| {
+        aggregate("kept", &format!("key = [\"proto\"]\nrefresh = \"{refresh}\"\n[aggregate.memory]"))
+    };
+    let first =
+        [&steady, &always("key = [\"src_host\"]\nrefresh = \"1s\""), &passing].map(String::as_str).concat();
+    let wider = always("key = [\"src_host\", \"src_port\"]\nrefresh = \"1s\"");
+    let second = [&wider, &steady, &kept("1s")].map(String::as_str).concat();
+    let third = [&kept("2s"), &passing, &always("key = [\"in_iface\"]\nrefresh = \"3s\""), &steady]
+        .map(String::as_str)
+        .concat();
+    let probe = ProbeBuilder::new(&network.router).configuration(&first).start();
+
+    let traffic = Traffic { packets: 240_000, flows: 500, rate: Some(30_000), ..Traffic::default() };
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| traffic.send(&network.sender));
+        thread::sleep(PHASE);
+        reload(&probe, &second);
+        thread::sleep(PHASE);
+        reload(&probe, &third);
+        thread::sleep(PHASE);
+        // The same once more: nobody begins anew.
+        reload(&probe, &third);
+        thread::sleep(PHASE);
+        // What is wrong changes nothing.
+        probe.reload(&third.replace("in_iface", "in_ifcae"));
+        wait_for(
+            "the file is refused",
+            || probe.errors(),
+            || probe.errors().contains("the settings stay as they are").then_some(()),
+        );
+        // Neither does what would need another kernel program, and it is said why.
+        for (text, why) in [
+            (
+                "key = [\"src_host\"]\nfilter = \"udp port 9\"",
+                "aggregate new: filter: \"udp port 9\" is not one that packets are asked since the start: it needs \
+                 a restart; all aggregates stay as they are",
+            ),
+            (
+                "key = [\"cos\"]",
+                "aggregate new: key: packets are told apart by \"cos\" only if an aggregate has it at the start: it \
+                 needs a restart; all aggregates stay as they are",
+            ),
+        ] {
+            let new = aggregate("new", &format!("{text}\n[aggregate.memory]"));
+            reload(&probe, &format!("{new}{steady}"));
+            assert!(probe.errors().contains(why), "{}", probe.errors());
+        }
+        thread::sleep(PHASE);
+        reload(&probe, &first);
+        reload(&probe, &second);
+        sender.join().unwrap();
+    });
+
+    let delivered = |name: &str| {
+        let name = [("aggregate", name)];
+        probe.metrics().sum("pathflow_aggregate_output_delivered_packets_total", &name)
+    };
+    for name in ["steady", "always"] {
+        wait_for(
+            "all rows are written",
+            || format!("{} of {name}: {}", delivered(name), probe.errors()),
+            || (delivered(name) == traffic.packets).then_some(()),
+        );
+    }
+    let metrics = probe.metrics();
+    let offered =
+        |name: &str| metrics.sum("pathflow_aggregate_offered_packets_total", &[("aggregate", name)]);
+    assert_eq!((offered("steady"), offered("always")), (traffic.packets, traffic.packets));
+    // One series for each name, whatever it was before.
+    let mut names: Vec<&str> = metrics
+        .family("pathflow_aggregate_offered_packets_total")
+        .iter()
+        .map(|(labels, _)| labels["aggregate"].as_str())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["always", "kept", "passing", "steady"]);
+    let summed = |name: &str| -> Value {
+        serde_json::from_str(&output(&mut probe.ask(&["rows", name, "--sum", "--json"]))).unwrap()
+    };
+    let last = summed("kept")["all"][1].as_u64().unwrap();
+    let gone = probe.ask(&["rows", "passing"]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(1));
+
+    let ended = probe.terminate();
+    let (report, text) = (&ended.report, ended.report.text());
+    report.assert_balanced();
+    assert_eq!((report.received().packets, report.lost()), (traffic.packets, Figure::default()), "{text}");
+    assert_eq!(report.figure("aggregate always").packets, traffic.packets, "{text}");
+    assert_eq!(sum(&flows(&ended.output), "packets"), traffic.packets, "{text}");
+    let always = rows_of(&directory, "always");
+    assert_eq!(sum(&always, "packets"), traffic.packets, "{text}");
+    assert_eq!(sum(&always, "bytes"), traffic.octets(), "{text}");
+    // Each of the three keys has been there.
+    for key in ["ip_src", "port_src", "iface_in"] {
+        assert!(always.iter().any(|row| !row[key].is_null()), "{key}: {text}");
+    }
+    let passing = report.figure("aggregate passing").packets;
+    assert_eq!(sum(&rows_of(&directory, "passing"), "packets"), passing, "{text}");
+    assert!(passing > 0 && passing < traffic.packets, "{text}");
+    // Rows in memory went on through the change of the time between purges, and began anew after the end.
+    let kept = report.figure("aggregate kept").packets;
+    assert!(last > 0 && last < kept, "{last} {text}");
+    for (line, times) in [
+        ("aggregate steady begins anew", 0),
+        ("aggregate always begins anew", 4),
+        ("aggregate passing ends", 2),
+        ("aggregate kept begins anew", 1),
+        ("aggregate kept ends", 1),
+        ("aggregate new", 2),
+    ] {
+        assert_eq!(text.matches(line).count(), times, "{line}: {text}");
+    }
+}
+
+/// Without aggregates at the start there is nothing to ask; with the first one there is.
+#[test]
+fn the_first_aggregate_comes_later() {
+    let network = Network::new();
+    let probe = ProbeBuilder::new(&network.router).configuration("[export]\nstdout = \"none\"\n").start();
+    let traffic = Traffic { packets: 500, flows: 10, ..Traffic::default() };
+    let memory = "[export]\nstdout = \"none\"\n[[aggregate]]\nname = \"late\"\nkey = [\"src_host\"]\n\
+                  refresh = \"1s\"\n[aggregate.memory]\n";
+    reload(&probe, memory);
+    traffic.send(&network.sender);
+    let text = || output(&mut probe.ask(&["rows", "--sum"]));
+    let expected = format!("{} packets, {} octets", traffic.packets, traffic.octets());
+    wait_for("all rows", text, || text().contains(&expected).then_some(()));
+    // What is wanted of exports is said, and aggregates change all the same.
+    let other = "[export]\nstdout = \"json\"\n[flow]\nmax_flows = 77\n[[aggregate]]\nname = \"next\"\n\
+                 key = [\"dst_host\"]\nrefresh = \"1s\"\n[aggregate.memory]\n";
+    reload(&probe, other);
+    let said = "flow.max_flows, export.stdout: a change needs a restart; what holds since the start goes on";
+    assert!(probe.errors().contains(said), "{}", probe.errors());
+    assert!(text().starts_with("0 rows"), "{}", text());
+    probe.terminate().report.assert_balanced();
+}
+
+/// The producer, the spool and what is in it go over to the aggregate as it is now.
+#[test]
+fn an_aggregate_to_kafka_changes_with_and_without_a_broker() {
+    let network = Network::new();
+    let mut kafka = Kafka::start(&network.router);
+    let directory = TempDir::new();
+    let configuration = |key: &str, topic: &str| {
+        format!(
+            "[[aggregate]]\nname = \"to-kafka\"\nkey = [{key}]\nrefresh = \"1s\"\n[aggregate.kafka]\n\
+             brokers = [\"{BROKER}\"]\ntopic = \"{topic}\"\nspool = \"{}\"\n",
+            directory.file("spool").display()
+        )
+    };
+    let probe =
+        ProbeBuilder::new(&network.router).configuration(&configuration("\"src_host\"", "one")).start();
+    let traffic = Traffic { packets: 240_000, flows: 50, rate: Some(12_000), ..Traffic::default() };
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| traffic.send(&network.sender));
+        thread::sleep(2 * PHASE);
+        reload(&probe, &configuration("\"src_port\"", "one"));
+        thread::sleep(2 * PHASE);
+        reload(&probe, &configuration("\"src_port\"", "two"));
+        thread::sleep(2 * PHASE);
+        kafka.kill();
+        thread::sleep(3 * PHASE);
+        reload(&probe, &configuration("\"dst_port\", \"src_host\"", "two"));
+        thread::sleep(3 * PHASE);
+        reload(&probe, &configuration("\"src_host\"", "two"));
+        sender.join().unwrap();
+    });
+    kafka.start_again();
+    let metrics = probe.wait_until("all rows are confirmed", |metrics| {
+        metrics.total("pathflow_aggregate_output_delivered_packets_total") == traffic.packets
+    });
+    assert_eq!(metrics.total("pathflow_aggregate_output_spooled_packets"), 0);
+    let ended = probe.terminate();
+    let text = ended.report.text();
+    ended.report.assert_balanced();
+    assert_eq!(ended.report.lost(), Figure::default(), "{text}");
+    let topics = ["one", "two"].map(|topic| sum(&flows(&kafka.messages(topic)), "packets"));
+    assert_eq!(topics.iter().sum::<u64>(), traffic.packets, "{topics:?} {text}");
+    assert!(topics.iter().all(|packets| *packets > 0), "{topics:?} {text}");
+}
