@@ -109,11 +109,8 @@ impl Peer {
     }
 
     fn note_end_of_rib(&mut self, family: Family, came: bool) {
-        let routes = if came {
-            self.family_or_new(family).map(|(routes, _)| routes)
-        } else {
-            self.family(family)
-        };
+        let routes =
+            if came { self.family_or_new(family).map(|(routes, _)| routes) } else { self.family(family) };
         if let Some(routes) = routes {
             routes.end_of_rib = came;
         }

@@ -100,8 +100,7 @@ fn routes_that_are_dear_to_change_do_not_hold_up_another_peer() {
     const CHANGES: u16 = 700;
     let speaker = start(vec![peer("127.1.0.1/32"), peer("127.1.0.2/32")]);
     let address = speaker.addresses()[0];
-    let [mut quiet, mut loud] =
-        ["127.1.0.1", "127.1.0.2"].map(|from| RawPeer::connect(address, from));
+    let [mut quiet, mut loud] = ["127.1.0.1", "127.1.0.2"].map(|from| RawPeer::connect(address, from));
     for raw in [&mut quiet, &mut loud] {
         raw.establish(&open(0, &[MP_IPV4]));
     }
