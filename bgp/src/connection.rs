@@ -14,7 +14,7 @@ use crate::md5;
 use crate::speaker::{Active, PeerSettings};
 use crate::wire::{EXTENDED_MAXIMUM_LENGTH, MAXIMUM_LENGTH};
 
-/// Octets read at a time: what one turn of a session works on.
+/// Octets read at a time: what one turn of a session works on at most.
 const CHUNK: usize = 64 * 1024;
 /// Room for a message that is not complete yet, and a chunk.
 const ESTABLISHED_INPUT: usize = EXTENDED_MAXIMUM_LENGTH as usize + CHUNK;

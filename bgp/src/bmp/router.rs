@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::RouteSink;
-use super::wire::{BmpError, Message, MessageType, PeerHeader, PeerKind, PeerUp, RibKind, Statistic};
+use super::wire::{
+    BmpError, Message, MessageType, PeerDownReason, PeerHeader, PeerKind, PeerUp, RibKind, Statistic,
+};
 use crate::error::{ErrorHandling, NotificationError};
 use crate::rib::{LookupSource, PeerId, PeerIdentity};
 use crate::wire::{self, AsNumberSize, Capability, FamilySet, Open, SessionContext, Update};
@@ -35,7 +37,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             stale_time: Duration::from_mins(5),
-            max_peers: 4096,
+            max_peers: 1024,
             lookups: vec![RibKind::AdjRibInPrePolicy, RibKind::AdjRibInPostPolicy, RibKind::LocRib],
         }
     }
@@ -60,6 +62,10 @@ pub struct Statistics {
     pub messages: [AtomicU64; 7],
     /// Messages of peers that are not up.
     pub unknown_peers: AtomicU64,
+    /// Messages of peers of an unknown type (IANA "BMP Peer Types").
+    pub unknown_peer_types: AtomicU64,
+    /// Peer Downs with an unknown reason (IANA "BMP Peer Down Reason Codes"); the peers are down.
+    pub unknown_reasons: AtomicU64,
     /// Peer Ups above the number of peers allowed.
     pub refused_peers: AtomicU64,
     /// Peer Ups with an OPEN that cannot be read; their UPDATEs count as of an unknown peer.
@@ -188,6 +194,7 @@ impl Router {
 
     /// Time has passed.
     pub fn timer(&mut self, now: Instant, sink: &mut impl RouteSink) {
+        let mut removed = Vec::new();
         self.peers.retain(|_, peer| {
             if peer.sweep_at.is_none_or(|at| at > now) {
                 return true;
@@ -197,26 +204,27 @@ impl Router {
                 if peer.up {
                     sink.sweep_stale(*rib);
                 } else {
-                    sink.remove_peer(*rib);
+                    removed.push(*rib);
                 }
             }
             peer.up
         });
+        sink.remove_peers(&removed);
     }
 
     /// Forgets everything at once.
     pub fn remove(&mut self, sink: &mut impl RouteSink) {
-        for rib in self.peers.drain().flat_map(|(_, peer)| peer.ribs).flatten() {
-            sink.remove_peer(rib);
-        }
+        let ribs: Vec<PeerId> = self.peers.drain().flat_map(|(_, peer)| peer.ribs).flatten().collect();
+        sink.remove_peers(&ribs);
     }
 
     /// A message came.
     ///
     /// # Errors
     ///
-    /// The connection is to be closed. UPDATEs and OPENs that cannot be read are no such reason: the messages around
-    /// them are whole, and the router would send the same again after each reconnect.
+    /// The connection is to be closed. UPDATEs and OPENs that cannot be read, and types and reasons that nobody knows yet,
+    /// are no such reason: the messages around them are whole, and the router would send the same again after each
+    /// reconnect.
     pub fn received(
         &mut self,
         now: Instant,
@@ -231,7 +239,17 @@ impl Router {
         if !self.initiated && message_type != MessageType::Initiation {
             return Err(RouterError::NotInitiated);
         }
-        match Message::decode(message_type, body)? {
+        let message = match Message::decode(message_type, body) {
+            Err(error @ BmpError::PeerKind(_)) => {
+                statistics.unknown_peer_types.fetch_add(1, Ordering::Relaxed);
+                if self.may_log() {
+                    warn!(router = %self.address, "BMP: {error}");
+                }
+                return Ok(());
+            }
+            decoded => decoded?,
+        };
+        match message {
             Message::Initiation(information) => {
                 self.initiated = true;
                 self.system_name = information.system_name();
@@ -247,6 +265,10 @@ impl Router {
             Message::PeerUp { peer, up } => self.peer_up(now, &peer, &up, statistics, sink),
             Message::PeerDown { peer, reason } => {
                 let key = PeerKey::from(&peer);
+                if let PeerDownReason::Unknown(number) = reason {
+                    statistics.unknown_reasons.fetch_add(1, Ordering::Relaxed);
+                    self.log(&key, &format_args!("reason {number} of a Peer Down Notification is unknown"));
+                }
                 let sweep_at = now + self.settings.stale_time;
                 match self.peers.get_mut(&key).filter(|peer| peer.up) {
                     Some(peer) => {
@@ -371,10 +393,15 @@ impl Router {
     }
 
     fn log(&mut self, key: &PeerKey, reason: &dyn std::fmt::Display) {
-        if self.log_lines < LOGGED_PER_CONNECTION {
-            self.log_lines += 1;
+        if self.may_log() {
             warn!(router = %self.address, peer = %key.address, "BMP: {reason}");
         }
+    }
+
+    fn may_log(&mut self) -> bool {
+        let may = self.log_lines < LOGGED_PER_CONNECTION;
+        self.log_lines += u32::from(may);
+        may
     }
 }
 

@@ -71,8 +71,14 @@ impl RouteSink for Model {
         self.peers.get_mut(&peer).unwrap().routes.retain(|_, (_, stale)| !*stale);
     }
 
-    fn remove_peer(&mut self, peer: PeerId) {
-        self.peers.remove(&peer).unwrap();
+    fn remove_peers(&mut self, peers: &[PeerId]) {
+        for peer in peers {
+            self.peers.remove(peer).unwrap();
+        }
+    }
+
+    fn slots_rewritten(&self) -> u64 {
+        0
     }
 }
 
@@ -424,6 +430,28 @@ fn termination_and_what_is_no_bmp_end_the_connection() {
     let mut message = Vec::new();
     encode::message(MessageType::Termination, &[0, 1, 0, 2, 0, 0], &mut message);
     assert!(matches!(bench.send(MessageType::Termination, &message), Err(RouterError::Terminated(_))));
-    let error = bench.send_of(MessageType::PeerDown, &peer(1), &[9]);
-    assert_eq!(error, Err(RouterError::Wire(BmpError::PeerDownReason(9))));
+    // A reason that takes a NOTIFICATION, without one.
+    let error = bench.send_of(MessageType::PeerDown, &peer(1), &[1]);
+    assert_eq!(error, Err(RouterError::Wire(BmpError::Short("Peer Down Notification"))));
+}
+
+#[test]
+fn types_and_reasons_that_nobody_knows_yet_do_not_end_the_connection() {
+    let mut bench = Bench::new();
+    bench.up(&peer(1));
+    bench.up(&peer(2));
+    bench.send_of(MessageType::PeerDown, &peer(1), &[9, 1, 2, 3]).unwrap();
+    let mut up: Vec<_> = bench.router.peers().map(|(key, peer)| (key.address, peer.up)).collect();
+    up.sort();
+    let [first, second] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+    assert_eq!(up, [(first, false), (second, true)]);
+    let mut message = Vec::new();
+    encode::peer_message(MessageType::PeerDown, &peer(2), &[4], &mut message);
+    // The peer type.
+    message[HEADER_OCTETS] = 200;
+    bench.send(MessageType::PeerDown, &message).unwrap();
+    assert_eq!(bench.router.peers().filter(|(_, peer)| peer.up).count(), 1);
+    let statistics = &bench.statistics;
+    let counted = [&statistics.unknown_reasons, &statistics.unknown_peer_types, &statistics.unknown_peers];
+    assert_eq!(counted.map(Bench::count), [1, 1, 0]);
 }

@@ -16,8 +16,10 @@ pub trait RouteSink {
     fn session_down(&mut self, peer: PeerId);
     /// Stale routes go.
     fn sweep_stale(&mut self, peer: PeerId);
-    /// The peer and its routes go.
-    fn remove_peer(&mut self, peer: PeerId);
+    /// Peers and their routes go.
+    fn remove_peers(&mut self, peers: &[PeerId]);
+    /// What all that took so far; see [`Rib::slots_rewritten`].
+    fn slots_rewritten(&self) -> u64;
 }
 
 impl RouteSink for Rib {
@@ -41,7 +43,11 @@ impl RouteSink for Rib {
         Self::sweep_stale(self, peer);
     }
 
-    fn remove_peer(&mut self, peer: PeerId) {
-        Self::remove_peer(self, peer);
+    fn remove_peers(&mut self, peers: &[PeerId]) {
+        Self::remove_peers(self, peers);
+    }
+
+    fn slots_rewritten(&self) -> u64 {
+        Self::slots_rewritten(self)
     }
 }

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use super::RouteSink;
 use super::router::{self, Router, RouterError, Statistics};
 use super::wire::{self, HEADER_OCTETS, Header};
+use crate::rib::SLOTS_PER_TURN;
 
 /// The port that routers usually connect to; IANA has none for BMP.
 pub const PORT: u16 = 1790;
@@ -244,30 +245,38 @@ impl<S: RouteSink + 'static> Station<S> {
             if octets == 0 {
                 return Err(if buffer.is_empty() { End::Closed } else { End::Cut });
             }
-            let taken = self.messages(&buffer, address, &mut initiated)?;
-            buffer.drain(..taken);
-            // Sessions and other routers want their turn between two reads of a full table.
-            yield_now().await;
+            loop {
+                let (taken, has_more) = self.messages(&buffer, address, &mut initiated)?;
+                buffer.drain(..taken);
+                // Sessions and other routers want their turn between two reads of a full table.
+                yield_now().await;
+                if !has_more {
+                    break;
+                }
+            }
         }
     }
 
-    /// Takes all whole messages; gives their octets.
-    fn messages(&self, buffer: &[u8], address: IpAddr, initiated: &mut bool) -> Result<usize, End> {
+    /// Takes all whole messages, or as many as a turn may; gives their octets, and whether there may be more.
+    fn messages(&self, buffer: &[u8], address: IpAddr, initiated: &mut bool) -> Result<(usize, bool), End> {
         let mut routers = self.shared.routers.borrow_mut();
         let mut sink = self.shared.sink.borrow_mut();
         // Without an entry the station was closed, and this task is about to be ended.
         let router = &mut routers.get_mut(&address).ok_or(End::Closed)?.router;
         let now = Instant::now();
-        let mut taken = 0;
-        while let Some(octets) = buffer.get(taken..)
+        let start = sink.slots_rewritten();
+        let (mut taken, mut has_more) = (0, false);
+        while !has_more
+            && let Some(octets) = buffer.get(taken..)
             && let Some(header) = Header::decode(octets).map_err(RouterError::from)?
             && let Some(body) = octets.get(HEADER_OCTETS..header.octets)
         {
             router.received(now, header.message_type, body, &self.shared.statistics, &mut *sink)?;
             taken += header.octets;
+            has_more = sink.slots_rewritten() - start > SLOTS_PER_TURN;
         }
         *initiated = router.is_initiated();
-        Ok(taken)
+        Ok((taken, has_more))
     }
 }
 

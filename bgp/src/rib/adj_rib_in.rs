@@ -344,7 +344,7 @@ impl AdjRibIn {
         let lists = &self.lists;
         // Lookup tables have many slots for a short prefix, which take as long to rewrite as some routes.
         let length = after.map_or(0, |at| at.prefix.length);
-        let weight = (1 << (16u8.saturating_sub(length).min(7))) as usize;
+        let weight = (1 << 22u8.saturating_sub(length).min(13)) as usize;
         let more = self.store.walk(&common.hasher, after, limit.div_ceil(weight), |at, value| {
             (last, seen) = (Some(at), seen + weight);
             match Value::from_store(value) {

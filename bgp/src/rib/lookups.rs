@@ -1,7 +1,7 @@
 //! The tables of one peer in which traffic is looked up.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::counts::LookupSource;
 use super::intern::{InternTable, MAX_INDEX};
@@ -49,15 +49,16 @@ pub(super) fn path_set(
 #[derive(Debug)]
 pub(super) struct PeerLookups {
     source: LookupSource,
-    ipv4: Lookups,
-    ipv6: Lookups,
+    ipv4: Option<Lookups>,
+    ipv6: Option<Lookups>,
+    tables: Arc<Tables>,
 }
 
-/// What readers see of [`PeerLookups`].
-#[derive(Debug)]
+/// What readers see of [`PeerLookups`]: a table of each family of which there was a route.
+#[derive(Debug, Default)]
 pub(super) struct Tables {
-    pub(super) ipv4: Arc<Lpm>,
-    pub(super) ipv6: Arc<Lpm>,
+    pub(super) ipv4: OnceLock<Arc<Lpm>>,
+    pub(super) ipv6: OnceLock<Arc<Lpm>>,
 }
 
 /// One lookup table.
@@ -91,32 +92,44 @@ impl Lookups {
 
 impl PeerLookups {
     pub(super) fn new(source: LookupSource) -> Self {
-        let [ipv4, ipv6] = [SHORT_IPV4, SHORT_IPV6].map(|bits| Lookups(LpmWriter::new(bits)));
-        Self { source, ipv4, ipv6 }
+        Self { source, ipv4: None, ipv6: None, tables: Arc::default() }
     }
 
     pub(super) fn source(&self) -> LookupSource {
         self.source
     }
 
-    pub(super) fn tables(&self) -> Tables {
-        Tables { ipv4: Arc::clone(self.ipv4.0.lpm()), ipv6: Arc::clone(self.ipv6.0.lpm()) }
+    pub(super) fn tables(&self) -> &Arc<Tables> {
+        &self.tables
     }
 
     /// The table in which this destination is looked up, if any.
     pub(super) fn table(&mut self, family: Family, at: &Destination) -> Option<&mut Lookups> {
-        self.has(family, at).then_some(match family.afi {
-            Afi::Ipv4 => &mut self.ipv4,
-            Afi::Ipv6 => &mut self.ipv6,
-        })
+        if !self.has(family, at) {
+            return None;
+        }
+        let (table, shown, short) = match family.afi {
+            Afi::Ipv4 => (&mut self.ipv4, &self.tables.ipv4, SHORT_IPV4),
+            Afi::Ipv6 => (&mut self.ipv6, &self.tables.ipv6, SHORT_IPV6),
+        };
+        Some(table.get_or_insert_with(|| {
+            let writer = LpmWriter::new(short);
+            shown.get_or_init(|| Arc::clone(writer.lpm()));
+            Lookups(writer)
+        }))
     }
 
     /// As [`Self::table`].
     pub(super) fn table_of(&self, family: Family, at: &Destination) -> Option<&Lookups> {
-        self.has(family, at).then_some(match family.afi {
+        let table = match family.afi {
             Afi::Ipv4 => &self.ipv4,
             Afi::Ipv6 => &self.ipv6,
-        })
+        };
+        table.as_ref().filter(|_| self.has(family, at))
+    }
+
+    fn both(&self) -> impl Iterator<Item = &Lookups> {
+        [&self.ipv4, &self.ipv6].into_iter().flatten()
     }
 
     /// Whether this destination is looked up.
@@ -131,24 +144,31 @@ impl PeerLookups {
     }
 
     pub(super) fn collect(&mut self, horizon: u64) {
-        self.ipv4.0.collect(horizon);
-        self.ipv6.0.collect(horizon);
+        for table in [&mut self.ipv4, &mut self.ipv6].into_iter().flatten() {
+            table.0.collect(horizon);
+        }
     }
 
     /// Nodes out of use that readers may still be in.
     pub(super) fn kept(&self) -> usize {
-        self.ipv4.0.kept() + self.ipv6.0.kept()
+        self.both().map(|table| table.0.kept()).sum()
     }
 
     /// Nodes in use.
     #[cfg(test)]
     pub(super) fn nodes(&self) -> usize {
-        self.ipv4.0.nodes() + self.ipv6.0.nodes()
+        self.both().map(|table| table.0.nodes()).sum()
+    }
+
+    /// As [`LpmWriter::rewritten`], of both tables.
+    pub(super) fn rewritten(&self) -> u64 {
+        self.both().map(|table| table.0.rewritten()).sum()
     }
 
     /// Octets of memory of both tables.
     pub(super) fn octets(&self) -> (usize, usize) {
-        (self.ipv4.0.octets(), self.ipv6.0.octets())
+        let octets = |table: &Option<Lookups>| table.as_ref().map_or(0, |table| table.0.octets());
+        (octets(&self.ipv4), octets(&self.ipv6))
     }
 }
 

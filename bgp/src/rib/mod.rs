@@ -44,6 +44,13 @@ use crate::{Attributes, Family, Nlri, RouteDistinguisher, Safi};
 /// UPDATEs after which memory that readers have left is looked for.
 const COLLECT_EVERY: u32 = 256;
 
+/// Slots of lookup tables that a turn of a session or of a monitored router may change before it ends, if with a whole
+/// message: a few tenths of a millisecond, as long as 64 KiB of UPDATEs with usual prefixes take, or less.
+pub(crate) const SLOTS_PER_TURN: u64 = 1 << 18;
+
+/// Slots that take as long as showing one peer to readers, who see all peers anew when one comes.
+const COST_OF_PEER: u64 = 64;
+
 /// Routes whose memory is waited for together.
 const SIDE_BY_SIDE: usize = 32;
 
@@ -66,6 +73,7 @@ pub struct Rib {
     left: Vec<AdjRibIn>,
     shared: Arc<Shared>,
     applied: u32,
+    rewritten: u64,
     /// Memory for keys of attributes.
     key: Vec<u8>,
     /// Memory for routes that are announced together.
@@ -89,6 +97,11 @@ impl Peer {
         self.families.get_mut(family.index()).and_then(Option::as_deref_mut)
     }
 
+    /// As [`PeerLookups::rewritten`].
+    fn rewritten(&self) -> u64 {
+        self.lookups.as_ref().map_or(0, PeerLookups::rewritten)
+    }
+
     /// The routes of a family, and in which tables they are looked up.
     fn family_or_new(&mut self, family: Family) -> Option<(&mut AdjRibIn, &mut Option<PeerLookups>)> {
         let routes = self.families.get_mut(family.index())?;
@@ -96,7 +109,9 @@ impl Peer {
     }
 
     fn note_end_of_rib(&mut self, family: Family, came: bool) {
-        if let Some((routes, _)) = self.family_or_new(family) {
+        let routes =
+            if came { self.family_or_new(family).map(|(routes, _)| routes) } else { self.family(family) };
+        if let Some(routes) = routes {
             routes.end_of_rib = came;
         }
         let bit = 1 << family.index();
@@ -134,6 +149,7 @@ impl Rib {
             left: Vec::new(),
             shared,
             applied: 0,
+            rewritten: 0,
             key: Vec::new(),
             batch: Vec::new(),
         }
@@ -158,6 +174,7 @@ impl Rib {
         };
         self.peers.insert(id, peer);
         self.show_peers();
+        self.rewritten += COST_OF_PEER * self.peers.len() as u64;
         id
     }
 
@@ -171,9 +188,18 @@ impl Rib {
 
     /// Forgets a peer. Readers do not see it any more at once; its memory comes back in [`Self::work`].
     pub fn remove_peer(&mut self, peer: PeerId) {
-        let Some(peer) = self.peers.remove(&peer) else { return };
-        self.show_peers();
-        self.left.extend(peer.families.into_iter().flatten().map(|routes| *routes));
+        self.remove_peers(&[peer]);
+    }
+
+    /// As [`Self::remove_peer`], of several in one go.
+    pub fn remove_peers(&mut self, peers: &[PeerId]) {
+        let before = self.peers.len();
+        for peer in peers.iter().filter_map(|peer| self.peers.remove(peer)) {
+            self.left.extend(peer.families.into_iter().flatten().map(|routes| *routes));
+        }
+        if self.peers.len() < before {
+            self.show_peers();
+        }
     }
 
     /// Changes in which routes of a peer traffic is looked up. Fills a new table at once, which takes some tenths of a
@@ -209,7 +235,7 @@ impl Rib {
             id: *id,
             identity: Arc::clone(&peer.identity),
             identifier: peer.identifier,
-            tables: peer.lookups.as_ref().map(PeerLookups::tables),
+            tables: peer.lookups.as_ref().map(|lookups| Arc::clone(lookups.tables())),
             end_of_rib: Arc::clone(&peer.end_of_rib),
         };
         self.shared.peers.store(Arc::new(self.peers.iter().map(view).collect()));
@@ -238,9 +264,11 @@ impl Rib {
     ) -> ApplyCounts {
         let mut counts = ApplyCounts::default();
         let Some(entry) = self.peers.get_mut(&peer) else { return counts };
+        let before = entry.rewritten();
         for (family, nlri) in routes {
             entry.withdraw(family, &nlri, &mut self.common, &mut counts);
         }
+        self.rewritten += entry.rewritten() - before;
         self.count_update();
         counts
     }
@@ -259,6 +287,7 @@ impl Rib {
         if routes.peek().is_none() {
             return counts;
         }
+        let before = entry.rewritten();
         if let Some(number) = self.common.attributes.intern(key, || Packed::pack(&attributes())) {
             while routes.peek().is_some() {
                 let batch = &mut self.batch;
@@ -282,8 +311,18 @@ impl Rib {
                 counts.refused += 1;
             }
         }
+        self.rewritten += entry.rewritten() - before;
         self.count_update();
         counts
+    }
+
+    /// Slots of lookup tables that changes of routes made it look at since it was made, and what else takes as long. A
+    /// route with a short
+    /// prefix has very many of them; a million take a few milliseconds. Who applies several UPDATEs in a row does well to
+    /// let others have their turn when this has grown by as much.
+    #[must_use]
+    pub fn slots_rewritten(&self) -> u64 {
+        self.rewritten
     }
 
     fn count_update(&mut self) {
@@ -357,11 +396,13 @@ impl Rib {
     pub fn work(&mut self, limit: usize) -> bool {
         let mut left = limit;
         for entry in self.peers.values_mut() {
+            let before = entry.rewritten();
             for family in Family::ALL {
                 if left > 0 {
                     left = left.saturating_sub(entry.sweep(family, left, &mut self.common));
                 }
             }
+            self.rewritten += entry.rewritten() - before;
         }
         while left > 0
             && let Some(mut routes) = self.left.pop()
@@ -586,7 +627,11 @@ impl Peer {
     }
 
     fn withdraw(&mut self, family: Family, nlri: &Nlri, common: &mut Common, counts: &mut ApplyCounts) {
-        let Some((routes, lookups)) = self.family_or_new(family) else { return };
+        let Some(Some(routes)) = self.families.get_mut(family.index()) else {
+            counts.unknown += 1;
+            return;
+        };
+        let lookups = &mut self.lookups;
         let at = Destination::new(nlri);
         let table = lookups.as_mut().and_then(|lookups| lookups.table(family, &at));
         routes.withdraw(&at, nlri.path_id, common, table, counts);

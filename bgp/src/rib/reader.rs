@@ -11,7 +11,7 @@ use super::counts::{PeerId, PeerIdentity};
 use super::epoch::{Epochs, ReaderEpoch};
 use super::intern::Values;
 use super::lookups::{Lookups, PathSet, Tables};
-use super::lpm::PAYLOAD_BITS;
+use super::lpm::{Lpm, PAYLOAD_BITS};
 use super::packed::Packed;
 use crate::{AsPathEnds, Attributes, Family};
 
@@ -43,7 +43,7 @@ pub(super) struct PeerView {
     pub(super) id: PeerId,
     pub(super) identity: Arc<PeerIdentity>,
     pub(super) identifier: Option<Ipv4Addr>,
-    pub(super) tables: Option<Tables>,
+    pub(super) tables: Option<Arc<Tables>>,
     /// A bit for each family.
     pub(super) end_of_rib: Arc<AtomicU8>,
 }
@@ -95,7 +95,13 @@ impl RibView<'_> {
     pub fn peer(&self, peer: PeerId) -> Option<LookupTable<'_>> {
         let index = self.peers.binary_search_by_key(&peer, |peer| peer.id).ok()?;
         let peer = self.peers.get(index)?;
-        Some(LookupTable { shared: self.shared, tables: peer.tables.as_ref()?, end_of_rib: &peer.end_of_rib })
+        let tables = peer.tables.as_ref()?;
+        Some(LookupTable {
+            shared: self.shared,
+            ipv4: tables.ipv4.get().map(|table| &**table),
+            ipv6: tables.ipv6.get().map(|table| &**table),
+            end_of_rib: &peer.end_of_rib,
+        })
     }
 
     /// The number of the peer with this name.
@@ -123,13 +129,29 @@ impl RibView<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct LookupTable<'v> {
     shared: &'v Shared,
-    tables: &'v Tables,
+    /// `None` if there was no route when the table was asked for.
+    ipv4: Option<&'v Lpm>,
+    ipv6: Option<&'v Lpm>,
     end_of_rib: &'v AtomicU8,
 }
 
 impl<'v> LookupTable<'v> {
     fn found(&self, slot: u32) -> Option<Match<'v>> {
         Some(Match { shared: self.shared, slot: NonZeroU32::new(slot)? })
+    }
+
+    fn batch_ipv4(&self, addresses: &[u32], slots: &mut [u32]) {
+        match self.ipv4 {
+            Some(table) => table.batch_ipv4(addresses, slots),
+            None => slots.fill(0),
+        }
+    }
+
+    fn batch_ipv6(&self, addresses: &[u128], slots: &mut [u32]) {
+        match self.ipv6 {
+            Some(table) => table.batch_ipv6(addresses, slots),
+            None => slots.fill(0),
+        }
     }
 
     /// The route with the longest prefix that covers `address`.
@@ -146,14 +168,14 @@ impl<'v> LookupTable<'v> {
     #[inline]
     #[must_use]
     pub fn lookup_ipv4(&self, address: Ipv4Addr) -> Option<Match<'v>> {
-        self.found(self.tables.ipv4.lookup_ipv4(address.to_bits()))
+        self.found(self.ipv4?.lookup_ipv4(address.to_bits()))
     }
 
     /// As [`Self::lookup`].
     #[inline]
     #[must_use]
     pub fn lookup_ipv6(&self, address: Ipv6Addr) -> Option<Match<'v>> {
-        self.found(self.tables.ipv6.lookup_ipv6(address.to_bits()))
+        self.found(self.ipv6?.lookup_ipv6(address.to_bits()))
     }
 
     /// Looks up as many addresses as both slices have, faster than one by one: waits for memory overlap.
@@ -162,7 +184,7 @@ impl<'v> LookupTable<'v> {
         for (addresses, found) in addresses.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
             bits.iter_mut().zip(addresses).for_each(|(bits, address)| *bits = address.to_bits());
             let count = addresses.len();
-            self.tables.ipv4.batch_ipv4(&bits[..count], &mut slots[..count]);
+            self.batch_ipv4(&bits[..count], &mut slots[..count]);
             found.iter_mut().zip(slots).for_each(|(found, slot)| *found = self.found(slot));
         }
     }
@@ -173,7 +195,7 @@ impl<'v> LookupTable<'v> {
         for (addresses, found) in addresses.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
             bits.iter_mut().zip(addresses).for_each(|(bits, address)| *bits = address.to_bits());
             let count = addresses.len();
-            self.tables.ipv6.batch_ipv6(&bits[..count], &mut slots[..count]);
+            self.batch_ipv6(&bits[..count], &mut slots[..count]);
             found.iter_mut().zip(slots).for_each(|(found, slot)| *found = self.found(slot));
         }
     }
@@ -196,8 +218,8 @@ impl<'v> LookupTable<'v> {
                     }
                 }
             }
-            self.tables.ipv4.batch_ipv4(&ipv4[..count_ipv4], &mut slots_ipv4[..count_ipv4]);
-            self.tables.ipv6.batch_ipv6(&ipv6[..count_ipv6], &mut slots_ipv6[..count_ipv6]);
+            self.batch_ipv4(&ipv4[..count_ipv4], &mut slots_ipv4[..count_ipv4]);
+            self.batch_ipv6(&ipv6[..count_ipv6], &mut slots_ipv6[..count_ipv6]);
             let (mut of_ipv4, mut of_ipv6) = (slots_ipv4.into_iter(), slots_ipv6.into_iter());
             for (address, found) in addresses.iter().zip(found) {
                 let slot = if address.is_ipv4() { of_ipv4.next() } else { of_ipv6.next() };

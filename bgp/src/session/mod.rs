@@ -1,8 +1,9 @@
 //! One peer's task: drives its state machine with what sockets, timers and commands bring, and its routes into the
 //! RIB.
 //!
-//! A turn works on one chunk of octets at most, then on timers and commands, then lets other tasks run. So one peer's
-//! table, however long, holds up neither its own keepalives nor another peer's.
+//! A turn works on one chunk of octets at most, or on fewer if their routes have short prefixes, then on timers and
+//! commands, then lets other tasks run. So one peer's table, however long, holds up neither its own keepalives nor
+//! another peer's.
 
 mod negotiation;
 mod report;
@@ -26,6 +27,7 @@ use crate::connection::{self, Connection, Fill};
 use crate::error::NotificationError;
 use crate::fsm::{Action, Direction, Event, Machine, OpenFacts, Parameters, State, Time};
 use crate::iana::cease_subcode;
+use crate::rib::SLOTS_PER_TURN;
 use crate::speaker::{LogKind, LogLimit, Peer, PeerSettings, Shared};
 use crate::wire::encode_update::UpdateBuilder;
 use crate::wire::{
@@ -55,6 +57,8 @@ struct Line {
     negotiated: Option<Rc<Negotiated>>,
     /// Families of which the peer is sending all routes again (RFC 7313).
     refreshing: FamilySet,
+    /// The last turn ended before all messages that are complete were worked on.
+    has_more: bool,
 }
 
 type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
@@ -156,7 +160,7 @@ impl Session {
         }
         for direction in Direction::BOTH {
             if let Some(line) = self.line(direction)
-                && line.connection.poll_ready(context).is_ready()
+                && (line.has_more || line.connection.poll_ready(context).is_ready())
             {
                 return Poll::Ready(Wake::Ready(direction));
             }
@@ -222,16 +226,22 @@ impl Session {
         }
     }
 
-    /// Reads a chunk and works on all messages that are complete.
+    /// Reads a chunk, unless there is one, and works on all messages that are complete, or on as many as a turn may.
     fn ready(&mut self, direction: Direction) {
         let Some(line) = self.line_mut(direction) else { return };
+        if line.has_more {
+            // Errors of writing show when the connection is read.
+            let _ = line.connection.flush();
+            self.messages(direction);
+            return;
+        }
         let before = line.connection.input().len();
         let filled = line.connection.flush().and_then(|()| line.connection.fill());
         let octets = line.connection.input().len() - before;
         self.peer.count(|counters| counters.octets_received += octets as u64);
         match filled {
             Ok(Fill::Nothing) => {}
-            Ok(Fill::Octets) => while self.message(direction) == Progress::More {},
+            Ok(Fill::Octets) => self.messages(direction),
             Ok(Fill::End) => self.lost(direction, "the peer closed the connection".to_owned()),
             Err(error) => self.lost(direction, format!("connection lost: {error}")),
         }
@@ -241,6 +251,20 @@ impl Session {
         self.lines[direction as usize] = None;
         self.failed(None, false, text);
         self.event(Event::ConnectionLost(direction));
+    }
+
+    fn messages(&mut self, direction: Direction) {
+        let start = self.shared.rib.borrow().slots_rewritten();
+        let mut has_more = false;
+        while self.message(direction) == Progress::More {
+            if self.shared.rib.borrow().slots_rewritten() - start > SLOTS_PER_TURN {
+                has_more = true;
+                break;
+            }
+        }
+        if let Some(line) = self.line_mut(direction) {
+            line.has_more = has_more;
+        }
     }
 
     /// Works on one message.
@@ -536,7 +560,7 @@ impl Session {
 
 impl Line {
     fn new(connection: Connection) -> Self {
-        Self { connection, own_open: None, negotiated: None, refreshing: FamilySet::EMPTY }
+        Self { connection, own_open: None, negotiated: None, refreshing: FamilySet::EMPTY, has_more: false }
     }
 }
 

@@ -161,6 +161,17 @@ pub enum SettingsError {
     /// Connecting from an address of the other protocol.
     #[error("peer {0}: the local address is of the other version of IP")]
     LocalAddress(IpNet),
+    /// The kernel asks every address in a prefix for the prefix' key, and has no entry for an address without one.
+    #[error(
+        "peer {peer} has no MD5 key, but lies in {prefix}, which has one: the kernel would drop its segments unsaid; \
+         give it a key too, or keep it out of the prefix"
+    )]
+    Keyless {
+        /// The peer without a key.
+        peer: IpNet,
+        /// The prefix with a key.
+        prefix: IpNet,
+    },
     /// A BGP Identifier of 0 (RFC 6286).
     #[error("the router id 0.0.0.0 is none")]
     RouterIdZero,
@@ -189,7 +200,23 @@ impl Settings {
             }
             peer.check(remote)?;
         }
-        Ok(())
+        self.check_keys()
+    }
+
+    /// A peer that only connects out has a socket of its own, without anybody else's key.
+    fn check_keys(&self) -> Result<(), SettingsError> {
+        let keyed: Vec<IpNet> = self
+            .peers
+            .iter()
+            .filter(|peer| peer.md5_key.is_some() && peer.is_dynamic())
+            .map(|peer| peer.remote.trunc())
+            .collect();
+        let prefix_with_key = |peer: &IpNet| keyed.iter().copied().find(|prefix| prefix.contains(peer));
+        let keyless = self.peers.iter().filter(|peer| peer.md5_key.is_none() && !self.listen.is_empty());
+        match keyless.map(|peer| peer.remote.trunc()).find_map(|peer| Some((peer, prefix_with_key(&peer)?))) {
+            Some((peer, prefix)) => Err(SettingsError::Keyless { peer, prefix }),
+            None => Ok(()),
+        }
     }
 
     /// The settings for connections from `address`: its own, else those of the longest prefix.
@@ -261,6 +288,28 @@ mod tests {
             error(vec![active]),
             "peer 127.0.0.0/8: only one address can be connected to, this is a prefix"
         );
+    }
+
+    #[test]
+    fn a_peer_without_a_key_in_a_prefix_with_one_is_refused() {
+        let keyed = |remote| PeerSettings { md5_key: Some(Md5Key::new(b"key").unwrap()), ..peer(remote) };
+        let check = |peers: Vec<PeerSettings>, listen: &[&str]| {
+            let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+            Settings { listen, peers, ..Settings::default() }.check().map_err(|error| error.to_string())
+        };
+        let listen = &["127.0.0.1:179"];
+        let error = check(vec![keyed("127.0.0.0/8"), peer("127.0.0.1/32")], listen).unwrap_err();
+        let expected = "peer 127.0.0.1/32 has no MD5 key, but lies in 127.0.0.0/8, which has one: ";
+        assert!(error.starts_with(expected), "{error}");
+        assert!(check(vec![peer("127.1.0.0/16"), keyed("127.0.0.0/8")], listen).is_err());
+        for right in [
+            vec![keyed("127.0.0.0/8"), keyed("127.0.0.1/32")],
+            vec![peer("127.0.0.0/8"), keyed("127.0.0.1/32")],
+            vec![keyed("127.0.0.0/8"), peer("128.0.0.1/32"), peer("::/0")],
+        ] {
+            assert_eq!(check(right, listen), Ok(()));
+        }
+        assert_eq!(check(vec![keyed("127.0.0.0/8"), peer("127.0.0.1/32")], &[]), Ok(()));
     }
 
     #[test]

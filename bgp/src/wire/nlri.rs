@@ -100,11 +100,10 @@ impl NlriFormat {
         Some((Nlri { route_distinguisher, prefix, path_id, label }, rest))
     }
 
-    /// The outermost label, the Route Distinguisher of VPN families, and the prefix with its length in bits.
+    /// The label, the Route Distinguisher of VPN families, and the prefix with its length in bits.
     ///
-    /// A stack ends with the bottom-of-stack bit (RFC 3107), or in a withdrawal with the label that stands for all
-    /// (RFC 8277, section 2.4; some send 0). Without either there is one label: a sender that knows of one only
-    /// need not set the bit (RFC 8277, section 2.2).
+    /// There is one label, whatever its bottom-of-stack bit says, for the Multiple Labels Capability is never announced
+    /// (RFC 8277, section 2.2); in a withdrawal three octets of any value are in its place (section 2.4).
     fn split_labels(
         self,
         value: &[u8],
@@ -112,21 +111,13 @@ impl NlriFormat {
     ) -> Option<(MplsLabel, Option<RouteDistinguisher>, &[u8], u8)> {
         let vpn = self.family.safi == Safi::MplsVpn;
         let beside = if vpn { ROUTE_DISTINGUISHER_BITS } else { 0 };
-        let room = length.checked_sub(beside)?;
-        let (labels, _) = value.as_chunks::<3>();
-        let labels = labels.get(..usize::from(room / LABEL_BITS)).unwrap_or(labels);
-        let outermost = labels.first()?;
-        let is_last = |label: &[u8; 3]| {
-            label[2] & 1 != 0 || *label == WITHDRAW_LABEL || (self.withdrawn && *label == [0; 3])
-        };
-        let count = labels.iter().position(is_last).unwrap_or(0) + 1;
-        let length = room.checked_sub(count as u8 * LABEL_BITS)?;
-        let value = value.get(count * 3..)?;
+        let length = length.checked_sub(beside)?.checked_sub(LABEL_BITS)?;
+        let (label, value) = value.split_first_chunk()?;
         if !vpn {
-            return Some((MplsLabel(*outermost), None, value, length));
+            return Some((MplsLabel(*label), None, value, length));
         }
         let (distinguisher, value) = value.split_first_chunk()?;
-        Some((MplsLabel(*outermost), Some(RouteDistinguisher(*distinguisher)), value, length))
+        Some((MplsLabel(*label), Some(RouteDistinguisher(*distinguisher)), value, length))
     }
 
     /// The prefix of `length` bits at the start of `octets`; `None` if the family has no such length.

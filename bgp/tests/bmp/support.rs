@@ -46,6 +46,10 @@ impl Model {
 }
 
 impl RouteSink for Model {
+    fn slots_rewritten(&self) -> u64 {
+        self.rib.lock().unwrap().slots_rewritten()
+    }
+
     fn add_peer(&mut self, identity: PeerIdentity, lookups: Option<LookupSource>) -> PeerId {
         let table = Table { name: identity.name.clone().into(), ..Table::default() };
         let peer = RouteSink::add_peer(&mut *self.rib.lock().unwrap(), identity, lookups);
@@ -95,9 +99,11 @@ impl RouteSink for Model {
         self.with(peer, |table| table.routes.retain(|_, (_, stale)| !*stale));
     }
 
-    fn remove_peer(&mut self, peer: PeerId) {
-        RouteSink::remove_peer(&mut *self.rib.lock().unwrap(), peer);
-        self.tables.lock().unwrap().remove(&peer).unwrap();
+    fn remove_peers(&mut self, peers: &[PeerId]) {
+        RouteSink::remove_peers(&mut *self.rib.lock().unwrap(), peers);
+        for peer in peers {
+            self.tables.lock().unwrap().remove(peer).unwrap();
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pathflow_bgp::fsm::State;
+use pathflow_bgp::speaker::LogCapacity;
 
 use crate::support::*;
 
@@ -91,5 +92,42 @@ fn a_peer_that_sends_single_octets_does_not_pass_for_alive() {
     });
     raw.expect_end(&[4, 0]);
     slow.join().unwrap();
+    speaker.stop("");
+}
+
+#[test]
+fn routes_that_are_dear_to_change_do_not_hold_up_another_peer() {
+    const CHANGES: u16 = 700;
+    let speaker = start(vec![peer("127.1.0.1/32"), peer("127.1.0.2/32")]);
+    let address = speaker.addresses()[0];
+    let [mut quiet, mut loud] = ["127.1.0.1", "127.1.0.2"].map(|from| RawPeer::connect(address, from));
+    for raw in [&mut quiet, &mut loud] {
+        raw.establish(&open(0, &[MP_IPV4]));
+    }
+    until_state(&speaker, "127.1.0.2", State::Established);
+    // One /32 in each /24 of 20.0.0.0/9.
+    for second in 0..128 {
+        let hosts = (0..=255).flat_map(|third| [32, 20, second, third, 1]).collect::<Vec<_>>();
+        loud.send(&announce_all(&hosts));
+    }
+    until("the table", || status(&speaker, "127.1.0.2").counters.updates_received == 128);
+    let events = speaker.subscribe(LogCapacity { events: 10_000, octets: 16 << 20 }).unwrap();
+    // Less than is read at a time.
+    let change = [announce_all(&[9, 20, 0]), message(UPDATE, &[0, 3, 9, 20, 0, 0, 0])].concat();
+    loud.send(&change.repeat(CHANGES.into()));
+    let (mut of_loud, mut turns) = (0, 0);
+    while of_loud < 2 * CHANGES {
+        let event = events.recv_timeout(PATIENCE).unwrap();
+        if event.address == loud.stream.local_addr().unwrap().ip() {
+            of_loud += 1;
+            if of_loud > 1 {
+                continue;
+            }
+        } else {
+            turns += 1;
+        }
+        quiet.send(&announce([10, 0, 0]));
+    }
+    assert!(turns >= 10, "{turns} turns of another peer during {of_loud} changes");
     speaker.stop("");
 }

@@ -41,13 +41,14 @@ fn a_peer_that_waits_gets_the_first_open_where_the_as_number_is_known() {
 
 #[test]
 fn hold_time_zero_means_no_timers() {
-    let speaker = start(vec![peer("127.1.0.1/32")]);
+    // By our own hold time there would be a KEEPALIVE each second, and an end after three.
+    let speaker = start(vec![PeerSettings { hold_time: 3, ..peer("127.1.0.1/32") }]);
     let mut raw = RawPeer::connect(speaker.addresses()[0], "127.1.0.1");
     raw.establish(&open(0, &[MP_IPV4]));
     until_state(&speaker, "127.1.0.1", State::Established);
     assert_eq!(status(&speaker, "127.1.0.1").negotiated.unwrap().hold_time, 0);
     // Neither KEEPALIVE nor NOTIFICATION: the next octets are the farewell.
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_secs(4));
     std::thread::scope(|scope| {
         scope.spawn(|| speaker.stop("good bye"));
         assert_eq!(raw.expect(NOTIFICATION), b"\x06\x02\x08good bye");

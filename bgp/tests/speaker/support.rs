@@ -60,6 +60,11 @@ pub fn open_as(my_as: u16, hold_time: u16, identifier: [u8; 4], capabilities: &[
 /// An UPDATE of a session of two-octet AS numbers: one IPv4 prefix of 24 bits, ORIGIN IGP, `AS_PATH` 64501, `NEXT_HOP`
 /// 192.0.2.1, `LOCAL_PREF` 100.
 pub fn announce(prefix: [u8; 3]) -> Vec<u8> {
+    announce_all(&[&[24][..], &prefix].concat())
+}
+
+/// As [`announce`], with prefixes as they are on the wire.
+pub fn announce_all(nlri: &[u8]) -> Vec<u8> {
     let attributes = [
         &[0x40, 1, 1, 0][..],
         &[0x40, 2, 4, 2, 1, 0xfb, 0xf5],
@@ -70,8 +75,7 @@ pub fn announce(prefix: [u8; 3]) -> Vec<u8> {
     let mut body = vec![0, 0];
     body.extend_from_slice(&(attributes.len() as u16).to_be_bytes());
     body.extend_from_slice(&attributes);
-    body.push(24);
-    body.extend_from_slice(&prefix);
+    body.extend_from_slice(nlri);
     message(UPDATE, &body)
 }
 

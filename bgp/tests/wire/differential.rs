@@ -351,7 +351,8 @@ proptest! {
             return Ok(());
         }
         let ours = sorted(ours(&update));
-        // Labels of a withdrawal that a mutation changed: see above.
+        // Labels of which a mutation changed the bottom-of-stack bit, or what stands for one in a withdrawal: bgpkit reads
+        // stacks, for which a capability would be needed.
         let is_told = sent.bgpkit_knows() && sent.family.safi == Safi::Unicast;
         let bgpkit = by_bgpkit(&sent.octets, sent.context);
         if let Some(bgpkit) = bgpkit.filter(|_| is_told && !bgpkit_guesses(&ours, sent.context)) {

@@ -199,7 +199,7 @@ fn next_hops_of_every_length_are_read() {
 }
 
 #[test]
-fn labels_are_stacks_and_withdrawals_have_a_label_of_their_own() {
+fn routes_have_one_label_and_withdrawals_three_octets_in_its_place() {
     let reach = |family: &str, nlri: &str| {
         let hop = if family.ends_with("80") { "0c 0000000000000000c0000201" } else { "04 c0000201" };
         let value = hex(&format!("{family} {hop} 00 {nlri}"));
@@ -216,25 +216,30 @@ fn labels_are_stacks_and_withdrawals_have_a_label_of_their_own() {
         reach("000104", "18 05dc11 20 05dc21 0b"),
         ["IPv4 labelled unicast 0.0.0.0/0 label 24001", "IPv4 labelled unicast 11.0.0.0/8 label 24002"]
     );
-    // A stack of two and of three: the outermost one is kept.
-    assert_eq!(reach("000104", "38 05dc10 05dc21 0a"), ["IPv4 labelled unicast 10.0.0.0/8 label 24001"]);
-    assert_eq!(
-        reach("000104", "50 05dc10 05dc20 05dc31 0a"),
-        ["IPv4 labelled unicast 10.0.0.0/8 label 24001"]
-    );
-    // No bottom-of-stack bit: one label (RFC 8277, section 2.2).
+    // There is one label, even without the bottom-of-stack bit (RFC 8277, section 2.2), and what looks like one behind it
+    // is prefix.
     assert_eq!(reach("000104", "20 05dc10 0a"), ["IPv4 labelled unicast 10.0.0.0/8 label 24001"]);
+    for third in ["02", "03", "ff"] {
+        let expected = format!("10.1.{}.0/24", u8::from_str_radix(third, 16).unwrap());
+        assert_eq!(
+            reach("000104", &format!("30 05dc10 0a01{third}")),
+            [format!("IPv4 labelled unicast {expected} label 24001")]
+        );
+        for label in ["800000", "05dc10"] {
+            assert_eq!(
+                unreach("000104", &format!("30 {label} 0a01{third}")),
+                [format!("IPv4 labelled unicast {expected}")]
+            );
+        }
+    }
+    let odd = "70 05dc10 0001010101010101 0a0103";
+    assert_eq!(reach("000180", odd), ["IPv4 VPN 10.1.3.0/24 rd 1:1.1.1.1:257 label 24001"]);
     let vpn = "IPv4 VPN 10.1.2.0/24 rd 0:64500:100";
     assert_eq!(reach("000180", "70 05dc11 0000fbf400000064 0a0102"), [format!("{vpn} label 24001")]);
     // RFC 8277, section 2.4: 0x800000. Others send 0, or the label that was announced.
-    for label in ["800000", "000000", "05dc11", "05dc10 05dc21"] {
-        let length = 8 + 24 * (label.len() / 6);
-        assert_eq!(
-            unreach("000104", &format!("{length:02x} {label} 0a")),
-            ["IPv4 labelled unicast 10.0.0.0/8"]
-        );
-        let nlri = format!("{:02x} {label} 0000fbf400000064 0a0102", length + 64 + 16);
-        assert_eq!(unreach("000180", &nlri), [vpn]);
+    for label in ["800000", "000000", "05dc11", "05dc10"] {
+        assert_eq!(unreach("000104", &format!("20 {label} 0a")), ["IPv4 labelled unicast 10.0.0.0/8"]);
+        assert_eq!(unreach("000180", &format!("70 {label} 0000fbf400000064 0a0102")), [vpn]);
     }
 }
 

@@ -42,6 +42,10 @@ pub struct BmpSettings {
     pub listen: SocketAddr,
     /// Who may connect.
     pub routers: Vec<IpNet>,
+    /// Routers at a time.
+    pub max_routers: usize,
+    /// Peers of each router at a time.
+    pub max_peers: usize,
     /// How long routes are kept after a peer or its router is lost.
     pub stale_time: Duration,
 }
@@ -55,6 +59,11 @@ pub(super) fn bmp(raw: &Bmp) -> Result<Option<BmpSettings>, ConfigError> {
             .map_err(|_| invalid("bmp.routers", text, "it is not the address of a router or a network"))
     });
     let routers = routers.collect::<Result<Vec<_>, _>>()?;
+    for (key, most) in [("bmp.max_routers", raw.max_routers), ("bmp.max_peers", raw.max_peers)] {
+        if most == 0 {
+            return Err(invalid(key, &most, "it must be 1 or more"));
+        }
+    }
     if raw.listen.is_empty() {
         return Ok(None);
     }
@@ -62,7 +71,8 @@ pub(super) fn bmp(raw: &Bmp) -> Result<Option<BmpSettings>, ConfigError> {
         return Err(invalid("bmp.listen", &raw.listen, "no router may connect: bmp.routers is empty"));
     }
     let listen = listen_address("bmp.listen", &raw.listen, station::PORT)?;
-    Ok(Some(BmpSettings { listen, routers, stale_time: raw.stale_time }))
+    let [max_routers, max_peers] = [raw.max_routers, raw.max_peers].map(|most| most as usize);
+    Ok(Some(BmpSettings { listen, routers, max_routers, max_peers, stale_time: raw.stale_time }))
 }
 
 /// Checks `[bgp.table_dump]` and `[bgp.message_log]`.

@@ -39,11 +39,13 @@ const MESSAGES: [&str; 7] = [
 type Kind = (&'static str, fn(&Statistics) -> &AtomicU64);
 const REFUSED: [Kind; 2] =
     [("stranger", |counts| &counts.refused_sources), ("too_many_routers", |counts| &counts.refused_routers)];
-const ERRORS: [Kind; 9] = [
+const ERRORS: [Kind; 11] = [
     ("connection_replaced", |counts| &counts.replaced_connections),
     ("connection_malformed", |counts| &counts.bad_connections),
     ("connection_failed", |counts| &counts.connection_failures),
     ("unknown_peer", |counts| &counts.unknown_peers),
+    ("unknown_peer_type", |counts| &counts.unknown_peer_types),
+    ("unknown_peer_down_reason", |counts| &counts.unknown_reasons),
     ("peer_refused", |counts| &counts.refused_peers),
     ("malformed_open", |counts| &counts.bad_opens),
     ("malformed_update", |counts| &counts.bad_updates),

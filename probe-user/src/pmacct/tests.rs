@@ -122,7 +122,7 @@ const KEYS: &str = "daemonize debug logfile pidfile plugins pcap_interface inter
     nfacctd_time_new pmacctd_time_new nfacctd_ip nfacctd_port nfacctd_pipe_size nfacctd_allow_file \
     nfacctd_account_options nfacctd_templates_file nfacctd_templates_receiver uacctd_group uacctd_nl_size tee_receivers \
     tee_transparent sql_table sql_history sql_optimize_clauses sql_refresh_time amqp_host amqp_routing_key bmp_daemon \
-    bmp_daemon_ip bmp_daemon_port telemetry_daemon redis_host cluster_name geoipv2_file geoip_ipv4_file classifier_num_roots \
+    bmp_daemon_ip bmp_daemon_port bmp_daemon_max_peers telemetry_daemon redis_host cluster_name geoipv2_file geoip_ipv4_file classifier_num_roots \
     print_trigger_exec kafka_trigger_exec files_uid files_gid files_umask kafka_topic_rr \
     pre_tag_map[p] pre_tag_map[n]";
 
@@ -195,6 +195,15 @@ fn every_key_of_the_documents_becomes_something_or_is_remarked_on() {
         assert!(!of_line.iter().any(|text| text.contains("unknown")), "{key}: {of_line:?}");
     }
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn the_peers_of_pmaccts_bmp_daemon_are_routers() {
+    let text = "plugins: print\naggregate: src_as\nbmp_daemon: true\nbmp_daemon_max_peers: 7\n";
+    let configuration = Configuration::parse(Path::new("pmacct.conf"), text).unwrap();
+    let (document, _) = translate::translate(&configuration).unwrap();
+    let text = document.text();
+    assert!(text.contains("max_routers = 7 # line 4: bmp_daemon_max_peers"), "{text}");
 }
 
 /// What a key of pmacct's becomes, in the aggregates of two plugins.

@@ -32,9 +32,13 @@ pub(super) fn listen(settings: &BmpSettings) -> Result<(StationHandle, Listening
     let address = settings.listen;
     let listener = listener(address).map_err(|error| RunError::Bmp { address, error })?;
     info!("BMP on {address}");
-    let router = router::Settings { stale_time: settings.stale_time, ..router::Settings::default() };
-    let settings =
-        station::Settings { allowed: Some(settings.routers.clone()), router, ..station::Settings::default() };
+    let router = router::Settings {
+        stale_time: settings.stale_time,
+        max_peers: settings.max_peers,
+        ..router::Settings::default()
+    };
+    let allowed = Some(settings.routers.clone());
+    let settings = station::Settings { allowed, max_routers: settings.max_routers, router };
     let statistics: Arc<Statistics> = Arc::default();
     let (handle, questions) = StationHandle::new(Arc::clone(&statistics));
     Ok((handle, Listening { listener, settings, statistics, questions }))

@@ -71,7 +71,7 @@ impl MessageType {
     }
 }
 
-/// Octets that are no message. The stream is lost after it.
+/// Octets that are no message. The stream is lost after it, but for [`Self::PeerKind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BmpError {
     /// Version field.
@@ -91,15 +91,12 @@ pub enum BmpError {
     /// The message is shorter than what its fields ask for.
     #[error("{0} is cut short")]
     Short(&'static str),
-    /// Peer type in the per-peer header.
+    /// Peer type in the per-peer header. The message is whole, and those behind it are.
     #[error("BMP peer type {0} is unknown")]
     PeerKind(u8),
     /// A BGP message in a BMP message does not have the length of its place.
     #[error("the BGP message in {0} has another length than its place")]
     BgpLength(&'static str),
-    /// Reason of a Peer Down Notification.
-    #[error("reason {0} of a Peer Down Notification is unknown")]
-    PeerDownReason(u8),
 }
 
 /// A common header, checked.
@@ -185,7 +182,7 @@ impl<'a> Message<'a> {
     ///
     /// # Errors
     ///
-    /// Lengths inside do not fit, or a peer type or reason is unknown.
+    /// Lengths inside do not fit, or a peer type is unknown.
     pub fn decode(message_type: MessageType, body: &'a [u8]) -> Result<Self, BmpError> {
         match message_type {
             MessageType::Initiation => {

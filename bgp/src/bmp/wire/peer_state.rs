@@ -56,6 +56,8 @@ pub enum PeerDownReason<'a> {
     DeConfigured,
     /// 6: the Loc-RIB is not monitored any more (RFC 9069, section 5.3).
     LocalInformation(Information<'a>),
+    /// Another one. The session is over, whatever follows.
+    Unknown(u8),
 }
 
 impl<'a> PeerDownReason<'a> {
@@ -75,7 +77,7 @@ impl<'a> PeerDownReason<'a> {
             4 => Self::Remote,
             5 => Self::DeConfigured,
             6 => Self::LocalInformation(Information::decode(InformationKind::Peer, data)?),
-            other => return Err(BmpError::PeerDownReason(other)),
+            other => Self::Unknown(other),
         })
     }
 
@@ -89,6 +91,7 @@ impl<'a> PeerDownReason<'a> {
             Self::Remote => "closed by the peer",
             Self::DeConfigured => "not monitored any more",
             Self::LocalInformation(_) => "Loc-RIB not monitored any more",
+            Self::Unknown(_) => "unknown reason",
         }
     }
 }

@@ -217,7 +217,8 @@ fn peer_down_has_a_reason() {
     check(with(1, &[]), Err(BmpError::Short("Peer Down Notification")));
     check(with(2, &[1]), Err(BmpError::Short("Peer Down Notification")));
     check(with(3, &notification[..20]), Err(BmpError::BgpLength("Peer Down Notification")));
-    check(with(7, &[]), Err(BmpError::PeerDownReason(7)));
+    check(with(7, &[]), Ok(PeerDownReason::Unknown(7)));
+    check(with(255, &[1, 2, 3]), Ok(PeerDownReason::Unknown(255)));
     let body = with(6, &[0, 3, 0, 3, b'r', b'e', b'd']);
     let Ok(Message::PeerDown { reason: PeerDownReason::LocalInformation(information), .. }) =
         Message::decode(MessageType::PeerDown, &body)

@@ -2,8 +2,9 @@
 //!
 //! A root of 2^24 slots answers for the first 24 bits (DIR-24-8, Gupta, Lin and `McKeown` 1998); below are nodes of 256
 //! slots. IPv6 goes on with buckets of a few prefixes, and where those are full, nodes of 16 slots with buckets below.
-//! Each slot has the whole answer, so a lookup ends at the first slot that is no pointer. Short
-//! prefixes are in a table of their own, which is asked when a slot is empty: a default route that changes would
+//! Each slot has the whole answer, so a lookup ends at the first slot that is no pointer. Where that one is empty, a
+//! shorter prefix has the answer: a node below the root has a slot of its own, its cover, for prefixes of up to 24 bits,
+//! and the shortest prefixes are in a table of their own. A default route, or a /9 above many nodes, that changes would
 //! rewrite everything otherwise.
 //!
 //! Every slot changes from one right answer to the next by one store. A reader gets what was right at some moment
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytemuck::zeroed_slice_box;
 
 use bucket::{BUCKET_BITS, search};
-use chunks::Chunks;
+use chunks::{Chunks, LINE_BITS};
 pub(super) use writer::LpmWriter;
 
 /// A slot: length of the prefix in the upper 8 bits, payload in the others; 0 is empty.
@@ -34,7 +35,7 @@ const EMPTY: u32 = 0;
 const ROOT_BITS: u32 = 24;
 const WIDE_BITS: u32 = 8;
 const NARROW_BITS: u32 = 4;
-/// Nodes and buckets that there may be: 256 MiB each.
+/// About as many nodes and buckets as there may be: 256 MiB each.
 const MAX_WIDE: u32 = 1 << 18;
 const MAX_NARROW: u32 = 1 << 22;
 const MAX_BUCKETS: u32 = 1 << 21;
@@ -69,6 +70,8 @@ pub(super) struct Lpm {
     short: Box<[AtomicU32]>,
     root: Box<[AtomicU32]>,
     wide: Chunks<WIDE_BITS>,
+    /// The cover of each wide node.
+    covers: Chunks<LINE_BITS>,
     narrow: Chunks<NARROW_BITS>,
     buckets: Chunks<BUCKET_BITS>,
 }
@@ -81,6 +84,7 @@ impl Lpm {
             // Pages that no route touches take no memory.
             root: zeroed_slice_box(1 << ROOT_BITS),
             wide: Chunks::new(MAX_WIDE),
+            covers: Chunks::new(MAX_WIDE >> LINE_BITS),
             narrow: Chunks::new(MAX_NARROW),
             buckets: Chunks::new(MAX_BUCKETS),
         }
@@ -96,9 +100,29 @@ impl Lpm {
         self.wide.load(payload(pointer), index as usize)
     }
 
+    /// The slot for addresses that no prefix in a wide node covers.
+    fn cover(&self, pointer: u32) -> Option<&AtomicU32> {
+        self.cover_of(payload(pointer))
+    }
+
+    fn cover_of(&self, node: u32) -> Option<&AtomicU32> {
+        self.covers.slot(node >> LINE_BITS, node as usize)
+    }
+
     #[inline]
     fn narrow(&self, pointer: u32, index: u32) -> u32 {
         self.narrow.load(payload(pointer), index as usize)
+    }
+
+    /// The answer of prefixes of up to 24 bits for a slot of the root, `short` if there is none.
+    fn above(&self, index: u32, short: u32) -> u32 {
+        let slot = self.root(index);
+        let cover = if is_pointer(slot) {
+            self.cover(slot).map_or(EMPTY, |cover| cover.load(Ordering::Acquire))
+        } else {
+            slot
+        };
+        if cover == EMPTY { short } else { cover }
     }
 
     fn short(&self, index: u32) -> u32 {
@@ -116,16 +140,16 @@ impl Lpm {
         if is_pointer(slot) {
             slot = self.wide(slot, address & 0xff);
         }
-        if slot == EMPTY { self.short_ipv4(address) } else { slot }
+        if slot == EMPTY { self.above_ipv4(address) } else { slot }
     }
 
     #[cold]
-    fn short_ipv4(&self, address: u32) -> u32 {
-        let short = self.short(address >> (32 - SHORT_IPV4));
-        // Had a longer prefix come before `short` was read, the two would not belong together.
+    fn above_ipv4(&self, address: u32) -> u32 {
+        let above = self.above(address >> 8, self.short(address >> (32 - SHORT_IPV4)));
+        // Had a longer prefix come before `above` was read, the two would not belong together.
         let slot = self.root(address >> 8);
         let slot = if is_pointer(slot) { self.wide(slot, address & 0xff) } else { slot };
-        if slot == EMPTY { short } else { slot }
+        if slot == EMPTY { above } else { slot }
     }
 
     /// Looks up as many addresses as both slices have.
@@ -144,7 +168,7 @@ impl Lpm {
     #[inline]
     pub(super) fn lookup_ipv6(&self, address: u128) -> u32 {
         let slot = self.walk_ipv6(address);
-        if slot == EMPTY { self.short_ipv6(address) } else { slot }
+        if slot == EMPTY { self.above_ipv6(address) } else { slot }
     }
 
     #[inline]
@@ -172,11 +196,12 @@ impl Lpm {
     }
 
     #[cold]
-    fn short_ipv6(&self, address: u128) -> u32 {
+    fn above_ipv6(&self, address: u128) -> u32 {
         let short = self.short((address >> (128 - SHORT_IPV6)) as u32);
+        let above = self.above((address >> 104) as u32, short);
         // As for IPv4.
         let slot = self.walk_ipv6(address);
-        if slot == EMPTY { short } else { slot }
+        if slot == EMPTY { above } else { slot }
     }
 
     /// Looks up as many addresses as both slices have.
@@ -201,7 +226,7 @@ impl Lpm {
             }
             for (address, slot) in addresses.iter().zip(found.iter_mut()) {
                 if *slot == EMPTY {
-                    *slot = self.short_ipv6(*address);
+                    *slot = self.above_ipv6(*address);
                 }
             }
         }

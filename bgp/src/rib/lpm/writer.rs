@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::bucket::{self, BUCKET_BITS, Entry, KEY_BITS, MAX_ENTRIES};
-use super::chunks::{Chunks, FreeChunks};
+use super::chunks::{FreeChunks, LINE_BITS};
 use super::huge_pages::HugePages;
 use super::{
     BUCKET, EMPTY, Full, Lpm, NARROW_BITS, PAYLOAD_BITS, POINTER, ROOT_BITS, WIDE_BITS, is_bucket,
@@ -14,6 +14,9 @@ use crate::rib::store::Prefix;
 
 /// Slots of the root that share a page of memory.
 const ROOT_PAGE_BITS: u32 = 10;
+/// Slots in a row that take as long as a node's cover, or a bucket, which are anywhere in memory.
+const COST_OF_COVER: u64 = 16;
+const COST_OF_BUCKET: u64 = 64;
 
 /// The one that changes a table.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(in crate::rib) struct LpmWriter {
     /// Pages of the root that were written, a bit each.
     touched: Box<[u64]>,
     huge_pages: HugePages,
+    /// Slots looked at for a change, ever.
+    rewritten: u64,
 }
 
 /// A node of the table, the root included.
@@ -50,7 +55,8 @@ impl Lpm {
         self.buckets.slot(bucket, 2 * entries.len() + 1)
     }
 
-    /// Changes slots of `node` and all below; `end` is the depth that the node resolves.
+    /// Changes slots of `node` and all below that its prefixes cover; `end` is the depth that the node resolves. Returns
+    /// how many slots it looked at.
     fn rewrite(
         &self,
         node: Node,
@@ -58,13 +64,15 @@ impl Lpm {
         first: usize,
         count: usize,
         change: &impl Fn(u32) -> Option<u32>,
-    ) {
+    ) -> u64 {
+        let mut seen = count as u64;
         for slot in (first..first + count).filter_map(|index| self.cell(node, index)) {
             let value = slot.load(Ordering::Relaxed);
             if is_pointer(value) {
                 let below = child(node, value);
-                self.rewrite(below, end + bits_of(below), 0, 1 << bits_of(below), change);
+                seen += self.rewrite(below, end + bits_of(below), 0, 1 << bits_of(below), change);
             } else if is_bucket(value) {
+                seen += COST_OF_BUCKET;
                 if let Some(cover) = self.cover_of_bucket(payload(value), end) {
                     change_slot(cover, change);
                 }
@@ -72,20 +80,46 @@ impl Lpm {
                 change_slot(slot, change);
             }
         }
+        seen
+    }
+
+    /// As [`Self::rewrite`], of the root, where a node below has one slot for all prefixes that end above it.
+    fn rewrite_root(&self, first: usize, count: usize, change: &impl Fn(u32) -> Option<u32>) -> u64 {
+        let mut seen = count as u64;
+        for slot in self.root.get(first..first + count).unwrap_or_default() {
+            let value = slot.load(Ordering::Relaxed);
+            if is_pointer(value) {
+                seen += COST_OF_COVER;
+                if let Some(cover) = self.cover(value) {
+                    change_slot(cover, change);
+                }
+            } else {
+                change_slot(slot, change);
+            }
+        }
+        seen
     }
 }
 
 impl LpmWriter {
     /// An empty table that resolves prefixes up to `short_bits` apart.
     pub(in crate::rib) fn new(short_bits: u32) -> Self {
+        let lpm = Arc::new(Lpm::new(short_bits));
         Self {
-            lpm: Arc::new(Lpm::new(short_bits)),
+            huge_pages: HugePages::new(&lpm.root),
+            lpm,
             wide: FreeChunks::default(),
             narrow: FreeChunks::default(),
             buckets: FreeChunks::default(),
             touched: vec![0; 1 << (ROOT_BITS - ROOT_PAGE_BITS - 6)].into_boxed_slice(),
-            huge_pages: HugePages::new(size_of::<AtomicU32>() << ROOT_BITS),
+            rewritten: 0,
         }
+    }
+
+    /// Slots looked at for a change since the table was made, for short prefixes very many; a million take a few
+    /// milliseconds.
+    pub(in crate::rib) fn rewritten(&self) -> u64 {
+        self.rewritten
     }
 
     pub(in crate::rib) fn lpm(&self) -> &Arc<Lpm> {
@@ -180,8 +214,10 @@ impl LpmWriter {
     pub(in crate::rib) fn clear(&mut self, prefix: Prefix, cover: Option<(u8, u32)>, epoch: u64) {
         let length = u32::from(prefix.length);
         let short = length <= self.lpm.short_bits;
+        // Where no prefix of this part of the table covers an address, the part before it has the answer.
+        let part = |length: u32| (length > self.lpm.short_bits, length > ROOT_BITS);
         let new = match cover {
-            Some((cover, payload)) if short || u32::from(cover) > self.lpm.short_bits => {
+            Some((cover, payload)) if part(cover.into()) == part(length) => {
                 (u32::from(cover) << PAYLOAD_BITS) | payload
             }
             _ => EMPTY,
@@ -215,13 +251,17 @@ impl LpmWriter {
         if !in_bucket {
             self.rewrite_range(&lpm, (node, end), prefix, change);
         }
-        // A node whose slots are all alike is of no use.
+        // A node whose slots are all alike is of no use, unless they have prefixes of its own: those are looked for in it.
         while let Some((parent, index)) = way.pop() {
             let value_at = |index| lpm.cell(node, index).map_or(EMPTY, |slot| slot.load(Ordering::Relaxed));
-            let value = value_at(0);
+            let mut value = value_at(0);
             let alike = (1..1 << bits_of(node)).all(|index| value_at(index) == value);
-            if is_pointer(value) || is_bucket(value) || !alike {
+            end -= bits_of(node);
+            if value >> PAYLOAD_BITS > end || !alike {
                 return;
+            }
+            if let Node::Wide(number) = node {
+                value = lpm.cover_of(number).map_or(EMPTY, |cover| cover.load(Ordering::Relaxed));
             }
             if let Some(slot) = lpm.cell(parent, index) {
                 slot.store(value, Ordering::Release);
@@ -268,11 +308,11 @@ impl LpmWriter {
 
     /// Octets of memory, without pages of the root that were never written.
     pub(in crate::rib) fn octets(&self) -> usize {
-        let pages: u32 = self.touched.iter().map(|pages| pages.count_ones()).sum();
-        ((pages as usize) << ROOT_PAGE_BITS) * size_of::<AtomicU32>()
+        self.huge_pages.octets()
             + size_of_val(&*self.lpm.short)
             + size_of_val(&*self.touched)
             + self.wide.octets(&self.lpm.wide)
+            + self.lpm.covers.octets(self.wide.next() >> LINE_BITS)
             + self.narrow.octets(&self.lpm.narrow)
             + self.buckets.octets(&self.lpm.buckets)
     }
@@ -284,30 +324,30 @@ impl LpmWriter {
         Ok((BUCKET << PAYLOAD_BITS) | bucket)
     }
 
-    /// A new node below `parent`, `value` in all its slots.
+    /// A new node below `parent`, in place of a slot with `value`.
     fn new_node(&mut self, lpm: &Lpm, parent: Node, value: u32) -> Result<Node, Full> {
-        fn take<const BITS: u32>(
-            free: &mut FreeChunks<BITS>,
-            chunks: &Chunks<BITS>,
-            node: fn(u32) -> Node,
-        ) -> Option<Node> {
-            free.take(chunks).map(node)
-        }
-        let node = match parent {
-            Node::Root => take(&mut self.wide, &lpm.wide, Node::Wide),
-            Node::Wide(_) | Node::Narrow(_) => take(&mut self.narrow, &lpm.narrow, Node::Narrow),
-        }
-        .ok_or(Full)?;
+        let (node, value) = match parent {
+            Node::Root => {
+                let number = self.wide.take(&lpm.wide).ok_or(Full)?;
+                lpm.covers.make(number >> LINE_BITS);
+                lpm.cover_of(number).ok_or(Full)?.store(value, Ordering::Relaxed);
+                (Node::Wide(number), EMPTY)
+            }
+            Node::Wide(_) | Node::Narrow(_) => {
+                (Node::Narrow(self.narrow.take(&lpm.narrow).ok_or(Full)?), value)
+            }
+        };
         for slot in (0..1 << bits_of(node)).filter_map(|index| lpm.cell(node, index)) {
             slot.store(value, Ordering::Relaxed);
         }
         Ok(node)
     }
 
-    fn rewrite_short(&self, prefix: Prefix, change: impl Fn(u32) -> Option<u32>) {
+    fn rewrite_short(&mut self, prefix: Prefix, change: impl Fn(u32) -> Option<u32>) {
         let bits = self.lpm.short_bits;
         let first = index_at(prefix.bits, bits);
         let count = 1usize << (bits - u32::from(prefix.length));
+        self.rewritten += count as u64;
         let slots = self.lpm.short.get(first..first + count).unwrap_or_default();
         for slot in slots {
             change_slot(slot, &change);
@@ -324,10 +364,12 @@ impl LpmWriter {
     ) {
         let first = index_at(prefix.bits, end) & ((1 << bits_of(node)) - 1);
         let count = 1usize << (end - u32::from(prefix.length));
-        if matches!(node, Node::Root) {
+        self.rewritten += if matches!(node, Node::Root) {
             self.touch(first, count);
-        }
-        lpm.rewrite(node, end, first, count, &change);
+            lpm.rewrite_root(first, count, &change)
+        } else {
+            lpm.rewrite(node, end, first, count, &change)
+        };
     }
 
     fn touch(&mut self, first: usize, count: usize) {

@@ -170,3 +170,50 @@ fn a_peer_is_found_by_its_address_and_by_its_identifier_but_the_address_comes_fi
     assert_eq!(found([127, 0, 0, 2]), [second, first]);
     assert_eq!(found([192, 0, 2, 1]), []);
 }
+
+#[test]
+fn a_short_prefix_above_many_nodes_changes_one_slot_of_each() {
+    let mut rib = Rib::new();
+    let id = peer(&mut rib, Some(LookupSource::Unicast));
+    for number in 0..1 << 15 {
+        let host = std::net::Ipv4Addr::from_bits(0x1400_0001 | number << 8);
+        announce(&mut rib, id, 1, unicast(&format!("{host}/32")));
+    }
+    let before = rib.slots_rewritten();
+    for number in 2..5 {
+        announce(&mut rib, id, number, unicast("20.0.0.0/9"));
+        assert_eq!(lookup(&rib, id, "20.0.0.1"), Some((32, 1)));
+        assert_eq!(lookup(&rib, id, "20.127.255.2"), Some((9, number)));
+        announce(&mut rib, id, 9, unicast("20.127.0.0/16"));
+        assert_eq!(lookup(&rib, id, "20.127.255.2"), Some((16, 9)));
+        withdraw(&mut rib, id, unicast("20.0.0.0/9"));
+        assert_eq!(lookup(&rib, id, "20.127.255.2"), Some((16, 9)));
+        withdraw(&mut rib, id, unicast("20.127.0.0/16"));
+        assert_eq!(lookup(&rib, id, "20.127.255.2"), None);
+    }
+    let rewritten = rib.slots_rewritten() - before;
+    assert!(rewritten < 120 << 15, "{rewritten} slots");
+}
+
+#[test]
+fn routes_that_fill_a_node_with_equal_attributes_go_one_by_one() {
+    let mut rib = Rib::new();
+    let id = peer(&mut rib, Some(LookupSource::Unicast));
+    for (halves, inside, addresses) in [
+        (["10.0.0.0/25", "10.0.0.128/25"], "10.0.0.1/32", ["10.0.0.1", "10.0.0.129"]),
+        (["2001:db8::/33", "2001:db8:8000::/33"], "2001:db8::1/128", ["2001:db8::1", "2001:db8:8000::1"]),
+    ] {
+        for prefix in halves {
+            announce(&mut rib, id, 1, unicast(prefix));
+        }
+        announce(&mut rib, id, 1, unicast(inside));
+        withdraw(&mut rib, id, unicast(inside));
+        withdraw(&mut rib, id, unicast(halves[0]));
+        assert_eq!(lookup(&rib, id, addresses[0]), None);
+        let length = halves[1].split_once('/').unwrap().1.parse().unwrap();
+        assert_eq!(lookup(&rib, id, addresses[1]), Some((length, 1)));
+        withdraw(&mut rib, id, unicast(halves[1]));
+        assert_eq!(lookup(&rib, id, addresses[1]), None);
+    }
+    assert_eq!(rib.nodes_in_use(), 0);
+}

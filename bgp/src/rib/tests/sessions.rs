@@ -134,3 +134,52 @@ fn a_dump_goes_on_where_it_was_while_routes_change() {
         assert!(seen.contains(&prefix(index).1.prefix), "{index} is missing");
     }
 }
+
+#[test]
+fn a_peer_takes_little_memory_before_it_has_many_routes() {
+    let mut rib = Rib::new();
+    let id = peer(&mut rib, Some(LookupSource::Unicast));
+    rib.session_down(id);
+    assert_eq!(rib.memory().prefixes, 0);
+    for (prefix, address) in [("192.0.2.128/25", "192.0.2.129"), ("2001:db8:1::/48", "2001:db8:1::1")] {
+        assert_eq!(lookup(&rib, id, address), None);
+        withdraw(&mut rib, id, unicast(prefix));
+        let before = rib.memory();
+        announce(&mut rib, id, 1, unicast(prefix));
+        assert!(lookup(&rib, id, address).is_some());
+        let memory = rib.memory();
+        if address.contains(':') {
+            assert_eq!(before.lookups_ipv6, 0);
+        } else {
+            assert_eq!((memory.lookups_ipv6, before.lookups_ipv4), (0, 0));
+        }
+        for octets in [memory.lookups_ipv4, memory.lookups_ipv6, memory.prefixes] {
+            assert!(octets < 32 << 10, "{memory:?}");
+        }
+    }
+    rib.remove_peers(&[id]);
+    while rib.work(100) {}
+    assert_eq!(rib.memory().lookups_ipv4, 0);
+}
+
+#[test]
+fn stale_routes_that_are_dear_to_change_go_in_smaller_pieces() {
+    let mut rib = Rib::new();
+    let id = peer(&mut rib, Some(LookupSource::Unicast));
+    for length in [9, 12, 16, 19] {
+        for number in 0..1 << (length - 4) {
+            let network = std::net::Ipv4Addr::from_bits(0x1000_0000 | number << (32 - length));
+            announce(&mut rib, id, 1, unicast(&format!("{network}/{length}")));
+        }
+    }
+    rib.session_down(id);
+    rib.sweep_stale(id);
+    let mut more = true;
+    while more {
+        let before = rib.slots_rewritten();
+        more = rib.work(10_000);
+        let slots = rib.slots_rewritten() - before;
+        assert!(slots < 1 << 18, "{slots} slots");
+    }
+    assert_eq!(rib.family_state(id, Family::IPV4_UNICAST).routes, 0);
+}

@@ -206,6 +206,10 @@ pub struct Bmp {
     pub listen: String,
     /// Addresses and networks of routers that may connect.
     pub routers: Vec<String>,
+    /// Routers at a time, those that are gone and stale included.
+    pub max_routers: u32,
+    /// Peers of each router at a time, those that are down and stale included.
+    pub max_peers: u32,
     /// How long routes are kept after a peer or its router is lost.
     #[serde(with = "duration")]
     pub stale_time: Duration,
@@ -213,7 +217,13 @@ pub struct Bmp {
 
 impl Default for Bmp {
     fn default() -> Self {
-        Self { listen: String::new(), routers: Vec::new(), stale_time: Duration::from_mins(5) }
+        Self {
+            listen: String::new(),
+            routers: Vec::new(),
+            max_routers: 1024,
+            max_peers: 1024,
+            stale_time: Duration::from_mins(5),
+        }
     }
 }
 

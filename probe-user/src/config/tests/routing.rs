@@ -86,6 +86,7 @@ fn what_is_wrong_with_bgp_and_routes_is_said_by_key() {
             "enrich.peer_source.next_hop: \"gw\" cannot be used: it is not an IP address",
         ),
         ("[bmp]\nlisten = \"127.0.0.1\"\n".to_owned(), "bmp.listen: \"127.0.0.1\" cannot be used: no router"),
+        ("[bmp]\nmax_peers = 0\n".to_owned(), "bmp.max_peers: \"0\" cannot be used: it must be 1 or more"),
         ("[bmp]\nrouters = [\"core\"]\n".to_owned(), "bmp.routers: \"core\" cannot be used"),
         ("[rpki]\ncache = \"localhost\"\n".to_owned(), "rpki.cache: \"localhost\" cannot be used"),
     ] {

@@ -184,6 +184,10 @@ fn bmp(work: &mut Translation<'_>) -> Result<(), ImportError> {
         None => EVERYBODY.map(str::to_owned).to_vec(),
     };
     work.document.set(bmp, "routers", routers, Some(&daemon.origin));
+    // The peers of pmacct's BMP daemon are the routers.
+    if let Some((setting, routers)) = work.global_number("bmp_daemon_max_peers") {
+        work.document.set(bmp, "max_routers", routers, Some(&setting.origin));
+    }
     Ok(())
 }
 

@@ -32,7 +32,6 @@ const NOT_NEEDED: &[(&str, &str)] = &[
     ("bgp_daemon_pipe_size", "the system chooses"),
     ("bgp_daemon_batch*", "sessions are taken as they come"),
     ("bmp_table_*", "tables grow as needed"),
-    ("bmp_daemon_max_peers", "bmp.routers says who may connect"),
     ("tmp_bgp_lookup_compare_ports", "sessions are told apart by address"),
     ("tmp_*", "it is a workaround for something of pmacct's"),
     ("use_ip_next_hop", "on a session with ADD-PATH the kernel's next hop selects the path"),
