@@ -226,6 +226,8 @@ impl Broker {
             folder.join("data").display()
         );
         fs::write(folder.join("server.properties"), settings)?;
+        // It runs in another folder.
+        let libraries = fs::canonicalize(libraries)?;
         let java = || {
             let mut command = Command::new("java");
             command.args(["-Xmx1g", "-cp"]).arg(libraries.join("*")).current_dir(folder).stdin(Stdio::null());
