@@ -75,6 +75,7 @@ const PEERS: &[Package] = &[
     Package { name: "gobgpd", proof: Proof::Program("gobgpd") },
     Package { name: "exabgp", proof: Proof::Program("exabgp") },
     Package { name: "kcat", proof: Proof::Program("kcat") },
+    Package { name: "strace", proof: Proof::Program("strace") },
     Package { name: "openjdk-17-jre-headless", proof: Proof::Program("java") },
     Package { name: "maven", proof: Proof::Program("mvn") },
     Package { name: "mmdb-bin", proof: Proof::Program("mmdblookup") },

@@ -13,14 +13,18 @@ use super::{
     held::Resting,
     settings::KafkaSettings,
     spool::{
-        AccountFile, Amount, Entry, Opened, Read, SetAside, Spool, SpoolError, SpoolFolder, Standing, random,
+        AccountFile, Amount, Entry, Opened, Read, Reservation, SetAside, Spool, SpoolError, SpoolFolder,
+        Standing, random, start_of_machine,
     },
     worker::Worker,
 };
 use crate::record::Tally;
 
-/// A spool that failed is tried again so often.
-const REOPEN: Duration = Duration::from_secs(10);
+/// A spool that failed is tried again after this time ...
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// ... and then after twice as long each time, up to this.
+const REOPEN_MOST: Duration = Duration::from_secs(10);
 
 /// A file system that was full, with nothing in the spool to force out, is tried again so often.
 const DISK_FULL: Duration = Duration::from_secs(1);
@@ -38,6 +42,7 @@ pub(super) struct Disk {
     written: Standing,
     /// When to try again, and what was damaged.
     reopen: Option<(Instant, Option<String>)>,
+    reopen_after: Duration,
     /// Until then nothing is written.
     full_until: Option<Instant>,
     pub has_grown: bool,
@@ -62,6 +67,7 @@ impl Disk {
             standing: Standing { instance: random(), epoch: 1, ..Standing::default() },
             written: Standing::default(),
             reopen: None,
+            reopen_after: REOPEN,
             full_until: None,
             has_grown: false,
         };
@@ -78,11 +84,14 @@ impl Disk {
         let folder = SpoolFolder::take(spool)?;
         let file = folder.account_file().map_err(|error| failed(error.to_string()))?;
         let (standing, reserved) = file.read();
+        let start = start_of_machine();
+        let went_down = file.marked().is_some_and(|marked| marked != start);
         let opened = folder.open(standing.as_ref(), None).map_err(|error| failed(error.to_string()))?;
         disk.folder = Some(folder);
+        let (events, lost_by_crash) = (&mut found.events, &mut found.lost_by_crash);
+        found.recovered = disk.take_over(opened, standing, reserved, went_down, events, lost_by_crash);
+        file.mark(start).map_err(|error| failed(error.to_string()))?;
         found.file = Some(file);
-        found.recovered =
-            disk.take_over(opened, standing, reserved, &mut found.events, &mut found.lost_by_crash);
         found.disk = disk;
         Ok(found)
     }
@@ -92,7 +101,8 @@ impl Disk {
         &mut self,
         opened: Opened,
         standing: Option<Standing>,
-        reserved: Option<u64>,
+        reserved: Reservation,
+        went_down: bool,
         events: &mut Vec<KafkaEvent>,
         lost_by_crash: &mut Tally,
     ) -> Amount {
@@ -104,26 +114,40 @@ impl Disk {
         let removed = spool.removed();
         let end = entries.last().map_or(0, |entry| entry.first + entry.amount.messages);
         let end = end.max(spool.end_of_remains());
+        // After a power cut the file beside the spool may be older than the spool.
         let standing = standing.filter(|standing| standing.instance == spool.instance());
-        let mut accepted = standing.unwrap_or_default().accepted;
-        if let Some(standing) = standing {
-            let known = standing.settled.messages + removed.messages + readable.messages;
-            let messages = standing.accepted.messages.saturating_sub(known);
-            let uncertain = reserved.unwrap_or(0).saturating_sub(standing.accepted.messages);
-            if messages > 0 {
-                *lost_by_crash =
-                    standing.accepted.tally - standing.settled.tally - removed.tally - readable.tally;
+        let standing = standing.into_iter().chain([spool.standing()]);
+        let standing =
+            standing.max_by_key(|standing| (standing.accepted.messages, standing.settled.messages));
+        let standing = standing.unwrap_or_default();
+        // Of what waited in the queue it is not known what it stands for.
+        let given = reserved.given.max(standing.accepted.messages);
+        let mut known = standing.settled;
+        known += removed;
+        let mut accepted = standing.accepted;
+        for entry in &entries {
+            if entry.first < standing.accepted.messages {
+                known += entry.amount;
+            } else {
+                known.messages += entry.amount.messages.min(given.saturating_sub(entry.first));
+                accepted.tally += entry.amount.tally;
             }
-            if messages + uncertain > 0 {
-                events.push(KafkaEvent::CrashLoss { messages, uncertain, tally: *lost_by_crash });
-            }
-            accepted.messages = accepted.messages.max(reserved.unwrap_or(0));
         }
-        accepted.messages = accepted.messages.max(end).max(removed.messages);
-        let settled = Amount {
-            messages: accepted.messages.saturating_sub(removed.messages + readable.messages),
-            tally: accepted.tally - removed.tally - readable.tally,
-        };
+        let lost = given.saturating_sub(known.messages);
+        if lost > 0 {
+            *lost_by_crash = standing.accepted.less(known).tally;
+        }
+        let uncertain = reserved.end.saturating_sub(given);
+        if lost + uncertain > 0 || went_down {
+            events.push(KafkaEvent::CrashLoss {
+                messages: lost,
+                uncertain,
+                tally: *lost_by_crash,
+                went_down,
+            });
+        }
+        accepted.messages = accepted.messages.max(reserved.end).max(end).max(removed.messages);
+        let settled = accepted.less(removed).less(readable);
         self.standing =
             Standing { instance: spool.instance(), epoch: spool.epoch(), accepted, settled, removed };
         events.extend(set_aside.map(told));
@@ -179,40 +203,51 @@ impl Worker {
         false
     }
 
-    /// Makes room by the oldest block: a copy of what the producer has, or else one that is lost by it.
+    /// Makes room by the oldest block: a copy of what the producer has, or else one that is lost by it. Whether there is
+    /// more room now: a file system may be so full that nothing can be removed, and then nothing is lost for it.
     pub(super) fn force_out(&mut self, reason: KafkaLossReason, now: Instant) -> bool {
         let Some(spool) = &mut self.disk.spool else { return false };
-        let copy = self.flights.iter_mut().find(|flight| flight.stored);
-        let removed = if let Some(flight) = copy {
-            (flight.stored, flight.forced_out) = (false, true);
-            let (_, waiting) = flight.waiting();
-            self.account.spooled -= waiting;
-            self.account.queued += waiting;
-            spool.remove(&Entry::of(&flight.block), false)
-        } else if let Some(Resting::Stored(entry)) =
-            self.held.take_oldest(|block| matches!(block, Resting::Stored(_)))
-        {
-            self.account.spooled -= entry.amount.tally;
-            self.account.lose(entry.amount.tally, KafkaLossReason::TopicUnavailable);
-            self.counts.lost += entry.amount.messages;
-            self.inbox.tell(KafkaEvent::HeldLost { messages: entry.amount.messages }, now);
-            spool.remove(&entry, true)
-        } else if let Some(entry) = self.disk.unsent.pop_front() {
-            self.account.spooled -= entry.amount.tally;
-            self.account.lose(entry.amount.tally, reason);
-            self.counts.lost += entry.amount.messages;
-            spool.remove(&entry, true)
+        let removed = if let Some(flight) = self.flights.iter_mut().find(|flight| flight.stored) {
+            let removed = spool.give_up(&Entry::of(&flight.block), false);
+            if removed.is_ok() {
+                (flight.stored, flight.forced_out) = (false, true);
+                let (_, waiting) = flight.waiting();
+                self.account.spooled -= waiting;
+                self.account.queued += waiting;
+            }
+            removed
+        } else if let Some(entry) = self.held.oldest_stored() {
+            let removed = spool.give_up(&entry, true);
+            if removed.is_ok() {
+                self.held.take_oldest(|block| matches!(block, Resting::Stored(_)));
+                self.inbox.tell(KafkaEvent::HeldLost { messages: entry.amount.messages }, now);
+                self.forced_out(&entry, KafkaLossReason::TopicUnavailable);
+            }
+            removed
+        } else if let Some(entry) = self.disk.unsent.front().copied() {
+            let removed = spool.give_up(&entry, true);
+            if removed.is_ok() {
+                self.disk.unsent.pop_front();
+                self.forced_out(&entry, reason);
+            }
+            removed
         } else {
             return false;
         };
-        match removed.and_then(|()| spool.remove_now()) {
-            // The journal may have room when it has been written back.
-            Ok(_) | Err(SpoolError::DiskFull) => true,
+        match removed {
+            Ok(()) => true,
+            Err(SpoolError::DiskFull) => false,
             Err(error) => {
                 self.spool_failed(error, now);
                 false
             }
         }
+    }
+
+    fn forced_out(&mut self, entry: &Entry, reason: KafkaLossReason) {
+        self.account.spooled -= entry.amount.tally;
+        self.account.lose(entry.amount.tally, reason);
+        self.counts.lost += entry.amount.messages;
     }
 
     /// Reads blocks back while the producer has room for them.
@@ -252,6 +287,7 @@ impl Worker {
         self.inbox.tell(KafkaEvent::SpoolDamaged { messages }, now);
         if let Some(spool) = &mut self.disk.spool
             && let Err(error) = spool.remove(entry, true)
+            && !matches!(error, SpoolError::DiskFull)
         {
             self.spool_failed(error, now);
         }
@@ -313,7 +349,7 @@ impl Worker {
         self.disk.spool = None;
         self.disk.reopen = Some(match error {
             SpoolError::Damaged(text) => (now, Some(text)),
-            _ => (now + REOPEN, None),
+            _ => (now + self.disk.reopen_after, None),
         });
         // What the producer has is in memory alone now.
         let flights = self.flights.iter_mut().chain(self.held.flights_mut());
@@ -332,7 +368,8 @@ impl Worker {
             Ok(opened) => opened,
             Err(error) => {
                 self.inbox.tell(KafkaEvent::SpoolFailed { text: error.to_string() }, now);
-                self.disk.reopen = Some((now + REOPEN, damaged));
+                self.disk.reopen_after = (2 * self.disk.reopen_after).min(REOPEN_MOST);
+                self.disk.reopen = Some((now + self.disk.reopen_after, damaged));
                 return;
             }
         };
@@ -355,7 +392,8 @@ impl Worker {
                 failure = Some(error);
             }
         }
-        failure = failure.or(spool.remove_now().err());
+        // On a full disk they stay until there is room.
+        failure = failure.or(spool.remove_now().err()).filter(|error| !matches!(error, SpoolError::DiskFull));
         let is_there = |entry: &Entry| found.get(&entry.first) == Some(entry);
         let mut gone = Vec::new();
         self.disk.unsent.retain(|entry| {
@@ -384,16 +422,18 @@ impl Worker {
             self.inbox.tell(told(aside), now);
         }
         self.disk.spool = Some(spool);
-        match failure {
-            Some(error) => self.spool_failed(error, now),
-            None => self.inbox.tell(KafkaEvent::SpoolWorks, now),
+        if let Some(error) = failure {
+            return self.spool_failed(error, now);
         }
+        self.disk.reopen_after = REOPEN;
+        self.inbox.tell(KafkaEvent::SpoolWorks, now);
     }
 
     /// Keeps the numbers for the next run.
     pub(super) fn write_standing(&mut self) {
-        if let Some(spool) = &self.disk.spool {
+        if let Some(spool) = &mut self.disk.spool {
             self.disk.standing.removed = spool.removed();
+            spool.note(&self.disk.standing);
         }
         if self.disk.standing != self.disk.written
             && let Some(file) = self.inbox.file()

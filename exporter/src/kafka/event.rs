@@ -48,6 +48,12 @@ pub enum KafkaEvent {
         /// As librdkafka puts it.
         text: String,
     },
+    /// A topic confirms nothing while others do: a partition of it has no leader. Its messages wait, and those of other
+    /// topics go on.
+    TopicStuck {
+        /// Its name.
+        topic: String,
+    },
     /// The topic takes messages again.
     TopicWorks {
         /// Its name.
@@ -90,14 +96,17 @@ pub enum KafkaEvent {
         /// What they stand for.
         tally: Tally,
     },
-    /// An earlier run was killed.
+    /// An earlier run was killed, or the machine went down under it.
     CrashLoss {
         /// Messages that are neither confirmed nor in the spool. Some may have arrived.
         messages: u64,
         /// So many more at most had just been accepted.
         uncertain: u64,
-        /// What `messages` stand for.
+        /// What those of `messages` stand for that no longer waited in the queue.
         tally: Tally,
+        /// It was the machine: these numbers are of the last time that they were written to disk, and what was accepted
+        /// after that is in none of them.
+        went_down: bool,
     },
     /// The spool file was damaged, or of another version. Another takes its place.
     SpoolSetAside {
@@ -117,7 +126,7 @@ pub enum KafkaEvent {
     SpoolFull,
     /// The file system is full.
     DiskFull,
-    /// The spool does not work; messages wait in memory alone. It is tried again every ten seconds.
+    /// The spool does not work; messages wait in memory alone. It is tried again after a second, and later every ten.
     SpoolFailed {
         /// Why.
         text: String,

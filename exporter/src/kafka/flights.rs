@@ -1,6 +1,9 @@
 //! Blocks that the producer has, in part or all of it, until every message of them is settled.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
 
 use super::{Message, block::Block};
 use crate::record::Tally;
@@ -14,6 +17,8 @@ enum State {
     Handed,
     /// Its topic takes nothing.
     Parked,
+    /// With the producer, which can do nothing with it for now; about to move to a block of its topic alone.
+    Stuck,
     /// It needs no more care.
     Settled,
 }
@@ -45,8 +50,9 @@ impl Flight {
         let was = std::mem::replace(place, state);
         self.unsettled -= u32::from(was != State::Settled);
         self.unsettled += u32::from(state != State::Settled);
-        self.parked -= u32::from(was == State::Parked);
-        self.parked += u32::from(state == State::Parked);
+        let is_aside = |state| matches!(state, State::Parked | State::Stuck);
+        self.parked -= u32::from(is_aside(was));
+        self.parked += u32::from(is_aside(state));
         if state == State::Waiting {
             self.next = self.next.min(index);
         }
@@ -78,7 +84,7 @@ impl Flight {
 
     /// What is with the producer.
     pub(super) fn handed_over(&self) -> (u64, Tally) {
-        self.sum(|state| state == State::Handed)
+        self.sum(|state| matches!(state, State::Handed | State::Stuck))
     }
 
     /// What is not with the producer, and not settled.
@@ -93,10 +99,21 @@ impl Flight {
             .fold((0, Tally::ZERO), |(count, sum), message| (count + 1, sum + message.tally))
     }
 
-    /// What its topic does not take, with sequence numbers.
-    pub(super) fn parked(&self) -> impl Iterator<Item = (u64, Message<'_>)> {
-        let parked = (0..self.block.count()).filter(|index| self.state(*index) == State::Parked);
-        parked.filter_map(|index| Some((self.block.sequence(index), self.block.message(index)?)))
+    /// What its topic does not take, with sequence numbers, and whether the producer has it.
+    pub(super) fn parked(&self) -> impl Iterator<Item = (u64, Message<'_>, bool)> {
+        (0..self.block.count()).filter_map(|index| {
+            let is_stuck = match self.state(index) {
+                State::Parked => false,
+                State::Stuck => true,
+                _ => return None,
+            };
+            Some((self.block.sequence(index), self.block.message(index)?, is_stuck))
+        })
+    }
+
+    /// Whether it has been with the producer since before `time`.
+    fn is_older(&self, time: Instant) -> bool {
+        self.since.is_some_and(|since| since <= time)
     }
 }
 
@@ -138,7 +155,12 @@ impl Flights {
         let count = block.count();
         self.octets += block.octets().len();
         let states = vec![State::Waiting; count as usize];
-        self.list.push_back(Flight {
+        // At the end but for what failed while others were stuck.
+        let place = self.list.partition_point(|flight| flight.block.first <= block.first);
+        if place < self.list.len() {
+            self.cursor = self.cursor.min(place);
+        }
+        let flight = Flight {
             block,
             stored,
             forced_out: false,
@@ -147,7 +169,8 @@ impl Flights {
             states,
             unsettled: count,
             parked: 0,
-        });
+        };
+        self.list.insert(place, flight);
     }
 
     /// The next message for the producer.
@@ -185,6 +208,45 @@ impl Flights {
     /// The message with this number is for a topic that takes nothing.
     pub(super) fn park(&mut self, sequence: u64) {
         self.set(sequence, State::Parked);
+    }
+
+    /// Of the blocks that the producer has had since before `time`: the topics of all messages, each with the first of
+    /// those that it has not confirmed.
+    pub(super) fn late_topics(&self, time: Instant) -> BTreeMap<&str, Option<u64>> {
+        let mut topics = BTreeMap::new();
+        for flight in self.list.iter().filter(|flight| flight.is_older(time)) {
+            for index in 0..flight.block.count() {
+                let Some(message) = flight.block.message(index) else { continue };
+                let late = topics.entry(message.topic).or_insert(None);
+                if flight.state(index) == State::Handed && late.is_none() {
+                    *late = Some(flight.block.sequence(index));
+                }
+            }
+        }
+        topics
+    }
+
+    /// What the producer has of `topic` is to move aside.
+    pub(super) fn set_stuck(&mut self, topic: &str) {
+        for flight in &mut self.list {
+            for index in 0..flight.block.count() {
+                if flight.state(index) == State::Handed
+                    && flight.block.message(index).is_some_and(|message| message.topic == topic)
+                {
+                    flight.set(index, State::Stuck);
+                }
+            }
+        }
+    }
+
+    /// Adds a block that the producer has.
+    pub(super) fn push_handed(&mut self, block: Block, stored: bool, now: Instant) {
+        self.push(block, stored);
+        if let Some(flight) = self.list.back_mut() {
+            flight.states.fill(State::Handed);
+            flight.next = flight.block.count();
+            flight.since = Some(now);
+        }
     }
 
     /// What was parked for `topic` is for the producer again.
@@ -241,8 +303,10 @@ impl Flights {
     }
 
     fn place(&self, sequence: u64) -> Option<(usize, u32)> {
-        let place = self.list.partition_point(|flight| flight.block.first <= sequence).checked_sub(1)?;
-        Some((place, self.list.get(place)?.block.place_of(sequence)?))
+        let end = self.list.partition_point(|flight| flight.block.first <= sequence);
+        // Blocks of remains may overlap: what failed while others were stuck is in a later one.
+        let mut places = (0..end).rev();
+        places.find_map(|place| Some((place, self.list.get(place)?.block.place_of(sequence)?)))
     }
 
     /// Takes out a block of which every message is settled. Blocks leave in any order.
@@ -285,7 +349,7 @@ impl Flights {
         self.cursor = 0;
         for flight in &mut self.list {
             for index in 0..flight.block.count() {
-                if flight.state(index) == State::Handed {
+                if matches!(flight.state(index), State::Handed | State::Stuck) {
                     flight.set(index, State::Waiting);
                 }
             }

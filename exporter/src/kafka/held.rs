@@ -4,6 +4,10 @@
 //! is left of the oldest blocks, they move to blocks of their topic alone, which rest in the spool, or in memory if there
 //! is none. So the window is free for other topics, and no message is in two places. Every [`AGAIN`] one message of the
 //! topic goes out: when it is delivered the others follow in order, and then the topic is like any other.
+//!
+//! Of a partition without a leader the producer says nothing, and gives nothing back. When the window is half full of what
+//! is late while other topics are not, what the producer has of such a topic moves to blocks of its own, too, but stays in
+//! memory, and the oldest of it is the message that tries the topic.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -30,6 +34,12 @@ const MOVE: Duration = Duration::from_millis(250);
 /// A topic whose messages are all in blocks with others that cannot move is tried in place after this time.
 const IN_PLACE: Duration = Duration::from_secs(10);
 
+/// What the producer has had for so long, while other topics went on, is stuck.
+const STUCK: Duration = Duration::from_secs(3);
+
+/// That is looked for so often, while the window is half full.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// So many topics that take nothing are named in the log.
 const NAMED: usize = 8;
 
@@ -38,6 +48,7 @@ const NAMED: usize = 8;
 pub(super) struct Held {
     pub topics: BTreeMap<String, Topic>,
     moved: Option<Instant>,
+    looked: Option<Instant>,
 }
 
 /// A topic that takes nothing, or did so until now.
@@ -54,6 +65,8 @@ pub(super) struct Topic {
     /// The message that tries it.
     scout: Option<u64>,
     is_named: bool,
+    /// The one that tries it is with the producer for as long as a partition has no leader.
+    is_stuck: bool,
 }
 
 /// A block that is not with the producer.
@@ -96,6 +109,7 @@ impl Topic {
             due: Some(due),
             scout: None,
             is_named: false,
+            is_stuck: false,
         }
     }
 }
@@ -107,7 +121,7 @@ impl Held {
 
     /// Whether nothing is to be done before the next attempt.
     pub(super) fn is_quiet(&self) -> bool {
-        self.topics.values().all(|topic| topic.due.is_some() && topic.scout.is_none())
+        self.topics.values().all(|topic| topic.due.is_some() && (topic.scout.is_none() || topic.is_stuck))
     }
 
     /// Topics for which something may be to do.
@@ -133,11 +147,18 @@ impl Held {
         self.topics.values_mut().flat_map(|topic| topic.flights.iter_mut())
     }
 
+    /// The message with this number is settled, in whatever way: if it was to try its topic, another one is.
+    pub(super) fn forget_scout(&mut self, sequence: u64) {
+        for topic in self.topics.values_mut().filter(|topic| topic.scout == Some(sequence)) {
+            (topic.scout, topic.is_stuck) = (None, false);
+        }
+    }
+
     /// The producer is gone, and all that it had.
     pub(super) fn restart(&mut self) {
         for topic in self.topics.values_mut() {
             topic.flights.restart();
-            topic.scout = None;
+            (topic.scout, topic.is_stuck) = (None, false);
         }
     }
 
@@ -167,6 +188,16 @@ impl Held {
         topic.resting.remove(place(topic)?)
     }
 
+    /// The oldest block that the spool has.
+    pub(super) fn oldest_stored(&self) -> Option<Entry> {
+        let stored = |block: &Resting| match block {
+            Resting::Stored(entry) => Some(*entry),
+            Resting::InMemory(_) => None,
+        };
+        let oldest = |topic: &Topic| topic.resting.iter().find_map(stored);
+        self.topics.values().filter_map(oldest).min_by_key(|entry| entry.first)
+    }
+
     fn octets_in_memory(&self) -> usize {
         self.topics.values().flat_map(|topic| &topic.resting).map(Resting::octets_in_memory).sum()
     }
@@ -194,7 +225,7 @@ impl Worker {
         let held = self.held.topics.entry(topic.clone()).or_insert_with(|| Topic::new(now, now + AGAIN));
         held.due = Some(now + AGAIN);
         if held.scout == Some(sequence) {
-            held.scout = None;
+            (held.scout, held.is_stuck) = (None, false);
         }
         if held.flights.find(sequence).is_some() {
             held.flights.put_back(sequence);
@@ -219,10 +250,49 @@ impl Worker {
 
     /// A message of the topic has been delivered.
     pub(super) fn topic_works(held: &mut Topic, sequence: u64) {
+        if held.is_stuck && held.scout != Some(sequence) {
+            // Another partition has its leader.
+            return;
+        }
         held.due = None;
         if held.scout == Some(sequence) {
-            held.scout = None;
+            (held.scout, held.is_stuck) = (None, false);
         }
+    }
+
+    /// A partition without a leader: librdkafka keeps what is for it, says nothing, and the window would fill with it.
+    /// What of such a topic is with the producer moves aside, and the rest of it waits until the first of that is
+    /// confirmed.
+    pub(super) fn find_stuck(&mut self, now: Instant) {
+        let is_due = self.held.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK);
+        let octets = self.flights.octets();
+        if !is_due || octets <= self.settings.in_flight_octets / 2 {
+            return;
+        }
+        self.held.looked = Some(now);
+        let Some(time) = now.checked_sub(STUCK) else { return };
+        let topics = self.flights.late_topics(time);
+        if topics.values().all(Option::is_some)
+            || self.held.octets_in_flight() + octets > 2 * self.settings.in_flight_octets
+        {
+            // Nothing goes on, or there is no room for more of it.
+            return;
+        }
+        let late = topics.into_iter().filter_map(|(topic, first)| Some((topic.to_owned(), first?)));
+        for (topic, first) in late.collect::<Vec<_>>() {
+            if self.held.topics.contains_key(&topic) {
+                continue;
+            }
+            self.flights.set_stuck(&topic);
+            let count = self.held.topics.len();
+            let mut held = Topic::new(now, now);
+            (held.scout, held.is_stuck, held.is_named) = (Some(first), true, count < NAMED);
+            if held.is_named {
+                self.inbox.tell(KafkaEvent::TopicStuck { topic: topic.clone() }, now);
+            }
+            self.held.topics.insert(topic, held);
+        }
+        self.move_parked(now);
     }
 
     /// A block of a topic that an earlier run left behind: it is tried at once.
@@ -344,14 +414,14 @@ impl Worker {
     pub(super) fn move_parked(&mut self, now: Instant) {
         let mut old = Vec::new();
         let (mut settled_in_spool, mut settled) = (Amount::default(), Amount::default());
-        let mut moved: BTreeMap<String, Vec<Block>> = BTreeMap::new();
+        let mut moved: BTreeMap<(String, bool), Vec<Block>> = BTreeMap::new();
         while let Some(flight) = self.flights.take_parked() {
             let Entry { first, mut amount } = Entry::of(&flight.block);
-            let mut parked = Tally::ZERO;
-            for (sequence, message) in flight.parked() {
+            let (mut parked, mut stuck) = (Tally::ZERO, Tally::ZERO);
+            for (sequence, message, is_stuck) in flight.parked() {
                 amount.messages -= 1;
-                parked += message.tally;
-                let blocks = moved.entry(message.topic.to_owned()).or_default();
+                *(if is_stuck { &mut stuck } else { &mut parked }) += message.tally;
+                let blocks = moved.entry((message.topic.to_owned(), is_stuck)).or_default();
                 match blocks.last_mut() {
                     Some(block) if !block.is_full() && block.epoch == flight.block.epoch => {
                         block.push_with(sequence, &message);
@@ -363,7 +433,7 @@ impl Worker {
                     }
                 }
             }
-            amount.tally -= parked;
+            amount.tally -= parked + stuck;
             if flight.stored {
                 old.push(first);
                 settled_in_spool += amount;
@@ -374,13 +444,15 @@ impl Worker {
             }
         }
         self.disk.standing.settled += settled;
-        for (name, blocks) in &moved {
-            if let Some(held) = self.held.topics.get_mut(name) {
+        for ((name, is_stuck), blocks) in &moved {
+            if let Some(held) = self.held.topics.get_mut(name)
+                && !is_stuck
+            {
                 let count = blocks.iter().map(|block| block.count() as usize).sum();
                 held.parked = held.parked.saturating_sub(count);
             }
         }
-        let (names, blocks): (Vec<String>, Vec<Block>) = moved
+        let (names, blocks): (Vec<(String, bool)>, Vec<Block>) = moved
             .into_iter()
             .flat_map(|(name, blocks)| blocks.into_iter().map(move |block| (name.clone(), block)))
             .unzip();
@@ -388,16 +460,20 @@ impl Worker {
             return;
         }
         let stored = self.exchange(&old, settled_in_spool, &blocks, now);
-        for (name, block) in names.into_iter().zip(blocks) {
+        for ((name, is_stuck), block) in names.into_iter().zip(blocks) {
             let held = self.held.topics.entry(name).or_insert_with(|| Topic::new(now, now));
-            held.resting.push_back(if stored {
+            if stored {
+                self.counts.spooled += u64::from(block.count());
+            }
+            if is_stuck {
+                held.flights.push_handed(block, stored, now);
+            } else if stored {
                 self.account.queued -= block.tally;
                 self.account.spooled += block.tally;
-                self.counts.spooled += u64::from(block.count());
-                Resting::Stored(Entry::of(&block))
+                held.resting.push_back(Resting::Stored(Entry::of(&block)));
             } else {
-                Resting::InMemory(block)
-            });
+                held.resting.push_back(Resting::InMemory(block));
+            }
         }
         self.keep_bound(now);
     }

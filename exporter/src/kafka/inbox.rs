@@ -11,12 +11,13 @@ use super::{
     account::{KafkaAccount, KafkaCounts},
     block::Block,
     event::{Events, KafkaEvent},
-    spool::AccountFile,
+    spool::{AccountFile, Reservation},
 };
 use crate::record::Tally;
 
-/// So many sequence numbers are reserved at a time: a write to a file for each would cost too much.
-const RESERVATION: u64 = 1000;
+/// So many sequence numbers are reserved at a time: a write to a file for each would cost too much. So many messages at
+/// most are such that the next run does not know whether they were accepted.
+const RESERVATION: u64 = 100;
 
 /// Both sides.
 #[derive(Debug)]
@@ -115,7 +116,7 @@ impl Inbox {
             state.reserved = state.next + RESERVATION;
             if let Some(file) = &self.file {
                 // Without it the next run can say less; nothing is lost for that.
-                let _ = file.reserve(state.reserved);
+                let _ = file.reserve(Reservation { given: state.next, end: state.reserved });
             }
         }
         let (epoch, next) = (state.epoch, state.next);
@@ -159,7 +160,7 @@ impl Inbox {
         if state.filling.is_none() && state.reserved != state.next {
             state.reserved = state.next;
             if let Some(file) = &self.file {
-                let _ = file.reserve(state.reserved);
+                let _ = file.reserve(Reservation::nothing(state.next));
             }
         }
         Taken { blocks, tally, next }

@@ -53,7 +53,8 @@ pub struct KafkaSettings {
     /// Octets that may wait in memory before the producer.
     pub queue_octets: usize,
     /// Octets that may be with the producer, not confirmed. Memory holds them twice. What has waited for a topic that took
-    /// nothing has half as much of its own; without a spool it may wait in another half.
+    /// nothing has half as much of its own; without a spool it may wait in another half. What is for partitions
+    /// without a leader has as much again.
     pub in_flight_octets: usize,
     /// So long without a confirmation is an outage.
     pub outage_after: Duration,

@@ -318,7 +318,7 @@ fn in_an_outage_messages_go_to_the_spool_and_leave_it_in_order() {
     wait_for(&mut kafka, "all is delivered", |kafka| kafka.account().delivered.records == 2000);
     send(&mut kafka, "flows", 2000..2100);
     let (account, events) = kafka.close(soon());
-    assert_eq!(account.delivered.records, 2100);
+    assert_eq!(account.delivered.records, 2100, "{account:?} {events:?}");
     assert!(events.contains(&KafkaEvent::OutageBegan { to_spool: true }));
     assert!(events.iter().any(|event| matches!(event, KafkaEvent::OutageEnded { .. })));
     let found = consume(&cluster, "flows", 2100);

@@ -20,7 +20,7 @@ use super::{
     inbox::{Inbox, Published},
     producer::{Batching, Complaint, NotTaken, Producer, Report, Stamp, Verdict, judge, may_be_persisted},
     settings::{Durability, KafkaSettings},
-    spool::{Amount, Entry},
+    spool::{Amount, Entry, Reservation},
 };
 
 /// A block that is not full waits so long for more messages ...
@@ -111,7 +111,7 @@ impl Worker {
         };
         if let Some(file) = inbox.file() {
             // Nothing is reserved any more: what was is counted.
-            let _ = file.reserve(standing.accepted.messages);
+            let _ = file.reserve(Reservation::nothing(standing.accepted.messages));
         }
         worker.publish();
         Ok((worker, inbox))
@@ -142,6 +142,7 @@ impl Worker {
         let mut is_busy = self.hear(now);
         self.replace_producer(now);
         is_busy |= self.take(now);
+        self.find_stuck(now);
         self.watch(now);
         is_busy |= self.pass_on(now);
         is_busy |= self.hand_over(now);
@@ -173,6 +174,7 @@ impl Worker {
     }
 
     fn settle(&mut self, sequence: u64) {
+        self.held.forget_scout(sequence);
         if self.flights.find(sequence).is_some() {
             self.flights.settle(sequence);
         } else {
@@ -563,12 +565,17 @@ impl Worker {
                 break;
             }
         }
-        if let Some(spool) = self.disk.spool.take() {
+        if let Some(mut spool) = self.disk.spool.take() {
             self.disk.standing.removed = spool.removed();
+            spool.note(&self.disk.standing);
             if let Err(error) = spool.close() {
                 self.inbox.tell(KafkaEvent::SpoolFailed { text: error.to_string() }, now);
             }
         }
         self.publish();
+        if let Some(file) = self.inbox.file() {
+            // If it stays, the next run says too much, and no more than that.
+            let _ = file.mark([0; 16]);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -11,26 +11,39 @@ use pathflow_exporter::kafka::{Durability, Kafka, KafkaEvent, KafkaLossReason, M
 
 use crate::support::{Folder, ONE, settings, wait_for};
 
-struct SmallDisk(Folder);
+/// An ext4 file system in a file.
+struct SmallDisk {
+    folder: Folder,
+    image: PathBuf,
+}
 
 impl SmallDisk {
     fn new() -> Self {
         let folder = Folder::new();
-        let mount = ["-t", "tmpfs", "-o", "size=24m", "pathflow-test"];
-        let status = Command::new("mount").args(mount).arg(folder.path()).status().expect("mount starts");
-        assert!(status.success(), "a small file system: {status}");
-        Self(folder)
+        let image = folder.path().with_extension("ext4");
+        fs::File::create(&image).and_then(|file| file.set_len(32 << 20)).expect("a file for the disk");
+        let disk = Self { folder, image };
+        // Nothing is kept for root, as which the test runs.
+        run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&disk.image));
+        run(Command::new("mount").args(["-o", "loop"]).arg(&disk.image).arg(disk.path()));
+        disk
     }
 
     fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+        let _ = fs::remove_file(&self.image);
     }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Octets that nothing makes smaller.

@@ -95,7 +95,9 @@ fn next_run(broker: &Broker, folder: &Folder) -> Said {
     wait_for(&mut kafka, "all is settled", |account| account.outstanding().records == 0);
     let (account, _) = kafka.close(Instant::now() + Duration::from_secs(30));
     assert_eq!(account.delivered.records, recovered);
-    assert_eq!(account.lost_by_crash.records, lost);
+    // What those stand for that waited in the queue is not known.
+    assert!(account.lost_by_crash.records <= lost, "{account:?}");
+    assert!(uncertain <= 100, "{lost} lost and {uncertain} more");
     Said { lost, uncertain, recovered }
 }
 

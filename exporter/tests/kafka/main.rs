@@ -5,5 +5,6 @@ mod broker;
 mod delivery;
 mod disk;
 mod kill;
+mod leader;
 mod outage;
 mod support;

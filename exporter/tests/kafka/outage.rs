@@ -6,25 +6,12 @@ use pathflow_exporter::kafka::{Durability, Kafka, KafkaEvent};
 
 use crate::{
     broker::Broker,
-    support::{Folder, judge, read, send, settings, wait_for},
+    support::{Folder, judge, load, read, send, settings, wait_for},
 };
 
 fn length() -> Duration {
     let seconds = std::env::var("PATHFLOW_KAFKA_OUTAGE").map(|seconds| seconds.parse().expect("seconds"));
     Duration::from_secs(seconds.unwrap_or(4))
-}
-
-/// About 10,000 messages a second, in slices, for `time`.
-fn load(kafka: &mut Kafka, next: &mut u64, time: Duration) {
-    let end = Instant::now() + time;
-    while Instant::now() < end {
-        for _ in 0..100 {
-            send(kafka, "load", *next);
-            *next += 1;
-        }
-        assert!(kafka.account().is_balanced());
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn outage(begin: impl Fn(&mut Broker), end: impl Fn(&mut Broker)) {

@@ -69,6 +69,19 @@ pub fn send(kafka: &mut Kafka, topic: &str, number: u64) {
     }
 }
 
+/// About 10,000 messages a second, in slices, for `time`.
+pub fn load(kafka: &mut Kafka, next: &mut u64, time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        for _ in 0..100 {
+            send(kafka, "load", *next);
+            *next += 1;
+        }
+        assert!(kafka.account().is_balanced());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 pub fn wait_for(kafka: &mut Kafka, what: &str, mut condition: impl FnMut(&KafkaAccount) -> bool) {
     let end = Instant::now() + Duration::from_mins(2);
     loop {

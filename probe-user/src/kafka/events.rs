@@ -45,6 +45,10 @@ pub(crate) fn log(name: &str, event: &KafkaEvent) {
                 "{name}: topic {topic}: {text}; its messages wait, and one of them tries it every two seconds"
             );
         }
+        KafkaEvent::TopicStuck { topic } => warn!(
+            "{name}: topic {topic}: Kafka confirms nothing for it, as when a partition has no leader; its messages wait \
+             until the first of them is confirmed"
+        ),
         KafkaEvent::TopicWorks { topic, lasted } => {
             info!("{name}: topic {topic} takes messages again, after {:.1} s", lasted.as_secs_f64());
         }
@@ -67,8 +71,14 @@ pub(crate) fn log(name: &str, event: &KafkaEvent) {
             "{name}: {messages} messages ({} rows, {} packets) of an earlier run are in the spool and go first",
             tally.records, tally.packets
         ),
-        KafkaEvent::CrashLoss { messages, uncertain, tally } => warn!(
-            "{name}: an earlier run was killed with {messages} messages ({} rows, {} packets) that had reached neither \
+        KafkaEvent::CrashLoss { messages, tally, went_down: true, .. } => warn!(
+            "{name}: the machine went down under an earlier run; {messages} messages ({} rows, {} packets) had reached \
+             neither Kafka nor the spool when their number was last written to disk, and what came after that is not \
+             known",
+            tally.records, tally.packets
+        ),
+        KafkaEvent::CrashLoss { messages, uncertain, tally, went_down: false } => warn!(
+            "{name}: an earlier run was killed with {messages} messages (at least {} rows, {} packets) that had reached neither \
              Kafka nor the spool, as far as is known, and up to {uncertain} more",
             tally.records, tally.packets
         ),

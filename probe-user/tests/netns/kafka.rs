@@ -23,7 +23,7 @@ use super::support::tool::output;
 use super::support::wait_for;
 
 /// Where the test's datagrams go.
-const PORT: u16 = 4242;
+pub(crate) const PORT: u16 = 4242;
 const LABEL: &str = "bdr1.neptunenetworks.org";
 
 /// What flow-exporter reads of a message: of its Go struct, the types too.
@@ -36,7 +36,7 @@ struct FlowMessage {
 }
 
 /// Packets and octets by source and destination address.
-type Sums = BTreeMap<(String, String), (u64, u64)>;
+pub(crate) type Sums = BTreeMap<(String, String), (u64, u64)>;
 
 fn probe<'a>(routed: &'a Routed, directory: &TempDir) -> Probe<'a> {
     let properties = directory.file("kafka.conf");
@@ -57,12 +57,12 @@ fn delivered(probe: &Probe<'_>, packets: u64) {
     });
 }
 
-fn rows(messages: &str) -> Vec<Value> {
+pub(crate) fn rows(messages: &str) -> Vec<Value> {
     let rows = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     rows.filter(|row| row["port_dst"] == PORT).collect()
 }
 
-fn sums(rows: &[Value]) -> Sums {
+pub(crate) fn sums(rows: &[Value]) -> Sums {
     let mut sums = Sums::new();
     for row in rows {
         let text = |key: &str| row[key].as_str().unwrap().to_owned();

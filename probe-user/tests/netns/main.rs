@@ -89,6 +89,8 @@ mod sflow;
 #[cfg(test)]
 mod shapes;
 #[cfg(test)]
+mod spool_faults;
+#[cfg(test)]
 mod standard_output;
 #[cfg(test)]
 mod support;

@@ -1,9 +1,10 @@
 //! A few numbers beside the spool that outlive the process, so that the next one can say what was lost with it.
 //!
-//! They are written without a sync: they survive `kill -9`, and may be old after a power cut.
+//! They are written without a sync: they survive `kill -9`, and may be old after a power cut. So that the next run knows
+//! which of the two it was, a run that has not ended leaves the number of the machine's start there.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     ops::AddAssign,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
@@ -20,6 +21,9 @@ const STANDING: usize = 8 + 16 + 8 + 8 + 24 + 2 * 32 + 4;
 /// Where the reservation is in the file: it is written by another thread.
 const RESERVATION: u64 = 512;
 
+/// Where the mark of a run is: written, and synced, at its start and end.
+const MARK: u64 = 1024;
+
 /// A number of messages, and what they stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::kafka) struct Amount {
@@ -31,6 +35,21 @@ impl AddAssign for Amount {
     fn add_assign(&mut self, other: Self) {
         self.messages += other.messages;
         self.tally += other.tally;
+    }
+}
+
+impl Amount {
+    /// Without `other`, or without as much of it as there is.
+    pub(in crate::kafka) fn less(self, other: Self) -> Self {
+        let Tally { records, packets, octets } = other.tally;
+        Self {
+            messages: self.messages.saturating_sub(other.messages),
+            tally: Tally {
+                records: self.tally.records.saturating_sub(records),
+                packets: self.tally.packets.saturating_sub(packets),
+                octets: self.tally.octets.saturating_sub(octets),
+            },
+        }
     }
 }
 
@@ -47,6 +66,21 @@ pub(in crate::kafka) struct Standing {
     pub removed: Amount,
 }
 
+/// Sequence numbers of which a part is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::kafka) struct Reservation {
+    /// All below this one are given.
+    pub given: u64,
+    /// None from this one on is given.
+    pub end: u64,
+}
+
+impl Reservation {
+    pub(in crate::kafka) const fn nothing(next: u64) -> Self {
+        Self { given: next, end: next }
+    }
+}
+
 /// The file with both.
 #[derive(Debug)]
 pub(in crate::kafka) struct AccountFile(File);
@@ -59,17 +93,18 @@ impl AccountFile {
         Ok(Self(options.open(folder.join("spool.account"))?))
     }
 
-    /// Both numbers, as far as they are whole: the standing, and the highest sequence number that may have been given
-    /// plus one.
-    pub(in crate::kafka) fn read(&self) -> (Option<Standing>, Option<u64>) {
+    /// The standing and the reservation, as far as they are whole.
+    pub(in crate::kafka) fn read(&self) -> (Option<Standing>, Reservation) {
         let mut octets = [0; STANDING];
         let standing = self.0.read_exact_at(&mut octets, 0).ok().and_then(|()| parse(&octets));
-        let mut octets = [0; 12];
-        let reserved = self.0.read_exact_at(&mut octets, RESERVATION).ok().and_then(|()| {
+        let number_at = |place| {
+            let mut octets = [0; 12];
+            self.0.read_exact_at(&mut octets, place).ok()?;
             let (number, checksum) = octets.split_first_chunk::<8>()?;
             (checksum == crc32c::crc32c(number).to_le_bytes()).then_some(u64::from_le_bytes(*number))
-        });
-        (standing, reserved)
+        };
+        let end = number_at(RESERVATION).unwrap_or(0);
+        (standing, Reservation { given: number_at(RESERVATION + 12).unwrap_or(0).min(end), end })
     }
 
     pub(in crate::kafka) fn write(&self, standing: &Standing) -> io::Result<()> {
@@ -87,14 +122,40 @@ impl AccountFile {
         self.0.write_all_at(&octets, 0)
     }
 
-    /// Sequence numbers below `next` may be given from now on.
-    pub(in crate::kafka) fn reserve(&self, next: u64) -> io::Result<()> {
-        let mut octets = [0; 12];
-        let number = next.to_le_bytes();
-        octets[..8].copy_from_slice(&number);
-        octets[8..].copy_from_slice(&crc32c::crc32c(&number).to_le_bytes());
+    /// The start of the machine under which a run began that did not end.
+    pub(in crate::kafka) fn marked(&self) -> Option<[u8; 16]> {
+        let mut octets = [0; 20];
+        self.0.read_exact_at(&mut octets, MARK).ok()?;
+        let (start, checksum) = octets.split_first_chunk::<16>()?;
+        let is_whole = checksum == crc32c::crc32c(start).to_le_bytes();
+        (is_whole && *start != [0; 16]).then_some(*start)
+    }
+
+    /// Has the disk keep the mark of a run; zeros for one that ends.
+    pub(in crate::kafka) fn mark(&self, start: [u8; 16]) -> io::Result<()> {
+        let mut octets = [0; 20];
+        octets[..16].copy_from_slice(&start);
+        octets[16..].copy_from_slice(&crc32c::crc32c(&start).to_le_bytes());
+        self.0.write_all_at(&octets, MARK)?;
+        self.0.sync_data()
+    }
+
+    /// Sequence numbers below the end may be given from now on.
+    pub(in crate::kafka) fn reserve(&self, reservation: Reservation) -> io::Result<()> {
+        let mut octets = [0; 24];
+        for (place, number) in octets.chunks_exact_mut(12).zip([reservation.end, reservation.given]) {
+            let number = number.to_le_bytes();
+            place[..8].copy_from_slice(&number);
+            place[8..].copy_from_slice(&crc32c::crc32c(&number).to_le_bytes());
+        }
         self.0.write_all_at(&octets, RESERVATION)
     }
+}
+
+/// The number of this start of the machine; zeros if the system does not say it.
+pub(in crate::kafka) fn start_of_machine() -> [u8; 16] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0).to_be_bytes()
 }
 
 fn parse(octets: &[u8; STANDING]) -> Option<Standing> {

@@ -13,6 +13,6 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub(super) use account_file::{AccountFile, Amount, Standing};
+pub(super) use account_file::{AccountFile, Amount, Reservation, Standing, start_of_machine};
 pub(super) use open::{Opened, SetAside, SpoolFolder, random};
 pub(super) use store::{Entry, Read, Spool, SpoolError};

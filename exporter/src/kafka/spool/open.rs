@@ -54,7 +54,7 @@ impl SpoolFolder {
     pub(in crate::kafka) fn take(settings: &SpoolSettings) -> Result<Self, KafkaError> {
         let folder = &settings.directory;
         let failed = |error: io::Error| KafkaError::Spool { path: folder.clone(), text: error.to_string() };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        make(folder).map_err(failed)?;
         let lock = create(&folder.join("spool.lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { settings: settings.clone(), _lock: lock }),
@@ -64,7 +64,9 @@ impl SpoolFolder {
     }
 
     pub(in crate::kafka) fn account_file(&self) -> io::Result<AccountFile> {
-        AccountFile::open(&self.settings.directory)
+        let file = AccountFile::open(&self.settings.directory)?;
+        sync_folder(&self.settings.directory)?;
+        Ok(file)
     }
 
     /// Opens the spool and begins an epoch. `standing` is what the account file says, for a spool that says nothing;
@@ -169,6 +171,30 @@ impl SpoolFolder {
     }
 }
 
+/// Makes `folder` where it is missing, and has the disk keep its name: a power cut must not take the folder with all that
+/// was synced in it.
+fn make(folder: &Path) -> io::Result<()> {
+    let is_missing = |folder: &&Path| !folder.exists();
+    let missing =
+        folder.ancestors().filter(|folder| !folder.as_os_str().is_empty()).take_while(is_missing).count();
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // One more: an earlier run may have made it, and have had no time for this.
+    for folder in folder.ancestors().skip(1).take(missing.max(1)) {
+        sync_folder(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?;
+    }
+    Ok(())
+}
+
+/// Has the disk keep the names in `folder`.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder) {
+        Ok(folder) => folder.sync_all(),
+        // It may be one that others look after, and that lets nobody read its names.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes what was set aside before: one damaged file is kept to be looked at, not one for each time.
 fn remove_others(path: &Path) {
     let Some(directory) = path.parent() else { return };
@@ -234,7 +260,7 @@ fn first_meta(standing: Option<&Standing>) -> Meta {
             instance: standing.instance,
             epoch: standing.epoch,
             removed: standing.removed,
-            end_of_remains: 0,
+            ..Meta::default()
         },
     )
 }

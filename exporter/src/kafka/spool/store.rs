@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
 use super::{
-    account_file::Amount,
+    account_file::{Amount, Standing},
     ballast::Ballast,
     codec::{self, RowHead},
 };
@@ -22,6 +22,12 @@ const REMOVALS: usize = 256;
 
 /// Row of the table `meta` with [`Meta::end_of_remains`] in place of the number of messages.
 const REMAINS: i64 = 1;
+
+/// Row of the table `meta` with [`Meta::accepted`] in place of what is removed.
+const ACCEPTED: i64 = 2;
+
+/// Likewise with [`Meta::settled`].
+const SETTLED: i64 = 3;
 
 /// How often a full file system is asked whether it has the room of the ballast again.
 const BALLAST_RETRY: Duration = Duration::from_secs(10);
@@ -80,6 +86,9 @@ pub(super) struct Meta {
     pub removed: Amount,
     /// Sequence numbers in blocks of remains are lower. Of such a block the row says only the first.
     pub end_of_remains: u64,
+    /// As in [`Standing`], but as old as the rest of the file after a power cut, not as old as may be.
+    pub accepted: Amount,
+    pub settled: Amount,
 }
 
 /// The spool, open.
@@ -134,6 +143,17 @@ impl Spool {
     /// What was removed after it was settled.
     pub(in crate::kafka) fn removed(&self) -> Amount {
         self.meta.removed
+    }
+
+    /// How far the run had come when the file was last written, for a file that says it.
+    pub(in crate::kafka) fn standing(&self) -> Standing {
+        let Meta { instance, epoch, removed, accepted, settled, .. } = self.meta;
+        Standing { instance, epoch, accepted, settled, removed }
+    }
+
+    /// The next write says how far the run has come.
+    pub(in crate::kafka) fn note(&mut self, standing: &Standing) {
+        (self.meta.accepted, self.meta.settled) = (standing.accepted, standing.settled);
     }
 
     /// Adds a block behind all others.
@@ -264,6 +284,26 @@ impl Spool {
         Ok(())
     }
 
+    /// Removes a block now, as [`remove`](Self::remove) does, or leaves all as it is.
+    pub(in crate::kafka) fn give_up(&mut self, entry: &Entry, settled: bool) -> Result<(), SpoolError> {
+        let removed = self.meta.removed;
+        self.removals.push(entry.first);
+        if settled {
+            self.meta.removed += entry.amount;
+        }
+        let mut done = self.remove_now();
+        if matches!(done, Err(SpoolError::DiskFull)) {
+            // The journal has room again once it has been written back, which may fail as well.
+            let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(RESTART)");
+            done = self.remove_now();
+        }
+        if done.is_err() {
+            self.removals.retain(|first| *first != entry.first);
+            self.meta.removed = removed;
+        }
+        done.map(drop)
+    }
+
     /// Removes what waits for it; how many that were.
     pub(in crate::kafka) fn remove_now(&mut self) -> Result<usize, SpoolError> {
         if self.removals.is_empty() {
@@ -313,12 +353,18 @@ impl Spool {
     /// Has the disk keep what was written.
     fn sync(&mut self) -> Result<(), SpoolError> {
         self.connection.pragma_update(None, "synchronous", "FULL")?;
-        let written = write_meta(&self.connection, &self.meta);
+        let written = self.commit_meta();
         self.connection.pragma_update(None, "synchronous", "NORMAL")?;
         written?;
         self.synced = Instant::now();
         self.needs_sync = false;
         Ok(())
+    }
+
+    fn commit_meta(&mut self) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        write_meta(&transaction, &self.meta)?;
+        transaction.commit()
     }
 
     /// Gives the room of what was removed back to the file system; for a spool that has become empty.
@@ -373,38 +419,48 @@ fn delete<'a>(connection: &Connection, rows: impl IntoIterator<Item = &'a u64>) 
 }
 
 pub(super) fn write_meta(connection: &Connection, meta: &Meta) -> rusqlite::Result<()> {
-    let Meta { instance, epoch, removed: Amount { messages, tally }, end_of_remains } = meta;
+    let Meta { instance, epoch, removed, end_of_remains, accepted, settled } = meta;
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO meta (id, instance, epoch, messages, records, packets, octets)
          VALUES (?, ?, ?, ?, ?, ?, ?)",
     )?;
-    if *end_of_remains > 0 {
-        statement.execute(params![REMAINS, instance, epoch, *end_of_remains as i64, 0, 0, 0])?;
+    let remains = Amount { messages: *end_of_remains, ..Amount::default() };
+    for (id, amount) in [(REMAINS, &remains), (ACCEPTED, accepted), (SETTLED, settled), (0, removed)] {
+        let Amount { messages, tally } = amount;
+        if id == 0 || *messages > 0 {
+            statement.execute(params![
+                id,
+                instance,
+                epoch,
+                *messages as i64,
+                tally.records as i64,
+                tally.packets as i64,
+                tally.octets as i64
+            ])?;
+        }
     }
-    statement.execute(params![
-        0,
-        instance,
-        epoch,
-        *messages as i64,
-        tally.records as i64,
-        tally.packets as i64,
-        tally.octets as i64
-    ])?;
     Ok(())
 }
 
 pub(super) fn read_meta(connection: &Connection) -> rusqlite::Result<Option<Meta>> {
-    let sql = "SELECT instance, epoch, messages, records, packets, octets FROM meta WHERE id = 0";
-    let remains = "SELECT messages FROM meta WHERE id = ?";
-    let remains = connection.query_row(remains, [REMAINS], |row| row.get::<_, i64>(0)).optional()?;
-    let end_of_remains = remains.unwrap_or(0) as u64;
-    let row = connection.query_row(sql, [], |row| {
-        let number = |index| row.get::<_, i64>(index).map(|number| number as u64);
-        let tally = Tally { records: number(3)?, packets: number(4)?, octets: number(5)? };
-        let removed = Amount { messages: number(2)?, tally };
-        Ok(Meta { instance: row.get(0)?, epoch: row.get(1)?, removed, end_of_remains })
-    });
-    row.optional()
+    let mut statement = connection
+        .prepare("SELECT instance, epoch, messages, records, packets, octets FROM meta WHERE id = ?")?;
+    let mut row = |id: i64| {
+        let row = statement.query_row([id], |row| {
+            let number = |index| row.get::<_, i64>(index).map(|number| number as u64);
+            let tally = Tally { records: number(3)?, packets: number(4)?, octets: number(5)? };
+            Ok((row.get(0)?, row.get(1)?, Amount { messages: number(2)?, tally }))
+        });
+        row.optional()
+    };
+    let Some((instance, epoch, removed)) = row(0)? else { return Ok(None) };
+    let mut amount = |id| -> rusqlite::Result<Amount> {
+        let found: Option<([u8; 16], u32, Amount)> = row(id)?;
+        Ok(found.map_or_else(Amount::default, |(_, _, amount)| amount))
+    };
+    let end_of_remains = amount(REMAINS)?.messages;
+    let (accepted, settled) = (amount(ACCEPTED)?, amount(SETTLED)?);
+    Ok(Some(Meta { instance, epoch, removed, end_of_remains, accepted, settled }))
 }
 
 /// The block that begins with `first`; `None` if it is missing or damaged.

@@ -317,7 +317,7 @@ fn a_spool_of_another_version_is_set_aside() {
 fn the_numbers_outlive_the_process() {
     let folder = Folder::new();
     let file = AccountFile::open(&folder.0).expect("the file");
-    assert_eq!(file.read(), (None, None));
+    assert_eq!(file.read(), (None, Reservation::default()));
     let amount = |messages| Amount { messages, tally: Tally { records: 1, packets: 2, octets: u64::MAX } };
     let standing = Standing {
         instance: random(),
@@ -327,11 +327,12 @@ fn the_numbers_outlive_the_process() {
         removed: amount(4),
     };
     file.write(&standing).expect("written");
-    file.reserve(1010).expect("written");
+    let reserved = Reservation { given: 910, end: 1010 };
+    file.reserve(reserved).expect("written");
     let again = AccountFile::open(&folder.0).expect("the file");
-    assert_eq!(again.read(), (Some(standing), Some(1010)));
+    assert_eq!(again.read(), (Some(standing), reserved));
     overwrite(&folder.0.join("spool.account"), 30, 1);
-    assert_eq!(again.read(), (None, Some(1010)));
+    assert_eq!(again.read(), (None, reserved));
     let mut octets = Vec::new();
     fs::File::open(folder.0.join("spool.account"))
         .and_then(|mut file| file.read_to_end(&mut octets))

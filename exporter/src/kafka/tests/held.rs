@@ -204,3 +204,44 @@ fn what_waits_for_a_topic_at_the_end_comes_with_the_next_start() {
         assert_eq!(in_order(&cluster, "flows", 5500), (0..3000).collect::<Vec<_>>());
     }
 }
+
+/// librdkafka keeps what is for such a partition, and says nothing of it. Here its leader is a node that is down.
+#[test]
+fn a_partition_without_a_leader_holds_back_no_other_topic() {
+    for durability in [Durability::Memory, Durability::Outage] {
+        let folder = Folder::new();
+        let cluster = Cluster::new(2).expect("a cluster");
+        for topic in ["stuck", "flows"] {
+            cluster.create_topic(topic, 2, 1).expect("a topic");
+            for partition in 0..2 {
+                let leader = if topic == "stuck" { 2 } else { 1 };
+                cluster.partition_leader(topic, partition, Some(leader)).expect("a leader");
+            }
+        }
+        let mut settings = quick(with_spool(&cluster, &folder, durability));
+        // A quarter of what is sent.
+        settings.in_flight_octets = if durability == Durability::Memory { 4 << 20 } else { 1 << 20 };
+        let mut kafka = Kafka::start(settings).expect("it starts");
+        send_to(&mut kafka, &["stuck", "flows"], 0..100);
+        wait_for(&mut kafka, "all are delivered", |kafka| kafka.account().delivered.records == 200);
+        cluster.broker_down(2).expect("it is down");
+        send_to(&mut kafka, &["stuck", "flows"], 100..COUNT);
+        let ended = |kafka: &mut Kafka| kafka.counts().delivered == COUNT + 100;
+        wait_for(&mut kafka, "the others are delivered", ended);
+        cluster.broker_up(2).expect("it is up");
+        send_to(&mut kafka, &["stuck", "flows"], COUNT..COUNT + 100);
+        wait_for(&mut kafka, "all is settled", |kafka| kafka.account().outstanding() == Tally::ZERO);
+        let (account, events) = kafka.close(soon());
+        assert_eq!(account.delivered.records, 2 * (COUNT + 100), "{durability:?}: {account:?} {events:?}");
+        assert!(account.is_balanced());
+        let is_told =
+            |event: &KafkaEvent| matches!(event, KafkaEvent::TopicStuck { topic } if topic == "stuck");
+        assert!(events.iter().any(is_told), "{durability:?}: {events:?}");
+        for topic in ["stuck", "flows"] {
+            let count = COUNT as usize + 100;
+            assert_eq!(in_order(&cluster, topic, count), (0..COUNT + 100).collect::<Vec<_>>(), "{topic}");
+            let all: usize = consume(&cluster, topic, count).values().map(Vec::len).sum();
+            assert_eq!(all, count, "{durability:?} {topic}: nothing comes twice");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 34] = [
+const PACKAGES: [(&str, &str); 35] = [
     ("/usr/lib/frr/bgpd", "frr"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
@@ -35,6 +35,7 @@ const PACKAGES: [(&str, &str); 34] = [
     ("socat", "socat"),
     ("ss", "iproute2"),
     ("stayrtr", "stayrtr"),
+    ("strace", "strace"),
     ("sysctl", "procps"),
     ("taskset", "util-linux"),
     ("tc", "iproute2"),
