@@ -367,3 +367,72 @@ impl Tunnels for Sink<'_> {
         self.meter.is_vxlan(destination_port)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+    use pathflow_common::bytes::SliceFrame;
+
+    use super::*;
+    use crate::ledger::Ledger;
+    use crate::metering::shard::ShardMessage;
+
+    /// IPv4 with TCP (SYN) in IPv4, below two labels; the last octet of the inner source address differs.
+    fn frame(host: u8) -> Vec<u8> {
+        let mut frame = vec![2; 12];
+        frame.extend([0x88, 0x47, 0, 1, 0, 64, 0, 2, 1, 64]);
+        for (protocol, octets, last) in [(4, 60, 1), (6, 40, host)] {
+            frame.extend([0x45, 0, 0, octets, 0, 0, 0, 0, 64, protocol, 0, 0, 192, 0, 2, last, 192, 0, 2, 9]);
+        }
+        frame.extend([0, 80, 1, 187, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0]);
+        frame
+    }
+
+    fn deltas(limit: usize, extension: ExtensionSettings) -> (Vec<Delta>, Arc<Extensions>, u64) {
+        let (sender, messages) = bounded(4);
+        let (_, pool) = bounded(1);
+        let ledger = Arc::new(Ledger::new([]));
+        let extensions = Arc::new(Extensions::new(limit, 1));
+        let batches = Batches::new(vec![sender], pool, Arc::clone(&ledger));
+        let keys = KeySettings { extension, ..KeySettings::default() };
+        let mut meter = PacketMeter::new(batches, keys, Arc::clone(&extensions), 1024);
+        for host in [3, 4, 3] {
+            let octets = frame(host);
+            let frame = SliceFrame::new(&octets);
+            let link = Link::ethernet(&frame).ok_or(DropReason::Truncated);
+            meter.packet(Origin::default(), 5, MacAddress::UNKNOWN, &frame, link);
+        }
+        meter.hand_over(10);
+        let Ok(ShardMessage::Deltas(deltas)) = messages.try_recv() else { panic!("no deltas") };
+        (deltas, extensions, ledger.books().points[0].without_extension)
+    }
+
+    #[test]
+    fn flows_are_told_apart_by_what_is_asked_for() {
+        let labels = ExtensionSettings { labels: true, ..ExtensionSettings::default() };
+        let (flows, extensions, _) = deltas(10, labels.clone());
+        let [flow] = flows[..] else { panic!("{flows:?}") };
+        assert_eq!((flow.packets, flow.tcp_control_bits), (3, 0));
+        assert_eq!(flow.key.encapsulation().mpls_top_label(), Some(16));
+        assert_eq!(extensions.get(flow.key.extension()).unwrap().label_stack(), [16, 32]);
+
+        let (mut flows, extensions, without) = deltas(10, ExtensionSettings { inner: true, ..labels });
+        flows.sort_by_key(|flow| flow.packets);
+        let hosts = flows.iter().map(|flow| {
+            let inner = extensions.get(flow.key.extension()).unwrap().inner;
+            (flow.packets, inner.addresses[0].to_ne_bytes()[3], flow.tcp_control_bits)
+        });
+        assert_eq!(hosts.collect::<Vec<_>>(), [(1, 4, 2), (2, 3, 2)]);
+        assert_eq!(without, 0);
+    }
+
+    #[test]
+    fn packets_without_room_for_their_extension_are_counted() {
+        let inner = ExtensionSettings { inner: true, ..ExtensionSettings::default() };
+        let (flows, extensions, without) = deltas(1, inner);
+        let numbers: Vec<(u32, u64)> =
+            flows.iter().map(|flow| (flow.key.extension(), flow.packets)).collect();
+        assert!(numbers.contains(&(0, 1)) && numbers.len() == 2, "{numbers:?}");
+        assert_eq!((without, extensions.held()), (1, 1));
+    }
+}
