@@ -206,6 +206,78 @@ fn the_peers_of_pmaccts_bmp_daemon_are_routers() {
     assert!(text.contains("max_routers = 7 # line 4: bmp_daemon_max_peers"), "{text}");
 }
 
+/// Without a type pmacct keeps a row that meets one of several minimums; with `all` it is as if nothing were said here.
+#[test]
+fn minimums_of_rows_have_the_meaning_that_they_had() {
+    use crate::aggregate::Minimums;
+    let file = std::env::temp_dir().join(format!("pathflow-minimums-{}.conf", std::process::id()));
+    let imported = |lines: &str| {
+        fs::write(&file, format!("plugins: print[p], kafka[k]\naggregate: src_host\n{lines}")).unwrap();
+        let imported = import(&file).unwrap();
+        let remarks: Vec<String> = imported.remarks.iter().map(ToString::to_string).collect();
+        let limits = config::Config::resolve(imported.raw, Overrides::default()).unwrap().aggregates;
+        (limits.iter().map(|aggregate| aggregate.limits).collect::<Vec<_>>(), remarks)
+    };
+    let (limits, remarks) = imported(
+        "kafka_preprocess: minp=100, minb=100000\nprint_preprocess: minp=7, minbpp=8\nprint_preprocess_type: all\n",
+    );
+    assert_eq!(
+        (limits[1].min_packets, limits[1].min_octets, limits[1].minimums),
+        (100, 100_000, Minimums::Any)
+    );
+    assert_eq!((limits[0].min_packets, limits[0].min_octets_per_packet), (7, 8));
+    assert_eq!(limits[0].minimums, Minimums::All);
+    assert!(!remarks.iter().any(|remark| remark.contains("preprocess")), "{remarks:?}");
+    let (limits, remarks) = imported(
+        "kafka_preprocess: minf=2, minppf=3, maxp=4, nonsense=5\nkafka_preprocess_type: some\n\
+         print_preprocess_type: all\n",
+    );
+    assert_eq!(
+        (limits[1].min_flows, limits[1].min_packets_per_flow, limits[1].minimums),
+        (2, 3, Minimums::Any)
+    );
+    for expected in [
+        ":3: kafka_preprocess: flows are those that began",
+        ":3: kafka_preprocess: not needed: pmacct knows maxp of plugins for SQL only",
+        ":3: kafka_preprocess: nonsense is left out",
+        ":4: kafka_preprocess_type: it is neither any nor all",
+        ":5: print_preprocess_type: not needed",
+    ] {
+        assert!(remarks.iter().any(|remark| remark.contains(expected)), "{expected}\n{remarks:#?}");
+    }
+    fs::remove_file(&file).unwrap();
+}
+
+/// There is one idle timeout: whatever else pmacct would have done is said.
+#[test]
+fn timeouts_that_mean_something_else_are_remarked_on() {
+    let alike = "tcp=30:udp=30:icmp=30:general=30:maxlife=60:tcp.rst=5:tcp.fin=5";
+    let silent = "silent flows are reported after 15 seconds (pmacctd: after five minutes to an hour)";
+    let active = "flows that go on are reported every minute (pmacctd: after a week)";
+    for (value, expected) in [
+        (alike, &[][..]),
+        ("maxlife=60", &[silent]),
+        ("tcp=120:udp=120:icmp=120:general=120", &[active]),
+        (
+            "tcp=120:maxlife=3600",
+            &["120s, also for udp, icmp, general (pmacctd: five minutes for udp and icmp, else"],
+        ),
+        ("tcp=9:udp=8:icmp=7:general=6:maxlife=1", &["for all protocols: the longest, 9s"]),
+        ("tcp=9:udp=9:icmp=9:general=9:maxlife=1:tcp.fin=4", &["by FIN as by RST: 4s"]),
+        ("tcp=9:udp=9:icmp=9:general=9:maxlife=1:tcp.fin=4:tcp.rst=3", &["by FIN as by RST: 3s"]),
+    ] {
+        let text = format!("plugins: nfprobe\naggregate: src_host\nnfprobe_timeouts: {value}\n");
+        let configuration = Configuration::parse(Path::new("pmacct.conf"), &text).unwrap();
+        let (_, remarks) = translate::translate(&configuration).unwrap();
+        let of_line: Vec<&str> =
+            remarks.iter().filter(|remark| remark.line == 3).map(|remark| remark.text.as_str()).collect();
+        assert_eq!(of_line.len(), expected.len(), "{value}: {of_line:?}");
+        for (text, expected) in of_line.iter().zip(expected) {
+            assert!(text.contains(expected), "{value}: {text}");
+        }
+    }
+}
+
 /// What a key of pmacct's becomes, in the aggregates of two plugins.
 #[test]
 fn keys_of_rows_become_those_of_their_aggregates() {
