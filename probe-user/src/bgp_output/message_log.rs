@@ -454,6 +454,7 @@ mod tests {
         open.append(&line, 1, &counts, start + AGAIN);
         open.flush(&counts, start + AGAIN);
         let text = fs::read_to_string(&path).unwrap();
+        drop(open);
         assert!(Command::new("umount").arg(&folder).status().unwrap().success());
         fs::remove_dir(&folder).unwrap();
         assert_eq!((count(&counts.lines), count(&counts.failures)), (lines + 1, failures));
