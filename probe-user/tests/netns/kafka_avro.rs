@@ -113,8 +113,8 @@ fn rows_wait_for_a_registry_that_is_away() {
     let waiting = |probe: &Probe<'_>, packets: u64| {
         probe.wait_until("rows wait", |metrics| {
             let reason = [("reason", "schema_registry")];
-            metrics.sum("pathflow_aggregate_output_errors_total", &reason) > 0
-                && metrics.total("pathflow_aggregate_output_waiting_packets") == packets
+            metrics.total("pathflow_aggregate_output_waiting_packets") == packets
+                && metrics.sum("pathflow_aggregate_output_errors_total", &reason) > 0
         });
     };
     let probe = start(&configuration);
@@ -143,5 +143,6 @@ fn rows_wait_for_a_registry_that_is_away() {
     waiting(&probe, 30);
     let report = probe.terminate().report;
     report.assert_balanced();
-    assert_eq!(report.lost_for("schema_not_registered").packets, 30, "{}", report.text());
+    let lost = format!("aggregate acct: lost to kafka {BROKER}/acct, schema_not_registered");
+    assert_eq!(report.figure(&lost).packets, 30, "{}", report.text());
 }

@@ -97,7 +97,9 @@ pub(crate) fn read(
     let file = directory.file("messages");
     fs::write(&file, messages).unwrap();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/netns/avro.py");
-    let mut command = namespace.command("python3");
+    // The Python that fastavro was fetched with.
+    let mut command = namespace.enter("python3");
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("PYTHONPATH", from_environment("PATHFLOW_FASTAVRO")).arg(program).arg(source);
     command.args(with_id.then_some("--with-id")).stdin(File::open(file).unwrap());
     let line = |line: &str| {

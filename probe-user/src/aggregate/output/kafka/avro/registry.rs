@@ -1,7 +1,6 @@
 //! A schema registry, by the REST API of Confluent's, which Karapace, Apicurio and Redpanda have as well
 //! (`POST /subjects/SUBJECT/versions`). A schema that is registered already has the id that it has.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -172,8 +171,8 @@ fn beginning(text: &str) -> String {
 pub(super) struct Registrar {
     ids: Receiver<Ids>,
     failures: Arc<AtomicU64>,
-    /// The thread ends when this is gone.
-    _end: Sender<Infallible>,
+    /// What is sent ends a pause. The thread ends when this is gone.
+    hurry: Sender<()>,
 }
 
 impl Registrar {
@@ -187,17 +186,17 @@ impl Registrar {
         wanted: Vec<Wanted>,
     ) -> Result<Self, RunError> {
         let (to, ids) = bounded(1);
-        let (end, ended) = bounded(0);
+        let (hurry, hurried) = bounded(1);
         let failures = Arc::<AtomicU64>::default();
         let (registry, name, counted) = (Registry::new(settings), name.to_owned(), Arc::clone(&failures));
         // It may be asking when the output ends, and is not waited for.
         let _thread = spawn("schemas".to_owned(), move || {
-            if let Some(ids) = try_until_done(&registry, &name, &wanted, &counted, &ended) {
+            if let Some(ids) = try_until_done(&registry, &name, &wanted, &counted, &hurried) {
                 // The output may be gone.
                 let _ = to.send(ids);
             }
         })?;
-        Ok(Self { ids, failures, _end: end })
+        Ok(Self { ids, failures, hurry })
     }
 
     /// The ids, once.
@@ -205,8 +204,10 @@ impl Registrar {
         self.ids.try_recv().ok()
     }
 
-    /// The ids, once, as soon as they are there.
+    /// The ids, once, as soon as they are there; asks at once.
     pub(super) fn wait(&self, until: Instant) -> Option<Ids> {
+        // If there is no room it was told so before.
+        let _ = self.hurry.try_send(());
         self.ids.recv_deadline(until).ok()
     }
 
@@ -221,7 +222,7 @@ fn try_until_done(
     name: &str,
     wanted: &[Wanted],
     failures: &AtomicU64,
-    ended: &Receiver<Infallible>,
+    hurried: &Receiver<()>,
 ) -> Option<Ids> {
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
@@ -247,7 +248,8 @@ fn try_until_done(
                 }
             }
         }
-        match ended.recv_timeout(pause) {
+        match hurried.recv_timeout(pause) {
+            Ok(()) => {}
             Err(RecvTimeoutError::Timeout) => pause = (2 * pause).min(LAST_PAUSE),
             Err(RecvTimeoutError::Disconnected) => return None,
         }

@@ -215,6 +215,22 @@ fn what_has_no_room_to_wait_is_counted_and_so_is_what_waits_at_the_end() {
     assert_eq!(account.lost, [(NOT_REGISTERED, all)]);
 }
 
+/// At the end the registry is asked at once, however long the pause is by then.
+#[test]
+fn rows_that_wait_at_the_end_go_if_the_registry_is_back() {
+    let stub = Stub::new(503, "");
+    let settings = checked(&table(&stub.url())).unwrap();
+    let mut content = opened(&settings);
+    let mut kafka = Kafka::start(settings.client.clone()).unwrap();
+    send(&mut content, &mut kafka).unwrap();
+    wait_for("a pause of four seconds", || account(&content).errors == [(REGISTRY, 3)]);
+    *stub.answer.lock().unwrap() = (200, r#"{"id": 1}"#.to_owned());
+    // Half of the time is for the registry.
+    content.close(&mut kafka, Instant::now() + Duration::from_secs(6));
+    assert_eq!(account(&content).lost, []);
+    assert_eq!(kafka.account().accepted.records, 1);
+}
+
 #[test]
 fn ids_of_earlier_runs_are_used_until_the_registry_answers() {
     let folder = Folder::new("known");
