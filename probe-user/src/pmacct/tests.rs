@@ -289,17 +289,19 @@ fn avro_and_its_registry_are_those_of_each_plugin() {
     assert!(document.has_secrets());
     let raw = config::parse(Path::new("pmacct.toml"), &document.text()).unwrap();
     let kafka: Vec<_> = raw.aggregate.iter().map(|aggregate| aggregate.kafka.as_ref().unwrap()).collect();
-    let [r, v, p, x, j] = kafka[..] else { panic!("{}", document.text()) };
+    let [registered, variable, plain, as_json, json] = kafka[..] else { panic!("{}", document.text()) };
     let avro = crate::aggregate::KafkaFormat::Avro;
-    assert_eq!([r, v, p, x, j].map(|table| table.format == avro), [true, true, true, false, false]);
-    assert_eq!(r.schema_registry, "http://user:canary@127.0.0.1:8081");
+    let formats = [registered, variable, plain, as_json, json].map(|table| table.format == avro);
+    assert_eq!(formats, [true, true, true, false, false]);
+    assert_eq!(registered.schema_registry, "http://user:canary@127.0.0.1:8081");
     assert_eq!(
-        [r, v, p].map(|table| table.schema_subject.as_str()),
+        [registered, variable, plain].map(|table| table.schema_subject.as_str()),
         ["daisy.flow-acct_data", "pmacct_kafka_v-acct_data", ""]
     );
-    assert_eq!([r, p, j].map(|table| table.schema_file.as_str()), ["", "/tmp/p.avsc", ""]);
-    assert_eq!([r, v, p, j].map(|table| table.markers), [true, true, false, true]);
-    assert_eq!([r, p].map(|table| table.message_octets), [0, 10_000]);
+    let files = [registered, plain, json].map(|table| table.schema_file.as_str());
+    assert_eq!(files, ["", "/tmp/p.avsc", ""]);
+    assert_eq!([registered, variable, plain, json].map(|table| table.markers), [true, true, false, true]);
+    assert_eq!([registered, plain].map(|table| table.message_octets), [0, 10_000]);
     let remarks: Vec<String> = remarks.iter().map(ToString::to_string).collect();
     for (line, remark) in [
         (8, "kafka_markers: markers are left out: in Avro without kafka_avro_schema_registry"),
