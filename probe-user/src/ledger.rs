@@ -122,7 +122,8 @@ pub struct PointAccounts {
     pub later_fragments: u64,
     /// Packets of these that are in flows without ports, because their first fragment was not seen.
     pub fragments_without_ports: u64,
-    /// Packets of this whose flows are not told apart by their extension, for lack of room.
+    /// Packets of this whose flows are not told apart by all of their extension, for lack of room or because a run before has
+    /// counted them, which was not asked for it.
     pub without_extension: u64,
 }
 

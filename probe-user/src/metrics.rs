@@ -295,7 +295,7 @@ impl Scrape {
             ),
             (
                 "pathflow_packets_without_extension",
-                "Packets in flows that are not told apart by tunnel, label stack and custom primitives, for lack of room",
+                "Packets in flows that are not told apart by all of tunnel, label stack and custom primitives, for lack of room or because a run before counted them",
                 |point| point.without_extension,
             ),
         ] {
