@@ -240,3 +240,60 @@ fn an_aggregate_to_kafka_changes_with_and_without_a_broker() {
     assert_eq!(topics.iter().sum::<u64>(), traffic.packets, "{topics:?} {text}");
     assert!(topics.iter().all(|packets| *packets > 0), "{topics:?} {text}");
 }
+
+/// Threads of the daemon with this name.
+fn threads(probe: &mut Probe<'_>, name: &str) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", probe.process().id())).unwrap();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|found| found.trim() == name).count()
+}
+
+/// What failed leaves nothing behind, so that the next change is as if it had never been.
+#[test]
+fn a_change_that_fails_half_way_leaves_nothing() {
+    let network = Network::new();
+    let directory = TempDir::new();
+    // Without a time in its name, it is replaced by the rows of each period: this one is a day.
+    let file = directory.file("always.json");
+    let always = |key: &str| {
+        let settings = format!("key = [{key}]\nrefresh = \"1d\"\n[aggregate.file]\npath = \"{}\"", file.display());
+        aggregate("always", &settings)
+    };
+    let to_kafka = |spool: &str| {
+        let settings = format!(
+            "key = [\"src_host\"]\nrefresh = \"1s\"\n[aggregate.kafka]\nbrokers = [\"{BROKER}\"]\ntopic = \"t\"\nspool = \"{}\"",
+            directory.file(spool).display()
+        );
+        aggregate("b", &settings)
+    };
+    fs::write(directory.file("no-directory"), "").unwrap();
+    let mut probe =
+        ProbeBuilder::new(&network.router).configuration(&always("\"src_host\"")).start();
+    let traffic = Traffic { packets: 1000, flows: 20, ..Traffic::default() };
+    let mut packets = 0;
+    let mut send = |probe: &Probe<'_>| {
+        traffic.send(&network.sender);
+        packets += traffic.packets;
+        probe.wait_until("packets are added up", |metrics| {
+            metrics.sum("pathflow_aggregate_offered_packets_total", &[("aggregate", "always")]) == packets
+        });
+    };
+    send(&probe);
+    for _ in 0..3 {
+        reload(&probe, &[always("\"src_port\""), to_kafka("no-directory/spool")].concat());
+        let said = probe.errors();
+        assert!(said.contains("all aggregates stay as they are"), "{said}");
+        assert_eq!(threads(&mut probe, "write-always"), 1, "{said}");
+    }
+    send(&probe);
+    reload(&probe, &[always("\"src_port\""), to_kafka("spool")].concat());
+    send(&probe);
+    let ended = probe.terminate();
+    let text = ended.report.text();
+    ended.report.assert_balanced();
+    let rows = flows(&fs::read_to_string(&file).unwrap());
+    assert_eq!(sum(&rows, "packets"), 3 * traffic.packets, "{text}");
+    for key in ["ip_src", "port_src"] {
+        assert!(rows.iter().any(|row| !row[key].is_null()), "{key}: {text}");
+    }
+}

@@ -51,6 +51,9 @@ pub struct FileOutput {
     history: FileHistory,
     /// Which columns of the history its rows have.
     columns: u32,
+    /// It goes on with the files of another output whose rows have the same columns or not, and has not looked yet which
+    /// these are.
+    goes_on: Option<bool>,
     /// Whether it was said that files cannot be given to their owner.
     has_said_owner: bool,
 }
@@ -131,18 +134,23 @@ impl FileOutput {
             begins_anew,
             history: FileHistory::default(),
             columns: 0,
+            goes_on: None,
             has_said_owner: false,
         })
     }
 
-    /// It goes on with the files of another output, whose rows have the same columns or not.
+    /// It goes on with the files of another output, whose rows have the same columns or not. From its first call on, for it
+    /// may never begin.
     #[must_use]
     pub fn going_on(self, history: FileHistory, has_same_columns: bool) -> Self {
-        let mut last = history.lock();
+        Self { history, goes_on: Some(has_same_columns), ..self }
+    }
+
+    fn begin(&mut self) {
+        let Some(has_same_columns) = self.goes_on.take() else { return };
+        let mut last = self.history.lock();
         last.columns += u32::from(!has_same_columns);
-        let columns = last.columns;
-        drop(last);
-        Self { history, columns, ..self }
+        self.columns = last.columns;
     }
 
     /// Writes one file; what was counted as lost is in the books.
@@ -310,6 +318,7 @@ impl RowOutput for FileOutput {
     }
 
     fn write(&mut self, purge: &Purge) {
+        self.begin();
         if purge.is_empty() && !self.settings.write_empty {
             self.history.lock().is_continued &= purge.is_early();
             return;
@@ -338,6 +347,7 @@ impl RowOutput for FileOutput {
     }
 
     fn poll(&mut self) {
+        self.begin();
         self.program.iter_mut().for_each(Program::reap);
     }
 
