@@ -1,10 +1,12 @@
 //! Settings that are changed by SIGHUP while packets are counted.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use super::support::json::{flows, sum};
@@ -296,4 +298,25 @@ fn a_change_that_fails_half_way_leaves_nothing() {
     for key in ["ip_src", "port_src"] {
         assert!(rows.iter().any(|row| !row[key].is_null()), "{key}: {text}");
     }
+}
+
+/// Files may lie where nobody answers.
+#[test]
+fn the_end_is_heard_while_settings_are_read() {
+    let network = Network::new();
+    let directory = TempDir::new();
+    let map = directory.file("tags");
+    output(super::support::tool::tool("mkfifo").arg(&map));
+    let probe = ProbeBuilder::new(&network.router).json().start();
+    let traffic = Traffic { packets: 500, flows: 10, ..Traffic::default() };
+    traffic.send(&network.sender);
+    probe.reload(&format!("[enrich]\ntag_map = \"{}\"\n", map.display()));
+    // From here on it is read, as long as this end is open.
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let end = wait_for("the map is read", || probe.errors(), || options.open(&map).ok());
+    let ended = probe.terminate();
+    drop(end);
+    ended.report.assert_complete();
+    assert_eq!(sum(&flows(&ended.output), "packet_delta_count"), traffic.packets);
 }
