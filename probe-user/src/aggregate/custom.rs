@@ -82,6 +82,11 @@ pub struct CustomPrimitive {
 pub struct CustomPrimitives(Arc<[CustomPrimitive]>);
 
 impl CustomPrimitives {
+    /// All of them, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &CustomPrimitive> {
+        self.0.iter()
+    }
+
     /// The one with this number.
     #[must_use]
     pub fn get(&self, number: u8) -> Option<&CustomPrimitive> {

@@ -1,8 +1,9 @@
 //! What of new settings can hold while packets are counted.
 
 use super::{Config, ExportProcess};
-use crate::aggregate::{AggregateSettings, OutputSettings, Primitive};
+use crate::aggregate::{AggregateSettings, CustomPrimitive, Key, OutputSettings, Primitive};
 use crate::export::Conditions;
+use crate::metering::packets::ExtensionSettings;
 
 impl Config {
     /// Keys whose values differ from those of `started` and cannot change before a restart. Aggregates, and what they ask of
@@ -74,24 +75,45 @@ impl Config {
     /// # Errors
     /// If one of them cannot be before a restart: one line that names it, and the key.
     pub fn bind_aggregates(&mut self, started: &Self, prints_flows: bool) -> Result<(), String> {
-        for aggregate in &mut self.aggregates {
-            let name = aggregate.name.clone();
-            bind(aggregate, started, prints_flows).map_err(|reason| format!("aggregate {name}: {reason}"))?;
-        }
         let (wanted, present) = (&self.keys.extension, &started.keys.extension);
-        let lacking = [
-            (wanted.inner && !present.inner, "what is inside tunnels"),
-            (wanted.labels && !present.labels, "all labels of the MPLS stack"),
-            (!present.chosen.starts_with(&wanted.chosen), "other primitives of the operator's choice"),
-        ];
-        match lacking.iter().find(|(is_lacking, _)| *is_lacking) {
-            Some((_, what)) => Err(format!(
-                "aggregate.key: packets are told apart by {what} only if an aggregate asks for it at the start: it \
-                 needs a restart"
-            )),
-            None => Ok(()),
+        for aggregate in &mut self.aggregates {
+            bind(aggregate, started, prints_flows)
+                .and_then(|()| bind_extension(&mut aggregate.key, wanted, present))
+                .map_err(|reason| format!("aggregate {}: {reason}", aggregate.name))?;
+        }
+        self.keys.extension.clone_from(&started.keys.extension);
+        Ok(())
+    }
+}
+
+/// Has a key ask for parts of extensions where they are since the start: `wanted` is where they would be after a restart.
+fn bind_extension(
+    key: &mut Key,
+    wanted: &ExtensionSettings,
+    present: &ExtensionSettings,
+) -> Result<(), String> {
+    let refused = |name: &str, what: &str| {
+        format!(
+            "key: packets are told apart by {name:?} only if an aggregate {what} at the start: it needs a restart"
+        )
+    };
+    for primitive in &key.primitives {
+        if wanted.inner && !present.inner && (primitive.is_of_tunnel() || *primitive == Primitive::Vxlan) {
+            return Err(refused(primitive.name(), "asks for what is inside tunnels"));
+        }
+        if primitive.is_of_label_stack() && !present.labels {
+            return Err(refused(primitive.name(), "asks for all labels of the MPLS stack"));
         }
     }
+    let bound = key.custom.iter().map(|custom| {
+        let places = wanted.places_of(custom.offset);
+        let is_same = |offset: &u8| present.places_of(*offset) == places;
+        let mut offsets = present.chosen.iter().map(|place| place.destination);
+        let offset = offsets.find(is_same).ok_or_else(|| refused(&custom.name, "has it, of the same octets,"))?;
+        Ok(CustomPrimitive { offset, ..custom.clone() })
+    });
+    key.custom = bound.collect::<Result<_, String>>()?;
+    Ok(())
 }
 
 fn bind(aggregate: &mut AggregateSettings, started: &Config, prints_flows: bool) -> Result<(), String> {
