@@ -13,7 +13,7 @@ use crate::capture::{CaptureError, Delta, Epochs, ExtensionNumbers, TickTime};
 use crate::captures::Captures;
 use crate::clock::Clock;
 use crate::interfaces::Interface;
-use crate::ledger::Amount;
+use crate::ledger::{Amount, Ledger};
 use crate::metering::batches::Batches;
 use crate::metering::drain::DrainContext;
 use crate::metering::fragments::{Held, HeldFragments};
@@ -57,7 +57,7 @@ pub fn adopt(
         say(former, &own, counted.total());
         pins.take_over(former, &untaken, &losses, &ledger);
         // From here on it is this run's: what is not delivered is missing from its own accounts.
-        let numbers = counted.numbers(former, captures, points);
+        let numbers = counted.numbers(former, captures, points, &ledger);
         let missing = pins.missing(former);
         extensions.set_missing(missing.clone());
         let lacking = drain(former, &untaken, (&numbers, &missing), &mut extensions, &mut batches);
@@ -122,7 +122,13 @@ impl Points {
 
     /// What these points are now: an interface that was counted all the time keeps its point, and others get
     /// one for as long as it takes to make records.
-    fn numbers(&self, former: &Former, captures: &Captures, points: &ObservationPoints) -> Numbers {
+    fn numbers(
+        &self,
+        former: &Former,
+        captures: &Captures,
+        points: &ObservationPoints,
+        ledger: &Ledger,
+    ) -> Numbers {
         let places = former.places();
         let mut numbers = Numbers { by_old: Vec::new(), made: Vec::new() };
         for (old, amount) in &self.0 {
@@ -150,7 +156,7 @@ impl Points {
                     point.interface,
                     point.direction.as_str()
                 );
-                let made = points.add(point);
+                let made = points.add(point, |number| ledger.has_no_flow(number));
                 numbers.made.extend(made);
                 made
             };

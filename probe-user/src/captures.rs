@@ -243,7 +243,7 @@ impl Captures {
     ) -> Result<(), RunError> {
         let mut points = [0; 2];
         for (number, direction) in points.iter_mut().zip([FlowDirection::Ingress, FlowDirection::Egress]) {
-            let point = self.points.add(ObservationPoint {
+            let point = ObservationPoint {
                 interface: interface.index,
                 name: interface.name.clone(),
                 direction,
@@ -251,7 +251,8 @@ impl Captures {
                 algorithm: SelectorAlgorithm::Random,
                 header_sampling_interval: 0,
                 has_link_header: true,
-            });
+            };
+            let point = self.points.add(point, |number| self.outlet.ledger.has_no_flow(number));
             *number = point.ok_or(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })?;
         }
         let Outlet { shards, pool, ledger, extensions, clock, stop } = self.outlet.clone();
@@ -363,7 +364,7 @@ impl Captures {
     ) -> Result<(u16, u16), CaptureError> {
         let interval = settings.sampling.interval.max(1);
         let header_interval = settings.header_sampling_interval.unwrap_or(0);
-        let point = self.points.add(ObservationPoint {
+        let point = ObservationPoint {
             interface: index,
             name: name.to_owned(),
             direction: if hook.is_egress() { FlowDirection::Egress } else { FlowDirection::Ingress },
@@ -374,7 +375,8 @@ impl Captures {
             },
             header_sampling_interval: header_interval,
             has_link_header: flags & INTERFACE_FLAG_NO_LINK_HEADER == 0,
-        });
+        };
+        let point = self.points.add(point, |number| self.outlet.ledger.has_no_flow(number));
         let point = point.ok_or(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })?;
         self.describe(point);
         if interval == 1 && header_interval == 0 {

@@ -338,6 +338,16 @@ impl Ledger {
         }
     }
 
+    /// Whether no packet of an observation point is in a flow that still goes on, or on its way to one.
+    #[must_use]
+    pub fn has_no_flow(&self, observation_point: u16) -> bool {
+        let books = self.lock();
+        let point = books.points.get(usize::from(observation_point));
+        point.is_none_or(|point| {
+            [point.in_kernel, point.in_transit, point.in_cache].iter().all(|amount| amount.packets == 0)
+        })
+    }
+
     /// Packets, by observation point, go on without the extension of their flow.
     pub fn without_extension(&self, packets: impl IntoIterator<Item = (u16, u64)>) {
         let mut packets = packets.into_iter().peekable();
