@@ -141,7 +141,6 @@ impl Points {
                 let named = ObservationPoint {
                     name: present.name.clone(),
                     header_sampling_interval: present.header_sampling_interval,
-                    has_link_header: present.has_link_header,
                     ..point.clone()
                 };
                 goes_on && named == **present
@@ -178,7 +177,7 @@ fn observation_point(place: &Place) -> ObservationPoint {
             _ => SelectorAlgorithm::Systematic,
         },
         header_sampling_interval: 0,
-        has_link_header: true,
+        has_link_header: place.lacks_link_header == 0,
     }
 }
 

@@ -404,7 +404,8 @@ impl Captures {
             interface: point.interface,
             sampling_interval: point.sampling_interval,
             is_egress: u32::from(point.direction == FlowDirection::Egress),
-            is_systematic: u32::from(point.algorithm == SelectorAlgorithm::Systematic),
+            is_systematic: u16::from(point.algorithm == SelectorAlgorithm::Systematic),
+            lacks_link_header: u16::from(!point.has_link_header),
             name: Place::name_octets(&point.name),
         };
         self.program.describe(number, place);

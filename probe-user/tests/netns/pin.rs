@@ -436,6 +436,42 @@ fn interfaces_change_while_nobody_is_there() {
     assert!(router.xdp_program("veth-in3").is_some());
 }
 
+/// Of packets that begin with an IP header, its octets are no MAC addresses, also if their interface is gone.
+#[test]
+fn an_interface_without_mac_addresses_is_gone_at_the_start() {
+    let pinned = Pinned::new();
+    let router = pinned.router();
+    ip(router, "tuntap add dev tun0 mode tun");
+    ip(router, "link set tun0 up");
+    ip(router, "address add 198.51.100.1 peer 198.51.100.2 dev tun0");
+    let start = || {
+        let builder = ProbeBuilder::configured(router).json();
+        let both = "wait_for_interfaces = true\ninterfaces = [\"veth-in\", \"tun0\"]\ndirection = \"both\"\n";
+        super::pin::pinned(builder, both)
+    };
+    kill(start());
+    router.run(|| {
+        let socket = UdpSocket::bind("198.51.100.1:0").unwrap();
+        for _ in 0..20 {
+            // Counted before the interface says that nobody takes it.
+            let _ = socket.send_to(b"out", "198.51.100.2:9");
+        }
+    });
+    send(&pinned.0, 30);
+    ip(router, "link delete tun0");
+    let ended = start().terminate();
+    ended.report.assert_complete();
+    let of = |name: &str| -> Vec<Value> {
+        let flows = json::flows(&ended.output).into_iter();
+        flows.filter(|flow| [&flow["egress_interface_name"], &flow["ingress_interface_name"]].contains(&&name.into())).collect()
+    };
+    let (tunnel, ethernet) = (of("tun0"), of(CAPTURED));
+    assert_eq!(json::sum(&tunnel, "packet_delta_count"), 20, "{}", ended.report.text());
+    let addresses = |flow: &Value| [&flow["source_mac_address"], &flow["destination_mac_address"]].map(Value::is_string);
+    assert!(tunnel.iter().all(|flow| addresses(flow) == [false, false]), "{tunnel:?}");
+    assert!(ethernet.iter().any(|flow| addresses(flow) == [true, false]), "{ethernet:?}");
+}
+
 #[test]
 fn tables_that_overflow_while_nobody_is_there_count_what_found_no_room() {
     let pinned = Pinned::new();

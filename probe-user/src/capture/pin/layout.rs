@@ -146,7 +146,9 @@ pub struct Place {
     /// 1 = packets that go out.
     pub is_egress: u32,
     /// 1 = every `sampling_interval`-th packet, 0 = at random.
-    pub is_systematic: u32,
+    pub is_systematic: u16,
+    /// 1 = packets begin with no Ethernet header.
+    pub lacks_link_header: u16,
     /// Interface name, filled up with zeroes.
     pub name: [u8; 48],
 }
