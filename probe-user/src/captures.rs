@@ -185,6 +185,9 @@ impl Captures {
                         self.points.rename(attached.point, &new);
                         self.describe(attached.point);
                     }
+                    for point in self.mirrors.get(&index).into_iter().flat_map(|(_, points)| points) {
+                        self.points.rename(*point, &new);
+                    }
                 }
                 Action::Adjust { index, name, settings } => {
                     if let Err(error) = self.adjust(index, &name, &settings) {
