@@ -28,6 +28,7 @@ use crate::aggregate::encode::EncodeError;
 use crate::aggregate::{Primitive, Purge};
 use crate::file_name::{replace_link, with_suffix};
 use crate::ledger::OutputAccount;
+use crate::written_file;
 
 /// Octets that are written to a file at once.
 const CHUNK: usize = 1 << 16;
@@ -208,22 +209,22 @@ impl FileOutput {
     fn open(&mut self, path: &Path) -> io::Result<Target> {
         // Whoever owns the directory could lead us elsewhere.
         let follows = self.settings.owner.user.is_none();
-        let metadata = if follows { fs::metadata(path) } else { fs::symlink_metadata(path) };
-        let kind = metadata.map(|metadata| metadata.file_type()).ok();
+        let kind = match written_file::kind(path, follows) {
+            Ok(kind) => Some(kind),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => None,
+        };
         let mut options = OpenOptions::new();
         options.write(true).mode(0o666 & !self.settings.umask);
         if let Some(kind) = kind.filter(|kind| !kind.is_file() && !kind.is_symlink()) {
-            return open_stream(path, &mut options, kind, Instant::now() + self.settings.refresh);
+            let deadline = Instant::now() + self.settings.refresh;
+            return open_stream(path, &mut options, kind, follows, deadline);
         }
         if let Some(directory) = path.parent() {
             self.make_directories(directory)?;
         }
-        let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
         if self.settings.append || (kind.is_some() && self.is_to_go_on(path)) {
-            if !follows {
-                options.custom_flags(no_follow);
-            }
-            let file = options.append(true).create(true).open(path)?;
+            let file = written_file::open(options.append(true).create(true), OFlags::empty(), path, follows)?;
             let length = file.metadata()?.len();
             if length == 0 {
                 self.give_away(path, |user, group| fchown(&file, user, group));
@@ -233,7 +234,7 @@ impl FileOutput {
         let part = with_suffix(path, ".part");
         // One of a run that was killed, or of somebody who has put it there.
         let _ = fs::remove_file(&part);
-        let file = options.custom_flags(no_follow).create_new(true).open(&part)?;
+        let file = options.create_new(true).open(&part)?;
         self.give_away(path, |user, group| fchown(&file, user, group));
         Ok(Target::New { file, part })
     }
@@ -364,14 +365,13 @@ fn open_stream(
     path: &Path,
     options: &mut OpenOptions,
     kind: FileType,
+    follows: bool,
     deadline: Instant,
 ) -> io::Result<Target> {
     let is_fifo = kind.is_fifo();
-    if is_fifo {
-        // Without a reader this fails with ENXIO, where it would wait otherwise (fifo(7)).
-        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    }
-    Ok(Target::Stream { file: options.open(path)?, is_fifo, deadline })
+    // Without a reader this fails with ENXIO, where it would wait otherwise (fifo(7)).
+    let flags = if is_fifo { OFlags::NONBLOCK } else { OFlags::empty() };
+    Ok(Target::Stream { file: written_file::open(options, flags, path, follows)?, is_fifo, deadline })
 }
 
 impl Target {

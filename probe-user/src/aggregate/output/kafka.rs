@@ -13,7 +13,8 @@ use tracing::{info, warn};
 pub use settings::{KafkaOutputSettings, KafkaTable};
 
 use super::RowOutput;
-use crate::aggregate::encode::{Format, RowEncoder};
+use super::writer::warn_of_ambiguous_rows;
+use crate::aggregate::encode::RowEncoder;
 use crate::aggregate::{Primitive, Purge, Row};
 use crate::error::RunError;
 use crate::kafka::events;
@@ -40,6 +41,8 @@ pub struct KafkaOutput {
     key: Vec<u8>,
     /// Number of the topic for the next rows.
     turn: u32,
+    /// Whether it was said that values have the separator in them.
+    has_warned: bool,
 }
 
 impl KafkaOutput {
@@ -52,7 +55,7 @@ impl KafkaOutput {
         settings: KafkaOutputSettings,
         primitives: &[Primitive],
     ) -> Result<Self, RunError> {
-        let mut encoder = RowEncoder::new(&settings.encode, Format::Json, primitives)?;
+        let mut encoder = RowEncoder::new(&settings.encode, settings.format, primitives)?;
         encoder.set_writer(name, true);
         for warning in settings.client.warnings() {
             warn!("aggregate {name}: {warning}");
@@ -72,6 +75,7 @@ impl KafkaOutput {
             topic: String::new(),
             key: Vec::new(),
             turn: 0,
+            has_warned: false,
         })
     }
 
@@ -178,6 +182,9 @@ impl RowOutput for KafkaOutput {
             self.row(&row, purge.updated(), &mut patience);
         }
         self.send(&mut patience);
+        if !self.has_warned {
+            self.has_warned = warn_of_ambiguous_rows(&self.name, &mut self.encoder);
+        }
         let total = purge.len() as u64;
         let purged = total - (self.refused.total_lost().records - lost_before).min(total);
         let seconds = started.elapsed().as_secs();

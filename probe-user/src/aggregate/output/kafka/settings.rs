@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::template::Template;
 use crate::aggregate::Primitive;
-use crate::aggregate::encode::{EncodeError, EncodeSettings, Format, RowEncoder};
+use crate::aggregate::encode::{EncodeSettings, Format};
 use crate::aggregate::output::OutputSettingsError;
+use crate::aggregate::output::settings::check_format;
 use crate::config::duration;
 use crate::kafka::{Client, ClientSettings, DurabilityName, SettingsError, checked_topic};
 
@@ -31,6 +32,10 @@ pub struct KafkaTable {
     pub partition: i32,
     /// Key of messages, with variables; empty = none.
     pub key: String,
+    /// How rows are written: JSON, or CSV without a line of titles.
+    pub format: Format,
+    /// Between two values of CSV.
+    pub separator: String,
     /// Octets of a message up to which rows share it, a line each; 0 = a message for each row.
     pub message_octets: u32,
     /// Whether the beginning and the end of a purge are marked by messages.
@@ -62,6 +67,8 @@ impl Default for KafkaTable {
             topics: 0,
             partition: -1,
             key: String::new(),
+            format: Format::Json,
+            separator: ",".to_owned(),
             message_octets: 0,
             markers: false,
             durability: DurabilityName::Outage,
@@ -107,6 +114,7 @@ pub struct KafkaOutputSettings {
     pub(super) key: Template,
     pub(super) message_octets: usize,
     pub(super) markers: bool,
+    pub(super) format: Format,
     pub(super) encode: EncodeSettings,
 }
 
@@ -134,8 +142,12 @@ impl KafkaOutputSettings {
         primitives: &[Primitive],
     ) -> Result<Self, OutputSettingsError> {
         let wrong = |key, value: String, reason: String| OutputSettingsError { key, value, reason };
-        RowEncoder::new(encode, Format::Json, primitives)
-            .map_err(|error: EncodeError| wrong("format", String::new(), error.to_string()))?;
+        let encode = EncodeSettings { separator: table.separator.clone(), ..encode.clone() };
+        if matches!(table.format, Format::Formatted | Format::EventFormatted) {
+            let reason = "columns are for people, who do not read Kafka".to_owned();
+            return Err(wrong("format", table.format.to_string(), reason));
+        }
+        check_format(&encode, table.format, primitives)?;
         let topic = Template::new(&table.topic, primitives, true)
             .map_err(|reason| wrong("topic", table.topic.clone(), reason))?;
         checked_topic(&table.topic, &topic.fixed())?;
@@ -158,7 +170,8 @@ impl KafkaOutputSettings {
             key,
             message_octets: table.message_octets as usize,
             markers: table.markers,
-            encode: encode.clone(),
+            format: table.format,
+            encode,
         })
     }
 }
