@@ -239,7 +239,10 @@ fn run(source: Source, overrides: Overrides) -> anyhow::Result<ExitCode> {
         .spawn(move || wishes.iter().for_each(|()| reread()))
         .context("settings")?;
     // One that waits already is as good as two.
-    listen_for_signals(stop.clone(), move || drop(wish.try_send(()))).context("signals")?;
+    let note = move || {
+        let _ = wish.try_send(());
+    };
+    listen_for_signals(stop.clone(), note).context("signals")?;
     let ended = supervisor::run(&config, &stop, &Events { stopped, reloaded })?;
     say(&report::report(&ended));
     Ok(if ended.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

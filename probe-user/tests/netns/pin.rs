@@ -443,20 +443,20 @@ fn an_interface_without_mac_addresses_is_gone_at_the_start() {
     let router = pinned.router();
     ip(router, "tuntap add dev tun0 mode tun");
     ip(router, "link set tun0 up");
-    ip(router, "address add 198.51.100.1 peer 198.51.100.2 dev tun0");
     let start = || {
         let builder = ProbeBuilder::configured(router).json();
-        let both = "wait_for_interfaces = true\ninterfaces = [\"veth-in\", \"tun0\"]\ndirection = \"both\"\n";
-        super::pin::pinned(builder, both)
+        super::pin::pinned(builder, "wait_for_interfaces = true\ninterfaces = [\"veth-in\", \"tun0\"]\n")
     };
     kill(start());
-    router.run(|| {
-        let socket = UdpSocket::bind("198.51.100.1:0").unwrap();
-        for _ in 0..20 {
-            // Counted before the interface says that nobody takes it.
-            let _ = socket.send_to(b"out", "198.51.100.2:9");
-        }
-    });
+    // UDP from 203.0.113.5 to 198.51.100.1 of 100 octets, each a packet of its own for the interface.
+    let header = [0x45, 0, 0, 100, 0, 1, 0, 0, 64, 17, 0, 0, 203, 0, 113, 5, 198, 51, 100, 1, 0, 9, 0, 9, 0, 80, 0, 0];
+    let packet = [&header[..], &[0; 72]].concat();
+    let directory = TempDir::new();
+    let file = directory.file("packets");
+    fs::write(&file, packet.repeat(20)).unwrap();
+    let mut command = router.command("socat");
+    let device = "TUN,tun-name=tun0,tun-type=tun,iff-no-pi";
+    output(command.args(["-u", "-b", "100", &format!("OPEN:{}", file.display()), device]));
     send(&pinned.0, 30);
     ip(router, "link delete tun0");
     let ended = start().terminate();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use serde_json::Value;
 
 use super::support::json::{flows, sum};
@@ -506,7 +506,7 @@ fn the_end_is_heard_while_settings_are_read() {
     let network = Network::new();
     let directory = TempDir::new();
     let map = directory.file("tags");
-    output(super::support::tool::tool("mkfifo").arg(&map));
+    mknodat(CWD, &map, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     let probe = ProbeBuilder::new(&network.router).json().start();
     let traffic = Traffic { packets: 500, flows: 10, ..Traffic::default() };
     traffic.send(&network.sender);

@@ -160,7 +160,7 @@ fn flows_that_wait_for_routes_keep_their_sampling_interval() {
     let with = |interval: u32| {
         format!(
             "{}[flow]\nactive_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n[enrich]\nwait_for_rib = \"1h\"\n\
-             [bgp]\nlisten = [\"127.0.0.1:1790\"]\nlocal_as = 65000\nrouter_id = \"192.0.2.9\"\n\
+             [bgp]\nlisten = [\"127.0.0.1:1790\"]\nrouter_id = \"192.0.2.9\"\n\
              [[bgp.peer]]\naddress = \"127.0.0.2\"\n",
             configuration(interval, "deterministic") + "\n"
         )
