@@ -279,7 +279,8 @@ impl Opened {
                 writer.run();
             }
         };
-        let threads = [spawn(format!("aggregate-{name}"), aggregate)?, spawn(format!("write-{name}"), write)?];
+        let threads =
+            [spawn(format!("aggregate-{name}"), aggregate)?, spawn(format!("write-{name}"), write)?];
         running.threads.extend(threads);
         Ok(Begun { running, outputs, works })
     }

@@ -43,7 +43,8 @@ mod tests {
         let hosts = KnownHosts::default();
         let shared = hosts.clone();
         let [a, b, c] = ["192.0.2.1:4739", "192.0.2.2:4739", "[2001:db8::1]:4739"];
-        let mut choose = |texts: &[&str]| hosts.choose("collector:4739", addresses(texts)).map(|it| it.to_string());
+        let choose =
+            |texts: &[&str]| hosts.choose("collector:4739", addresses(texts)).map(|it| it.to_string());
         assert_eq!(choose(&[b, a]).as_deref(), Some(b));
         assert_eq!(choose(&[a, b]).as_deref(), Some(b));
         assert_eq!(choose(&[c, a, b]).as_deref(), Some(b));

@@ -209,9 +209,14 @@ mod tests {
         let offset = |number| c.key.custom.get(number).map(|custom| (custom.name.as_str(), custom.offset));
         assert_eq!((offset(0), offset(1)), (Some(("size", 1)), Some(("ttl", 0))));
         // Other octets, or more of them, are not there.
-        for changed in [WINDOW.replace("+14", "+4"), WINDOW.replace("[\"l4:6+14\"]", "[\"l4:6+14\", \"l4:17+4\"]")] {
+        for changed in
+            [WINDOW.replace("+14", "+4"), WINDOW.replace("[\"l4:6+14\"]", "[\"l4:6+14\", \"l4:17+4\"]")]
+        {
             let error = bind(&[&changed, &window]).unwrap_err();
-            assert!(error.starts_with("aggregate b: key: packets are told apart by \"window\" only if"), "{error}");
+            assert!(
+                error.starts_with("aggregate b: key: packets are told apart by \"window\" only if"),
+                "{error}"
+            );
         }
         for (name, what) in [
             ("tunnel_tos", "what is inside tunnels"),

@@ -136,7 +136,8 @@ fn bind_extension(
         let places = wanted.places_of(custom.offset);
         let is_same = |offset: &u8| present.places_of(*offset) == places;
         let mut offsets = present.chosen.iter().map(|place| place.destination);
-        let offset = offsets.find(is_same).ok_or_else(|| refused(&custom.name, "has it, of the same octets,"))?;
+        let offset =
+            offsets.find(is_same).ok_or_else(|| refused(&custom.name, "has it, of the same octets,"))?;
         Ok(CustomPrimitive { offset, ..custom.clone() })
     });
     key.custom = bound.collect::<Result<_, String>>()?;

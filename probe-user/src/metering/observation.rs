@@ -208,12 +208,15 @@ mod tests {
         ledger.merged(&amounts());
         assert_eq!(add(6), Some(4));
         let mut made = RecordsMade::default();
-        made.add(1, &FlowRecord {
-            packet_delta_count: seen.packets,
-            octet_delta_count: seen.octets,
-            ..FlowRecord::between([192, 0, 2, 1].into(), [192, 0, 2, 2].into())
-        });
-        ledger.recorded(&made, |_| true);
+        made.add(
+            1,
+            &FlowRecord {
+                packet_delta_count: seen.packets,
+                octet_delta_count: seen.octets,
+                ..FlowRecord::between([192, 0, 2, 1].into(), [192, 0, 2, 2].into())
+            },
+        );
+        ledger.recorded(&made, |_| Some(true));
         assert_eq!(add(7), Some(1));
     }
 

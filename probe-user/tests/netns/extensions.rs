@@ -269,13 +269,12 @@ fn primitives_change_while_nobody_is_there() {
     let ended = probe.terminate();
     let text = ended.report.text();
     assert!(
-        text.contains("of these, 7 packets are in rows without all labels of the MPLS stack, primitives of your own: "),
+        text.contains(
+            "of these, 7 packets are in rows without all labels of the MPLS stack, primitives of your own: "
+        ),
         "{text}"
     );
-    assert_eq!(
-        figures(&ended),
-        expected(&[[plain, "null", "0", "0", ""], [below, "null", "0", "16", ""]])
-    );
+    assert_eq!(figures(&ended), expected(&[[plain, "null", "0", "0", ""], [below, "null", "0", "16", ""]]));
     // The same are read.
     send();
     let probe = start(others);

@@ -519,7 +519,8 @@ fn a_mirror_port_that_goes_down_and_up_again_is_still_captured() {
 fn a_mirror_port_that_is_renamed_has_its_new_name() {
     let network = Mirrored::new();
     let configuration = |name: &str| mirror_port("").replace(&format!("\"{PORT}\""), &format!("\"{name}\""));
-    let mut probe = ProbeBuilder::configured(&network.host).json().configuration(&configuration("port*")).start();
+    let mut probe =
+        ProbeBuilder::configured(&network.host).json().configuration(&configuration("port*")).start();
     STEADY.send(&network.switch);
     probe.wait_until("packets in the metrics", |metrics| received(metrics) == STEADY.packets);
     network.ip("link set port down");

@@ -449,7 +449,8 @@ fn an_interface_without_mac_addresses_is_gone_at_the_start() {
     };
     kill(start());
     // UDP from 203.0.113.5 to 198.51.100.1 of 100 octets, each a packet of its own for the interface.
-    let header = [0x45, 0, 0, 100, 0, 1, 0, 0, 64, 17, 0, 0, 203, 0, 113, 5, 198, 51, 100, 1, 0, 9, 0, 9, 0, 80, 0, 0];
+    let header =
+        [0x45, 0, 0, 100, 0, 1, 0, 0, 64, 17, 0, 0, 203, 0, 113, 5, 198, 51, 100, 1, 0, 9, 0, 9, 0, 80, 0, 0];
     let packet = [&header[..], &[0; 72]].concat();
     let directory = TempDir::new();
     let file = directory.file("packets");
@@ -463,11 +464,16 @@ fn an_interface_without_mac_addresses_is_gone_at_the_start() {
     ended.report.assert_complete();
     let of = |name: &str| -> Vec<Value> {
         let flows = json::flows(&ended.output).into_iter();
-        flows.filter(|flow| [&flow["egress_interface_name"], &flow["ingress_interface_name"]].contains(&&name.into())).collect()
+        flows
+            .filter(|flow| {
+                [&flow["egress_interface_name"], &flow["ingress_interface_name"]].contains(&&name.into())
+            })
+            .collect()
     };
     let (tunnel, ethernet) = (of("tun0"), of(CAPTURED));
     assert_eq!(json::sum(&tunnel, "packet_delta_count"), 20, "{}", ended.report.text());
-    let addresses = |flow: &Value| [&flow["source_mac_address"], &flow["destination_mac_address"]].map(Value::is_string);
+    let addresses =
+        |flow: &Value| [&flow["source_mac_address"], &flow["destination_mac_address"]].map(Value::is_string);
     assert!(tunnel.iter().all(|flow| addresses(flow) == [false, false]), "{tunnel:?}");
     assert!(ethernet.iter().any(|flow| addresses(flow) == [true, false]), "{ethernet:?}");
 }

@@ -458,7 +458,8 @@ fn a_change_that_fails_half_way_leaves_nothing() {
     // Without a time in its name, it is replaced by the rows of each period: this one is a day.
     let file = directory.file("always.json");
     let always = |key: &str| {
-        let settings = format!("key = [{key}]\nrefresh = \"1d\"\n[aggregate.file]\npath = \"{}\"", file.display());
+        let settings =
+            format!("key = [{key}]\nrefresh = \"1d\"\n[aggregate.file]\npath = \"{}\"", file.display());
         aggregate("always", &settings)
     };
     let to_kafka = |spool: &str| {
@@ -469,8 +470,7 @@ fn a_change_that_fails_half_way_leaves_nothing() {
         aggregate("b", &settings)
     };
     fs::write(directory.file("no-directory"), "").unwrap();
-    let mut probe =
-        ProbeBuilder::new(&network.router).configuration(&always("\"src_host\"")).start();
+    let mut probe = ProbeBuilder::new(&network.router).configuration(&always("\"src_host\"")).start();
     let traffic = Traffic { packets: 1000, flows: 20, ..Traffic::default() };
     let mut packets = 0;
     let mut send = |probe: &Probe<'_>| {

@@ -30,11 +30,8 @@ pub(super) struct ExtensionPlan {
 
 impl ExtensionPlan {
     pub(super) fn new(settings: &ExtensionSettings) -> Self {
-        let parts = [
-            (settings.inner, INNER),
-            (settings.labels, LABELS),
-            (!settings.chosen.is_empty(), CHOSEN),
-        ];
+        let parts =
+            [(settings.inner, INNER), (settings.labels, LABELS), (!settings.chosen.is_empty(), CHOSEN)];
         Self {
             parts: parts.iter().filter(|(is_asked, _)| *is_asked).fold(0, |parts, (_, part)| parts | part),
             places: settings
@@ -108,7 +105,8 @@ impl Missing {
             (self.labels, "all labels of the MPLS stack"),
             (self.chosen, "primitives of your own"),
         ];
-        let names: Vec<&str> = parts.iter().filter(|(is_missing, _)| *is_missing).map(|(_, name)| *name).collect();
+        let names: Vec<&str> =
+            parts.iter().filter(|(is_missing, _)| *is_missing).map(|(_, name)| *name).collect();
         names.join(", ")
     }
 }
@@ -156,7 +154,12 @@ mod tests {
 
     #[test]
     fn what_would_be_taken_for_something_else_is_cut() {
-        let extension = KeyExtension { label_count: 1, vxlan_network_identifier: 7, chosen: [9; 32], ..KeyExtension::NONE };
+        let extension = KeyExtension {
+            label_count: 1,
+            vxlan_network_identifier: 7,
+            chosen: [9; 32],
+            ..KeyExtension::NONE
+        };
         let of = |own: &KeySettings, former: &KeySettings| missing(own, former).cut(extension);
         let all = keys(true, true, &[8]);
         assert_eq!(of(&all, &all), extension);
