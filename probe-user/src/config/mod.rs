@@ -11,7 +11,6 @@ mod enrich;
 mod environment;
 mod error;
 mod export;
-mod hosts;
 mod primitive;
 pub mod raw;
 mod reload;
@@ -19,7 +18,7 @@ mod sflow;
 mod transport;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ pub use bgp::{BmpSettings, RpkiSettings};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use export::ExportProcess;
-pub use hosts::KnownHosts;
 pub(crate) use primitive::check as check_primitive;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
 pub use transport::ExportTransport;
@@ -127,8 +125,6 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `--json`.
     pub json: bool,
-    /// What names of hosts stood for when the settings were read before.
-    pub hosts: KnownHosts,
 }
 
 /// Reads a duration such as `500ms`, `60s` or `1m 30s`.
@@ -194,8 +190,7 @@ impl Config {
         if overrides.json {
             raw.export.stdout = StdoutStyle::Json;
         }
-        let hosts = overrides.hosts;
-        let mut config = check(raw, |text| hosts.look_up(text)).map_err(|error| match error {
+        let mut config = check(raw, look_up).map_err(|error| match error {
             // Names of hosts are looked up only now: this one is in the file.
             ConfigError::Value { ref key, .. } if key.ends_with(".collectors") && !has_collectors => error,
             error => error.of_overrides(&environment),
@@ -390,6 +385,10 @@ fn address(
         Ok(0) if key.ends_with("collectors") => Err(invalid(key, &text, "its port cannot be 0")),
         Ok(_) => look_up(text).ok_or_else(|| invalid(key, &text, "its host cannot be resolved")),
     }
+}
+
+fn look_up(text: &str) -> Option<SocketAddr> {
+    text.to_socket_addrs().ok()?.next()
 }
 
 fn invalid(key: impl Into<String>, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {

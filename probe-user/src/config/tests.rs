@@ -397,7 +397,6 @@ fn flags_override_the_file() {
         drain_interval: Some(Duration::from_millis(200)),
         listen: Some(String::new()),
         json: true,
-        ..Overrides::default()
     };
     let config = Config::resolve(raw, overrides).unwrap();
     assert_eq!(config.interfaces.selection.to_string(), "b, c");
