@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use pathflow_exporter::Tally;
@@ -18,6 +19,14 @@ use crate::routing::RouteAnswers;
 const CHUNK: usize = 1 << 16;
 /// Answers with rows at one time: each has a copy of them.
 const MOST_WITH_ROWS: usize = 2;
+
+/// What many who ask at the same time share.
+#[derive(Clone, Debug)]
+struct Bounds {
+    with_rows: Places,
+    /// The thread `bgp` has one question at a time.
+    of_routes: Arc<Mutex<()>>,
+}
 
 /// Who knows the answers.
 #[derive(Clone, Debug)]
@@ -40,24 +49,30 @@ impl Answers {
         }
         let (socket, name) =
             ControlSocket::bind(path).map_err(|error| RunError::Control { path: path.to_owned(), error })?;
-        let places = Places::new(MOST_WITH_ROWS);
+        let bounds = Bounds { with_rows: Places::new(MOST_WITH_ROWS), of_routes: Arc::default() };
         let answer = move |request| {
-            self.answer(&request, &places).unwrap_or_else(|error| Response::Error(error).into())
+            self.answer(&request, &bounds).unwrap_or_else(|error| Response::Error(error).into())
         };
         spawn("control".to_owned(), move || socket.run(answer))?;
         Ok(Some(name))
     }
 
-    fn answer(&self, request: &Request, places: &Places) -> Result<Answer, String> {
+    fn answer(&self, request: &Request, bounds: &Bounds) -> Result<Answer, String> {
         let routes =
             || self.routes.as_ref().ok_or("there is no [bgp] peer and no [bmp] station in its settings");
+        // Each is answered in bounded time.
+        let turn = || bounds.of_routes.lock().unwrap_or_else(PoisonError::into_inner);
         let response = match request {
-            Request::Peers => Response::Peers(routes()?.peers().map_err(|error| error.to_string())?),
+            Request::Peers => {
+                let _turn = turn();
+                Response::Peers(routes()?.peers().map_err(|error| error.to_string())?)
+            }
             Request::Route { address, peer } => {
+                let _turn = turn();
                 let routes = routes()?.routes(*address, peer.as_deref());
                 Response::Routes(routes.map_err(|error| error.to_string())?)
             }
-            Request::Rows(request) => return self.rows(request, places),
+            Request::Rows(request) => return self.rows(request, &bounds.with_rows),
         };
         Ok(response.into())
     }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -227,14 +228,17 @@ fn run(source: Source, overrides: Overrides) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = Stop::new();
     let (reload, reloaded) = bounded(1);
     let unread = reloaded.clone();
-    let reread = move || match resolve(&source, overrides.clone(), |_| ()) {
-        Ok(config) => {
-            // Those that nobody has looked at yet are outdated.
-            drop(unread.try_recv());
-            drop(reload.try_send(config));
-        }
-        Err(error) => say(&format!("pathflow: {}; the settings stay as they are\n", one_line(&error))),
-    };
+    let mut in_use: Vec<SocketAddr> = config.collectors().collect();
+    let mut reread =
+        move || match resolve(&source, Overrides { in_use: in_use.clone(), ..overrides.clone() }, |_| ()) {
+            Ok(config) => {
+                in_use = config.collectors().collect();
+                // Those that nobody has looked at yet are outdated.
+                drop(unread.try_recv());
+                drop(reload.try_send(config));
+            }
+            Err(error) => say(&format!("pathflow: {}; the settings stay as they are\n", one_line(&error))),
+        };
     let (wish, wishes) = bounded(1);
     // Names of hosts and files may take their time, or never come.
     thread::Builder::new()

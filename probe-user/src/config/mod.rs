@@ -11,7 +11,6 @@ mod enrich;
 mod environment;
 mod error;
 mod export;
-mod hosts;
 mod primitive;
 pub mod raw;
 mod reload;
@@ -19,7 +18,7 @@ mod sflow;
 mod transport;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +28,6 @@ pub use bgp::{BmpSettings, RpkiSettings};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use export::ExportProcess;
-pub use hosts::KnownHosts;
 pub(crate) use primitive::check as check_primitive;
 use raw::{EgressInterface, FormatName, Raw, StdoutStyle, Tunnels};
 pub use transport::ExportTransport;
@@ -127,8 +125,8 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `--json`.
     pub json: bool,
-    /// What names of hosts stood for when the settings were read before.
-    pub hosts: KnownHosts,
+    /// Addresses that a name which has several of them keeps, whichever comes first now: those of collectors in use.
+    pub in_use: Vec<SocketAddr>,
 }
 
 /// Reads a duration such as `500ms`, `60s` or `1m 30s`.
@@ -194,14 +192,20 @@ impl Config {
         if overrides.json {
             raw.export.stdout = StdoutStyle::Json;
         }
-        let hosts = overrides.hosts;
-        let mut config = check(raw, |text| hosts.look_up(text)).map_err(|error| match error {
+        let look_up = |text: &str| look_up(text, &overrides.in_use);
+        let mut config = check(raw, look_up).map_err(|error| match error {
             // Names of hosts are looked up only now: this one is in the file.
             ConfigError::Value { ref key, .. } if key.ends_with(".collectors") && !has_collectors => error,
             error => error.of_overrides(&environment),
         })?;
         config.interfaces.forced_direction = overrides.direction;
         Ok(config)
+    }
+
+    /// Addresses of all collectors.
+    pub fn collectors(&self) -> impl Iterator<Item = SocketAddr> {
+        let of_sflow = self.sflow.iter().flat_map(|sflow| &sflow.collectors);
+        self.processes.iter().flat_map(|process| &process.collectors).chain(of_sflow).copied()
     }
 
     /// What is wanted of the interface with this name.
@@ -394,6 +398,12 @@ fn address(
             ConfigError::Value { place, key, value, reason, may_pass: true }
         }),
     }
+}
+
+fn look_up(text: &str, in_use: &[SocketAddr]) -> Option<SocketAddr> {
+    let addresses: Vec<SocketAddr> = text.to_socket_addrs().ok()?.collect();
+    let used = addresses.iter().find(|address| in_use.contains(address));
+    used.or(addresses.first()).copied()
 }
 
 fn invalid(key: impl Into<String>, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {

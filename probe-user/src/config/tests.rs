@@ -280,6 +280,17 @@ fn an_export_has_rules_of_its_own() {
     std::fs::remove_file(&map).unwrap();
 }
 
+/// Else an export would begin anew whenever the addresses of its collector come in another order.
+#[test]
+fn a_name_keeps_the_address_that_is_in_use() {
+    let name = "localhost:4739";
+    let addresses: Vec<SocketAddr> = name.to_socket_addrs().unwrap().collect();
+    for address in addresses {
+        assert_eq!(look_up(name, &[address]), Some(address));
+        assert!(look_up(name, &["192.0.2.1:4739".parse().unwrap()]).unwrap().ip().is_loopback());
+    }
+}
+
 /// What routes fill is by the routes that there are, and those of BGP need a restart.
 #[test]
 fn exports_change_their_fields_with_the_routes_that_there_are() {
@@ -400,6 +411,7 @@ fn flags_override_the_file() {
         drain_interval: Some(Duration::from_millis(200)),
         listen: Some(String::new()),
         json: true,
+        in_use: Vec::new(),
     };
     let config = Config::resolve(raw, overrides).unwrap();
     assert_eq!(config.interfaces.selection.to_string(), "b, c");

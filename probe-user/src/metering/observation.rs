@@ -216,7 +216,7 @@ mod tests {
                 ..FlowRecord::between([192, 0, 2, 1].into(), [192, 0, 2, 2].into())
             },
         );
-        ledger.recorded(&made, |_| true);
+        ledger.recorded(&made, |_| Some(true));
         assert_eq!(add(7), Some(1));
     }
 

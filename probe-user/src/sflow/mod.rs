@@ -307,6 +307,9 @@ impl Exporter {
     fn export(&mut self, first: &SampledHeader) {
         let (now, table, names) = (self.now(), self.points.table(), self.names.load());
         let mut export = |sample: &SampledHeader| {
+            if self.agents.is_empty() {
+                return;
+            }
             let Some(point) = table.get(sample.observation_point) else { return };
             let route = route(&mut self.routing, now.monotonic, sample, point, &names);
             let segments = route.gateway.as_ref().map(|gateway| gateway.segments()).unwrap_or_default();
@@ -322,7 +325,9 @@ impl Exporter {
 
     fn tick(&mut self) {
         let now = self.now();
-        self.export_counters(now);
+        if !self.agents.is_empty() {
+            self.export_counters(now);
+        }
         for Exporting { agent, .. } in &mut self.agents {
             agent.tick(now);
         }

@@ -1,7 +1,7 @@
 //! Pinned capture: restarts, crashes and upgrades under traffic, of which every packet has to be somewhere.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::refusals::write_program;
+use super::reload::reload;
 use super::support::json;
 use super::support::metrics::Metrics;
 use super::support::namespace::Namespace;
@@ -190,6 +191,44 @@ fn what_a_killed_run_had_drained_is_counted_as_lost_to_the_packet() {
     let probe = start("300ms");
     assert_eq!(lost(&probe.metrics()).0, 324);
     assert!(!probe.terminate().report.text().contains("killed:"));
+}
+
+/// Exports that begin and end by SIGHUP have lost with a killed run what they had got and not sent, and no more.
+#[test]
+fn what_a_killed_run_lost_is_known_of_exports_that_changed() {
+    let pinned = Pinned::new();
+    let [first, second] = [4739, 2055].map(|port| SocketAddr::new(COLLECTOR_IPV4.ip(), port));
+    let _collectors =
+        [first, second].map(|address| pinned.0.collector.run(|| UdpSocket::bind(address).unwrap()));
+    let with = |collector: SocketAddr, more: &str| {
+        format!(
+            "[capture]\npin = true\n[flow]\nidle_timeout = \"300ms\"\n[export]\nstdout = \"none\"\n\
+             collectors = [\"{collector}\"]\n{more}"
+        )
+    };
+    let exported = |probe: &Probe<'_>, packets: u64| {
+        probe.wait_until("records", |metrics| metrics.total("pathflow_exported_packets_total") == packets);
+    };
+    let probe = ProbeBuilder::new(pinned.router()).configuration(&with(first, "")).start();
+    send(&pinned.0, 1000);
+    exported(&probe, 1000);
+    reload(&probe, &with(second, ""));
+    send(&pinned.0, 200);
+    exported(&probe, 1200);
+    reload(&probe, &with(second, "observation_domain_id = 7\n"));
+    send(&pinned.0, 30);
+    exported(&probe, 1230);
+    // Nobody listens there: records wait.
+    reload(&probe, &with(first, "transport = \"tcp\"\n"));
+    send(&pinned.0, 4);
+    probe.wait_until("records wait", |metrics| metrics.total("pathflow_export_queued_packets") == 4);
+    kill(probe);
+    let probe = ProbeBuilder::new(pinned.router()).configuration(&with(second, "")).start();
+    let metrics = probe.metrics();
+    assert_eq!(lost(&metrics), (4, 4 * 50, 0), "{}", probe.errors());
+    let of_first = [("destination", "192.0.2.2:4739")];
+    assert_eq!(metrics.sum("pathflow_crash_lost_packets_total", &of_first), 4);
+    probe.terminate().report.assert_balanced();
 }
 
 /// Sends `traffic`, again and again as long as `lives` come and go, however long that takes; afterwards, all

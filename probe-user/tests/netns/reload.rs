@@ -27,7 +27,7 @@ const READ: &str = "interfaces are captured by the new settings";
 const PHASE: Duration = Duration::from_millis(700);
 
 /// Has another file read, and waits until that was done.
-fn reload(probe: &Probe<'_>, configuration: &str) {
+pub(crate) fn reload(probe: &Probe<'_>, configuration: &str) {
     let before = probe.errors().matches(READ).count();
     probe.reload(configuration);
     wait_for(
