@@ -17,6 +17,7 @@ use pathflow_exporter::{
 use crate::aggregate::{Aggregates, Feed, Surroundings};
 use crate::capture::Delta;
 use crate::captures::Shared;
+use crate::classify::{ClassCounts, Classes};
 use crate::clock::Clock;
 use crate::config::raw::{Distribution, StdoutStyle};
 use crate::config::{Config, ExportProcess, ExportTransport};
@@ -54,6 +55,8 @@ pub struct Ended {
     pub latencies: Arc<Latencies>,
     /// What was sampled and sent by sFlow.
     pub sflow: SflowEnded,
+    /// What was classified, if anybody asked.
+    pub classes: Option<ClassCounts>,
     /// Whether it ended because a part failed, or something that was held could not be sent in time.
     pub failed: bool,
 }
@@ -71,6 +74,8 @@ pub struct Pipeline {
     pub pool: Receiver<Vec<Delta>>,
     /// What keys have beyond their words.
     pub extensions: Arc<Extensions>,
+    /// Applications of flows, if anybody asks.
+    pub classes: Option<Arc<Classes>>,
     shard_threads: Vec<JoinHandle<()>>,
     sinks: Vec<SinkQueue>,
     sink_threads: Vec<JoinHandle<()>>,
@@ -142,6 +147,7 @@ impl Pipeline {
             shards,
             pool,
             extensions,
+            classes: config.classify.is_some().then(Arc::default),
             shard_threads,
             sinks,
             sink_threads,
@@ -159,7 +165,8 @@ impl Pipeline {
         self.aggregates.finish();
         let books = self.ledger.books();
         let failed = has_failed || !books.is_settled();
-        Ended { books, latencies: self.latencies, sflow: SflowEnded::default(), failed }
+        let classes = self.classes.map(|classes| classes.counts());
+        Ended { books, latencies: self.latencies, sflow: SflowEnded::default(), classes, failed }
     }
 }
 

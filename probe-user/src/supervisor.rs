@@ -20,8 +20,12 @@ use tracing::{info, warn};
 use crate::adoption;
 use crate::answers::Answers;
 use crate::capture::pin::Pins;
-use crate::capture::{CaptureError, Epochs, FlowTables, KernelProgram, LoadSettings, receiving_cpus};
+use crate::capture::{
+    CaptureError, Epochs, FlowTables, KernelProgram, LoadSettings, PayloadSettings, PayloadStates, Payloads,
+    receiving_cpus,
+};
 use crate::captures::{Captures, Outlet, Shared};
+use crate::classify::{Classifier, PayloadReader};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::raw::EgressInterface;
@@ -46,6 +50,10 @@ use crate::stop::Stop;
 const CPUS_PER_WORKER: usize = 8;
 /// Without a drain for this many intervals, the program is not healthy.
 const STALLED_INTERVALS: u32 = 3;
+
+/// First packets of flows of one CPU in one epoch that user space gets at most: in a flood that is less than a tenth of
+/// the CPU's time.
+const PAYLOAD_BUDGET: u32 = 65_536;
 
 /// What the main thread hears while packets are counted.
 #[derive(Debug)]
@@ -133,6 +141,13 @@ fn capture(
     let sflow = config.sflow.as_ref().map(start_sflow).transpose()?;
     let reader = SampleReader::start(ring, samples.clone(), sflow.as_ref().map(Sflow::queue))?;
 
+    let classifier = classifier(config, &pipeline, &mut program)?;
+    let payload_states = classifier.as_ref().map(|(.., states)| states.clone());
+    let start = |(payloads, classifier, _)| {
+        PayloadReader::start(payloads, classifier, Arc::clone(&shared.points), clock)
+    };
+    let payload_reader = classifier.map(start).transpose()?;
+
     announce(config, &program, &tables, &settings);
     for sink in pipeline.ledger.books().sinks {
         info!("exporting {} to {}", sink.format, sink.destination);
@@ -143,6 +158,8 @@ fn capture(
         pool: pipeline.pool.clone(),
         ledger: Arc::clone(&pipeline.ledger),
         extensions: Arc::clone(&pipeline.extensions),
+        classes: pipeline.classes.clone(),
+        taps: payload_reader.as_ref().map(|reader| reader.taps().clone()),
         clock,
         stop: stop.clone(),
     };
@@ -165,6 +182,7 @@ fn capture(
         ledger: Arc::clone(&pipeline.ledger),
         latencies: Arc::clone(&pipeline.latencies),
         extensions: Arc::clone(&pipeline.extensions),
+        classes: pipeline.classes.clone(),
     };
     if let Some(pins) = pins.as_mut() {
         adoption::adopt(pins, &captures, &mut epochs, &shared.points, &context, clock)?;
@@ -184,6 +202,9 @@ fn capture(
             bmp: routing.station.clone(),
             rpki: routing.cache.clone(),
             bgp_output: routing.output_counts(),
+            classes: pipeline.classes.clone(),
+            payloads: payload_states,
+            taps: payload_reader.as_ref().map(|reader| reader.taps().clone()),
         };
         let stalled_after = config.drain_interval * STALLED_INTERVALS + Duration::from_secs(1);
         // Serves until the process ends, so nobody waits for it.
@@ -202,6 +223,8 @@ fn capture(
         info!("stopping: detaching, then exporting what is held");
     }
     captures.end();
+    // Before the last deltas leave.
+    payload_reader.into_iter().for_each(PayloadReader::finish);
     stop_timekeeper.pull();
     join(drain_threads);
     reader.finish();
@@ -214,6 +237,18 @@ fn capture(
         info!("the kernel goes on counting until the next start; `pathflow detach` ends that");
     }
     Ok(ended)
+}
+
+/// What finds applications of flows, if an aggregate asks for them, and where its packets come from.
+fn classifier(
+    config: &Config,
+    pipeline: &Pipeline,
+    program: &mut KernelProgram,
+) -> Result<Option<(Payloads, Classifier, PayloadStates)>, RunError> {
+    let (Some(settings), Some(classes)) = (config.classify, &pipeline.classes) else { return Ok(None) };
+    let classifier = Classifier::new(settings, config.keys.clone(), Arc::clone(classes))?;
+    let (payloads, states) = program.payloads()?;
+    Ok(Some((payloads, classifier, states)))
 }
 
 /// Follows interfaces and settings until the end is heard. Without a monitor, which has said why it has ended, the interfaces
@@ -304,6 +339,11 @@ fn load_settings(config: &Config, interfaces: &[Interface]) -> Result<LoadSettin
         fib_lookup: config.egress_interface == EgressInterface::Fib,
         keys: config.keys.clone(),
         header_samples: each().any(|settings| settings.header_sampling_interval.is_some()),
+        payloads: config.classify.map(|settings| PayloadSettings {
+            packets: settings.packets,
+            octets: settings.octets,
+            budget: PAYLOAD_BUDGET,
+        }),
     })
 }
 

@@ -17,6 +17,7 @@ use super::extension_table::{self, ExtensionTable};
 use super::filter::FilterSet;
 use super::flow_table::{CpuTables, Epochs, FlowTables, RcuWait, TableMaps};
 use super::mapping::{Element, Mapping};
+use super::payloads::{PayloadStates, Payloads};
 use super::pin::{LinkPins, Place, Run, name as pin};
 use super::{CaptureError, HeaderSamples, object, support};
 use crate::clock::Clock;
@@ -57,6 +58,17 @@ impl TableSizes {
     }
 }
 
+/// What user space gets of packets with payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadSettings {
+    /// So many of each flow and epoch.
+    pub packets: u32,
+    /// So many octets of each.
+    pub octets: u32,
+    /// So many of one CPU in one epoch at most.
+    pub budget: u32,
+}
+
 /// What to load.
 #[derive(Clone, Debug)]
 pub struct LoadSettings {
@@ -73,6 +85,8 @@ pub struct LoadSettings {
     pub keys: KeySettings,
     /// Whether header samples may be wanted.
     pub header_samples: bool,
+    /// Whether, and what, user space gets of the first packets of flows.
+    pub payloads: Option<PayloadSettings>,
     /// Packets to account, and what else is asked of them.
     pub filters: FilterSet,
 }
@@ -152,6 +166,22 @@ impl KernelProgram {
             .map_max_entries(map::EXTENSIONS, held)
             .map_max_entries(map::EXTENSION_NEWS, news)
             .map_max_entries(map::EXTENSION_STATES, cpus)
+            .override_global(
+                global::PAYLOAD_PACKETS,
+                &settings.payloads.map_or(0, |payloads| payloads.packets),
+                true,
+            )
+            .override_global(
+                global::PAYLOAD_OCTETS,
+                &settings.payloads.map_or(0, |payloads| payloads.octets),
+                true,
+            )
+            .override_global(
+                global::PAYLOAD_BUDGET,
+                &settings.payloads.map_or(0, |payloads| payloads.budget),
+                true,
+            )
+            .map_max_entries(map::PAYLOAD_STATES, cpus)
             .override_global(global::DATAGRAM_TICKS, &datagram_ticks, true)
             .map_max_entries(map::HEADER_SAMPLES, ring)
             .map_max_entries(map::SAMPLING_STATES, cpus * OBSERVATION_POINTS)
@@ -254,6 +284,17 @@ impl KernelProgram {
     /// [`CaptureError::Map`] if the ring cannot be read.
     pub fn header_samples(&mut self) -> Result<HeaderSamples, CaptureError> {
         Ok(HeaderSamples::new(take_map(&mut self.ebpf, map::HEADER_SAMPLES)?))
+    }
+
+    /// The first packets of flows, which the kernel program sends if the settings said so, and what it counts of them; to
+    /// be called once.
+    ///
+    /// # Errors
+    /// [`CaptureError::Map`] if the buffers cannot be read.
+    pub fn payloads(&mut self) -> Result<(Payloads, PayloadStates), CaptureError> {
+        let cpus = self.cpus.last().map_or(0, |last| last + 1);
+        let states = PayloadStates::new(map_array(&self.ebpf, map::PAYLOAD_STATES, cpus)?);
+        Ok((Payloads::open(take_map(&mut self.ebpf, map::PAYLOADS)?)?, states))
     }
 
     /// The messages of the kernel program, to be read as long as it runs.

@@ -1,0 +1,147 @@
+//! Applications of flows: real servers and clients, and floods.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::filter::tcpdump_matches;
+use super::support::json::flows;
+use super::support::metrics::Metrics;
+use super::support::network::{Network, ROUTER_ADDRESS, SENDER};
+use super::support::probe::{Ended, ProbeBuilder};
+use super::support::process::Process;
+use super::support::stream::Certificate;
+use super::support::temp_dir::TempDir;
+use super::support::tool::{output, require};
+use super::support::traffic::Traffic;
+
+const AGGREGATE: &str = "[[aggregate]]\nname = \"applications\"\nrefresh = \"1s\"\n\
+    key = [\"class\", \"proto\", \"src_port\", \"dst_port\"]\n[aggregate.stdout]\n";
+/// How often each server is asked.
+const COUNT: usize = 20;
+
+/// Packets by class and by the lower of both ports.
+fn packets(ended: &Ended) -> BTreeMap<(String, u64), u64> {
+    let mut packets = BTreeMap::new();
+    for row in flows(&ended.output) {
+        let number = |key: &str| row[key].as_u64().unwrap();
+        let port = number("port_src").min(number("port_dst"));
+        *packets.entry((row["class"].as_str().unwrap().to_owned(), port)).or_default() += number("packets");
+    }
+    packets
+}
+
+fn script(network: &super::support::namespace::Namespace) -> std::process::Command {
+    require("python3");
+    let mut command = network.command("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/netns/classes.py"));
+    command
+}
+
+/// Each packet is in a row of its application, or of none if it came before that was known, and in one row only.
+fn real_traffic_has_its_applications(hook: &str) {
+    let network = Network::new();
+    let (directory, certificate) = (TempDir::new(), Certificate::new("DNS:www.google.com"));
+    let capture = directory.file("sent.pcap");
+    let mut serve = script(&network.router);
+    serve.args(["serve", &ROUTER_ADDRESS.to_string()]).arg(certificate.file()).arg(certificate.key());
+    let mut servers = Process::start(&mut serve);
+    servers.wait_for_message("ready");
+    let probe = ProbeBuilder::new(&network.router)
+        .configuration(AGGREGATE)
+        .argument("--hook", hook)
+        .argument("--direction", "both")
+        .start();
+    let mut dump = network.sender.command("tcpdump");
+    let mut dump =
+        Process::start(dump.args(["-n", "-U", "-i", SENDER, "-w"]).arg(&capture).arg("tcp or udp"));
+    dump.wait_for_message("listening on");
+    output(script(&network.sender).args(["ask", &ROUTER_ADDRESS.to_string(), &COUNT.to_string()]));
+    let classified =
+        |metrics: &Metrics| metrics.sum("pathflow_classify_flows_total", &[("result", "classified")]);
+    let metrics = probe.wait_until("all flows", |metrics| classified(metrics) >= 3 * COUNT as u64);
+    // A connection may say its last word a moment after the client has ended.
+    dump.terminate();
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+    assert_eq!(metrics.total("pathflow_classify_dropped_packets_total"), 0);
+    assert_eq!(metrics.total("pathflow_classify_evicted_flows_total"), 0);
+    let rows = packets(&ended);
+    assert_eq!(rows.values().sum::<u64>(), ended.report.received().packets - not_ip(&ended), "{rows:?}");
+    for (port, class) in [(53, "DNS"), (80, "HTTP"), (443, "TLS/Google")] {
+        let of_port: Vec<(&str, u64)> = rows
+            .iter()
+            .filter(|((_, other), _)| *other == port)
+            .map(|((class, _), packets)| (class.as_str(), *packets))
+            .collect();
+        let sent = tcpdump_matches(&capture, &format!("port {port}")) as u64;
+        assert_eq!(of_port.iter().map(|(_, packets)| packets).sum::<u64>(), sent, "port {port}: {rows:?}");
+        let others = of_port.iter().filter(|(other, _)| *other != class);
+        // What came in an earlier epoch than the packets that tell.
+        for (other, packets) in others {
+            let is_before = *other == "unknown" || class.starts_with(&format!("{other}/"));
+            assert!(is_before && *packets * 4 < sent, "port {port}: {of_port:?}");
+        }
+        assert!(of_port.iter().any(|(found, _)| *found == class), "port {port}: {of_port:?}");
+    }
+}
+
+/// Packets that are in no row, for they are in no flow.
+fn not_ip(ended: &Ended) -> u64 {
+    ended.report.dropped().packets
+}
+
+#[test]
+fn real_traffic_has_its_applications_at_xdp() {
+    real_traffic_has_its_applications("xdp");
+}
+
+#[test]
+fn real_traffic_has_its_applications_at_tc() {
+    real_traffic_has_its_applications("tc");
+}
+
+/// In a flood each packet is counted in its flow and its row, and of those that nobody looks at it is said why.
+#[test]
+fn a_flood_of_new_flows_is_counted_whole() {
+    let network = Network::new();
+    let configuration = format!("[capture.classify]\nmax_flows = 1000\n{AGGREGATE}");
+    let probe = ProbeBuilder::new(&network.router).configuration(&configuration).drain_interval("5s").start();
+    // Five packets of each flow, fewer than are wanted of it.
+    let traffic = Traffic { packets: 200_000, flows: 40_000, ..Traffic::default() };
+    traffic.send(&network.sender);
+    let total = |metrics: &Metrics| {
+        metrics.total("pathflow_classify_sent_packets_total")
+            + metrics.total("pathflow_classify_dropped_packets_total")
+    };
+    let metrics = probe.wait_until("all packets", |metrics| total(metrics) >= traffic.packets);
+    assert_eq!(total(&metrics), traffic.packets);
+    let of = |name: &str, reason| metrics.sum(name, &[("reason", reason)]);
+    assert!(of("pathflow_classify_dropped_packets_total", "over_budget") > 0, "{metrics:#?}");
+    assert!(of("pathflow_classify_evicted_flows_total", "table_full") > 0, "{metrics:#?}");
+    assert!(metrics.total("pathflow_classify_held_flows") <= 1250, "{metrics:#?}");
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+    let rows: u64 = packets(&ended).values().sum();
+    assert_eq!(rows, traffic.packets);
+}
+
+/// Who does not ask pays nothing: no packet leaves the kernel.
+#[test]
+fn without_the_primitive_no_payload_leaves_the_kernel() {
+    let network = Network::new();
+    let configuration = AGGREGATE.replace("\"class\", ", "");
+    let probe = ProbeBuilder::new(&network.router).configuration(&configuration).start();
+    let traffic = Traffic { packets: 100, flows: 10, ..Traffic::default() };
+    traffic.send(&network.sender);
+    let metrics = probe
+        .wait_until("packets", |metrics| metrics.total("pathflow_received_packets_total") >= traffic.packets);
+    assert!(!metrics.declares("pathflow_classify_sent_packets"), "{metrics:#?}");
+    let asks = format!("[capture.classify]\n{AGGREGATE}");
+    probe.reload(&asks);
+    super::support::wait_for(
+        "a refusal",
+        || probe.errors(),
+        || probe.errors().contains("payload is looked at for \"class\" only").then_some(()),
+    );
+    probe.terminate().report.assert_balanced();
+}
