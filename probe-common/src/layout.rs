@@ -47,6 +47,9 @@ pub mod map {
     pub const PAYLOADS: &str = "PAYLOADS";
     /// `Array<PayloadState, cpus>`, mmapable.
     pub const PAYLOAD_STATES: &str = "PAYLOAD_STATES";
+    /// `Array<u64>`, mmapable, a power of two long: at the low bits of the hash of a key, the hash of one whose packets
+    /// user space does not want any more.
+    pub const PAYLOAD_DONE: &str = "PAYLOAD_DONE";
 }
 
 /// Names of the read-only globals that user space sets before it loads the program. All are `u32` but
@@ -90,6 +93,8 @@ pub mod global {
     pub const PAYLOAD_OCTETS: &str = "PAYLOAD_OCTETS";
     /// Such packets of one CPU in one epoch at most: a flood of new flows must not cost each of them this.
     pub const PAYLOAD_BUDGET: &str = "PAYLOAD_BUDGET";
+    /// Elements of [`map::PAYLOAD_DONE`](super::map::PAYLOAD_DONE), less one.
+    pub const PAYLOAD_MASK: &str = "PAYLOAD_MASK";
 }
 
 /// Names of the programs in the object.
@@ -297,15 +302,25 @@ pub struct PayloadHeader {
     pub captured: u16,
     /// Length of the frame in octets, without its check sequence; of a packet of several segments, of all of it.
     pub frame_length: u32,
+    /// Hash of its key in the kernel's tables; 0 = it comes from elsewhere.
+    pub hash: u64,
 }
 
 impl PayloadHeader {
     /// As it lies in memory.
     #[must_use]
     pub fn octets(&self) -> [u8; size_of::<Self>()] {
-        let [[a, b], [c, d]] = [self.observation_point, self.captured].map(u16::to_ne_bytes);
-        let [e, f, g, h] = self.frame_length.to_ne_bytes();
-        [a, b, c, d, e, f, g, h]
+        let mut octets = [0; size_of::<Self>()];
+        let fields = [
+            &self.observation_point.to_ne_bytes()[..],
+            &self.captured.to_ne_bytes(),
+            &self.frame_length.to_ne_bytes(),
+            &self.hash.to_ne_bytes(),
+        ];
+        for (place, octet) in octets.iter_mut().zip(fields.into_iter().flatten()) {
+            *place = *octet;
+        }
+        octets
     }
 
     /// From how it lies in memory.
@@ -315,6 +330,7 @@ impl PayloadHeader {
             observation_point: u16::from_ne_bytes(field(octets, 0)),
             captured: u16::from_ne_bytes(field(octets, 2)),
             frame_length: u32::from_ne_bytes(field(octets, 4)),
+            hash: u64::from_ne_bytes(field(octets, 8)),
         }
     }
 }

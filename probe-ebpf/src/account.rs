@@ -400,7 +400,7 @@ impl<H: Hook> Packet<'_, H> {
                 continue;
             }
             // SAFETY: the packet is in this slot.
-            unsafe { self.show(&raw const (*slot).counters, key.0[0], addition) };
+            unsafe { self.show(&raw const (*slot).counters, key.0[0], hash, addition) };
             return if matches!(added, Added::NewFlow) { slot } else { null_mut() };
         }
         self.spill(key.widen(Encapsulation::NONE), addition);
@@ -431,7 +431,7 @@ impl<H: Hook> Packet<'_, H> {
                 continue;
             }
             // SAFETY: the packet is in this slot.
-            unsafe { self.show(&raw const (*flow).counters, key.0[0], addition) };
+            unsafe { self.show(&raw const (*flow).counters, key.0[0], hash, addition) };
             return if matches!(added, Added::NewFlow) { slot } else { null_mut() };
         }
         self.spill(key, addition);
@@ -504,7 +504,7 @@ impl<H: Hook> Packet<'_, H> {
     /// # Safety
     /// `counters` must be those of a slot to which the packet was added.
     #[inline(always)]
-    unsafe fn show(&self, counters: *const FlowCounters, first_word: u64, addition: Addition) {
+    unsafe fn show(&self, counters: *const FlowCounters, first_word: u64, hash: u64, addition: Addition) {
         if maps::payload_packets() == 0 || addition.payload as i32 <= 0 {
             return;
         }
@@ -512,7 +512,8 @@ impl<H: Hook> Packet<'_, H> {
         let before = unsafe { read_volatile(&raw const (*counters).packets) } - addition.packets as u64;
         if before < maps::payload_packets() as u64 {
             let observation_point = (first_word >> 32) as u8 as u32;
-            pathflow_payload(self.hook.pointer(), self.hook.wire_length(), observation_point, self.epoch);
+            let (context, length) = (self.hook.pointer(), self.hook.wire_length());
+            pathflow_payload(context, length, observation_point, self.epoch, hash);
         }
     }
 

@@ -57,6 +57,8 @@ pub static PAYLOADS: PerfEventByteArray = PerfEventByteArray::new();
 #[btf_map]
 pub static PAYLOAD_STATES: Array<PayloadState, PER_CPU, MMAPABLE> = Array::new();
 #[btf_map]
+pub static PAYLOAD_DONE: Array<u64, PER_CPU, MMAPABLE> = Array::new();
+#[btf_map]
 pub static HEADERS: Array<TableHeader, PER_CPU, MMAPABLE> = Array::new();
 #[btf_map]
 pub static POINTS: Array<PointCounters, PER_CPU, MMAPABLE> = Array::new();
@@ -134,6 +136,9 @@ global!(
 global!(
     /// Such packets of one CPU in one epoch at most.
     payload_budget, PAYLOAD_BUDGET: u32);
+global!(
+    /// Elements of the array of those that are not wanted any more, less one.
+    payload_mask, PAYLOAD_MASK: u32);
 
 #[unsafe(no_mangle)]
 static VXLAN_PORTS: [u16; layout::VXLAN_PORTS] = [0; layout::VXLAN_PORTS];

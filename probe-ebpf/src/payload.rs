@@ -1,13 +1,14 @@
 //! First packets of flows on their way to user space, which finds the application in their payload.
 
 use core::ffi::c_void;
+use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::BPF_F_CURRENT_CPU;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::helpers::generated::bpf_perf_event_output;
 use pathflow_common::layout::PayloadHeader;
 
-use crate::maps::{self, PAYLOAD_STATES, PAYLOADS};
+use crate::maps::{self, PAYLOAD_DONE, PAYLOAD_STATES, PAYLOADS};
 
 /// Where the number of octets is in the flags of the helper (`BPF_F_CTXLEN_MASK`).
 const CONTEXT_LENGTH: u32 = 32;
@@ -15,7 +16,19 @@ const CONTEXT_LENGTH: u32 = 32;
 /// Sends the first octets of the packet of `context`, which has `length` octets, to user space. A function of its own, so
 /// that what comes before it need not be followed for what is done here.
 #[inline(never)]
-pub fn pathflow_payload(context: *mut c_void, length: u32, observation_point: u32, epoch: u32) -> u32 {
+pub fn pathflow_payload(
+    context: *mut c_void,
+    length: u32,
+    observation_point: u32,
+    epoch: u32,
+    hash: u64,
+) -> u32 {
+    if let Some(done) = PAYLOAD_DONE.get_ptr(hash as u32 & maps::payload_mask()) {
+        // SAFETY: points to an element of an array map; aligned 64-bit reads are not torn.
+        if unsafe { read_volatile(done) } == hash {
+            return 0;
+        }
+    }
     // SAFETY: the helper takes no argument and has no precondition.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let Some(state) = PAYLOAD_STATES.get_ptr_mut(cpu) else { return 0 };
@@ -36,6 +49,7 @@ pub fn pathflow_payload(context: *mut c_void, length: u32, observation_point: u3
         observation_point: observation_point as u16,
         captured: captured as u16,
         frame_length: length,
+        hash,
     };
     let flags = (captured as u64) << CONTEXT_LENGTH | BPF_F_CURRENT_CPU;
     // SAFETY: `context` is the one that the program was called with, by the caller; the map is one of perf events; the

@@ -141,7 +141,7 @@ fn capture(
     let sflow = config.sflow.as_ref().map(start_sflow).transpose()?;
     let reader = SampleReader::start(ring, samples.clone(), sflow.as_ref().map(Sflow::queue))?;
 
-    let classifier = classifier(config, &pipeline, &mut program)?;
+    let classifier = classifier(config, &pipeline, &mut program, &settings)?;
     let payload_states = classifier.as_ref().map(|(.., states)| states.clone());
     let start = |(payloads, classifier, _)| {
         PayloadReader::start(payloads, classifier, Arc::clone(&shared.points), clock)
@@ -244,10 +244,15 @@ fn classifier(
     config: &Config,
     pipeline: &Pipeline,
     program: &mut KernelProgram,
+    loaded: &LoadSettings,
 ) -> Result<Option<(Payloads, Classifier, PayloadStates)>, RunError> {
-    let (Some(settings), Some(classes)) = (config.classify, &pipeline.classes) else { return Ok(None) };
+    let (Some(settings), Some(classes), Some(loaded)) =
+        (config.classify, &pipeline.classes, &loaded.payloads)
+    else {
+        return Ok(None);
+    };
     let classifier = Classifier::new(settings, config.keys.clone(), Arc::clone(classes))?;
-    let (payloads, states) = program.payloads()?;
+    let (payloads, states) = program.payloads(loaded)?;
     Ok(Some((payloads, classifier, states)))
 }
 
@@ -343,6 +348,10 @@ fn load_settings(config: &Config, interfaces: &[Interface]) -> Result<LoadSettin
             packets: settings.packets,
             octets: settings.octets,
             budget: PAYLOAD_BUDGET,
+            // Both directions are flows of their own.
+            done: 2 * (settings.max_flows as u32).next_power_of_two(),
+            // No longer than what was found out is remembered.
+            kept: settings.idle_timeout / 2,
         }),
     })
 }

@@ -20,8 +20,40 @@ const PAGES: usize = 256;
 /// The receiving end of the buffers.
 pub struct Payloads {
     buffers: Vec<PerfEventArrayBuffer<MapData>>,
+    done: Done,
     /// A packet that lies at the end of a buffer and goes on at its start.
     whole: Vec<u8>,
+}
+
+/// Hashes of keys whose packets are not wanted any more. Each is forgotten after some time, so that it is not for a later
+/// flow of the same key; so long the kernel program sends its first packets anew.
+struct Done {
+    hashes: Mapping<u64>,
+    kept: Duration,
+    /// Where forgetting goes on, and up to what time it has come, in nanoseconds.
+    next: usize,
+    forgotten: u64,
+}
+
+impl Done {
+    fn mark(&self, hash: u64) {
+        self.hashes.store_first_word(hash as usize & (self.hashes.length() - 1), hash);
+    }
+
+    /// Has everything forgotten that was marked longer ago than is kept.
+    fn forget(&mut self, now: u64) {
+        let length = self.hashes.length() as u128;
+        let passed = now.saturating_sub(self.forgotten);
+        let due = (u128::from(passed) * length / self.kept.as_nanos().max(1)).min(length);
+        if due == 0 {
+            return;
+        }
+        self.forgotten = now;
+        for _ in 0..due {
+            self.hashes.store_first_word(self.next, 0);
+            self.next = (self.next + 1) & (self.hashes.length() - 1);
+        }
+    }
 }
 
 /// What the kernel program counts of the packets that it sends.
@@ -40,14 +72,19 @@ pub struct PayloadCounts {
 }
 
 impl Payloads {
-    /// Opens a buffer for each CPU.
-    pub(super) fn open(mut array: PerfEventArray<MapData>) -> Result<Self, CaptureError> {
+    /// Opens a buffer for each CPU. What is `done`, a power of two, is so for as long as it is `kept`.
+    pub(super) fn open(
+        mut array: PerfEventArray<MapData>,
+        done: Mapping<u64>,
+        kept: Duration,
+    ) -> Result<Self, CaptureError> {
         let buffers = support::online_cpus()?
             .into_iter()
             .map(|cpu| array.open(cpu, Some(PAGES)))
             .collect::<Result<_, _>>()
             .map_err(|error| CaptureError::Map { name: "PAYLOADS", reason: super::program::full(&error) })?;
-        Ok(Self { buffers, whole: Vec::new() })
+        let done = Done { hashes: done, kept, next: 0, forgotten: 0 };
+        Ok(Self { buffers, done, whole: Vec::new() })
     }
 
     /// Waits until there is a packet or `other` can be read, but no longer than `timeout`.
@@ -69,9 +106,11 @@ impl Payloads {
         }
     }
 
-    /// Calls `each` for every packet that is there.
-    pub fn receive(&mut self, mut each: impl FnMut(&PayloadHeader, &[u8])) {
-        let Self { buffers, whole } = self;
+    /// Calls `each` for every packet that is there. Where it says true, no others of the same key are wanted for some time.
+    /// `now` is in monotonic nanoseconds.
+    pub fn receive(&mut self, now: u64, mut each: impl FnMut(&PayloadHeader, &[u8]) -> bool) {
+        self.done.forget(now);
+        let Self { buffers, whole, done } = self;
         for buffer in buffers {
             buffer.for_each(|event| {
                 let PerfEvent::Sample { head, tail } = event else {
@@ -89,7 +128,9 @@ impl Payloads {
                 if let Some((header, octets)) = octets.split_first_chunk() {
                     let header = PayloadHeader::from_octets(header);
                     // What follows is there to fill words.
-                    each(&header, octets.get(..header.captured.into()).unwrap_or(octets));
+                    if each(&header, octets.get(..header.captured.into()).unwrap_or(octets)) {
+                        done.mark(header.hash);
+                    }
                 }
             });
         }

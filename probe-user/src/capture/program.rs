@@ -1,6 +1,7 @@
 //! Loads the kernel program, makes its tables, attaches it to interfaces.
 
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use aya::maps::{ArrayOfMaps, Map, MapData};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
@@ -67,6 +68,15 @@ pub struct PayloadSettings {
     pub octets: u32,
     /// So many of one CPU in one epoch at most.
     pub budget: u32,
+    /// Flows, a power of two, of which it can be said that no more of their packets are wanted.
+    pub done: u32,
+    /// How long that holds.
+    pub kept: Duration,
+}
+
+impl PayloadSettings {
+    /// Nothing.
+    const NONE: Self = Self { packets: 0, octets: 0, budget: 0, done: 1, kept: Duration::ZERO };
 }
 
 /// What to load.
@@ -147,6 +157,7 @@ impl KernelProgram {
         let tick = Clock::tick_nanoseconds();
         let datagram_ticks = (u64::from(DATAGRAM_SECONDS) * 1_000_000_000 / tick) as u32;
         let ring = if settings.header_samples { RING_OCTETS } else { NO_RING_OCTETS };
+        let payloads = settings.payloads.unwrap_or(PayloadSettings::NONE);
         let extension = &settings.keys.extension;
         let (held, news) = if extension.is_any() {
             (extension_table::HELD, EXTENSION_NEWS_OCTETS)
@@ -166,21 +177,11 @@ impl KernelProgram {
             .map_max_entries(map::EXTENSIONS, held)
             .map_max_entries(map::EXTENSION_NEWS, news)
             .map_max_entries(map::EXTENSION_STATES, cpus)
-            .override_global(
-                global::PAYLOAD_PACKETS,
-                &settings.payloads.map_or(0, |payloads| payloads.packets),
-                true,
-            )
-            .override_global(
-                global::PAYLOAD_OCTETS,
-                &settings.payloads.map_or(0, |payloads| payloads.octets),
-                true,
-            )
-            .override_global(
-                global::PAYLOAD_BUDGET,
-                &settings.payloads.map_or(0, |payloads| payloads.budget),
-                true,
-            )
+            .override_global(global::PAYLOAD_PACKETS, &payloads.packets, true)
+            .override_global(global::PAYLOAD_OCTETS, &payloads.octets, true)
+            .override_global(global::PAYLOAD_BUDGET, &payloads.budget, true)
+            .override_global(global::PAYLOAD_MASK, &(payloads.done - 1), true)
+            .map_max_entries(map::PAYLOAD_DONE, payloads.done)
             .map_max_entries(map::PAYLOAD_STATES, cpus)
             .override_global(global::DATAGRAM_TICKS, &datagram_ticks, true)
             .map_max_entries(map::HEADER_SAMPLES, ring)
@@ -286,15 +287,19 @@ impl KernelProgram {
         Ok(HeaderSamples::new(take_map(&mut self.ebpf, map::HEADER_SAMPLES)?))
     }
 
-    /// The first packets of flows, which the kernel program sends if the settings said so, and what it counts of them; to
-    /// be called once.
+    /// The first packets of flows, which the kernel program sends because it was loaded with these settings, and what it
+    /// counts of them; to be called once.
     ///
     /// # Errors
     /// [`CaptureError::Map`] if the buffers cannot be read.
-    pub fn payloads(&mut self) -> Result<(Payloads, PayloadStates), CaptureError> {
+    pub fn payloads(
+        &mut self,
+        settings: &PayloadSettings,
+    ) -> Result<(Payloads, PayloadStates), CaptureError> {
         let cpus = self.cpus.last().map_or(0, |last| last + 1);
         let states = PayloadStates::new(map_array(&self.ebpf, map::PAYLOAD_STATES, cpus)?);
-        Ok((Payloads::open(take_map(&mut self.ebpf, map::PAYLOADS)?)?, states))
+        let done = map_array(&self.ebpf, map::PAYLOAD_DONE, settings.done)?;
+        Ok((Payloads::open(take_map(&mut self.ebpf, map::PAYLOADS)?, done, settings.kept)?, states))
     }
 
     /// The messages of the kernel program, to be read as long as it runs.

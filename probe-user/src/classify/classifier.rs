@@ -85,18 +85,19 @@ impl Classifier {
         self.settings
     }
 
-    /// Looks at a packet, if its conversation is not decided. `link` is where parsing starts; `time` in nanoseconds.
-    pub fn packet(&mut self, frame: &SliceFrame<'_>, link: Link, time: u64) {
+    /// Looks at a packet, if its conversation is not decided. `link` is where parsing starts; `time` in nanoseconds. Returns
+    /// whether no more packets of it are wanted.
+    pub fn packet(&mut self, frame: &SliceFrame<'_>, link: Link, time: u64) -> bool {
         self.tick(time);
-        let Some(Telling { conversation, packet }) = telling(frame, link, &self.keys) else { return };
+        let Some(Telling { conversation, packet }) = telling(frame, link, &self.keys) else { return false };
         if self.decided.contains(&conversation) {
-            return;
+            return true;
         }
         let seconds = (time / SECOND) as u32;
         if !self.pending.contains_key(&conversation) {
             self.begin(conversation, seconds);
         }
-        let Some(pending) = self.pending.get_mut(&conversation) else { return };
+        let Some(pending) = self.pending.get_mut(&conversation) else { return false };
         count(&self.classes.counters.packets);
         pending.packets += 1;
         pending.last = pending.last.max(seconds);
@@ -106,10 +107,12 @@ impl Classifier {
             pending.class = verdict.class;
             self.classes.set(conversation, verdict.class, seconds);
         }
-        if verdict.is_final || pending.packets >= self.settings.packets {
+        let is_decided = verdict.is_final || pending.packets >= self.settings.packets;
+        if is_decided {
             self.decide(conversation, seconds);
         }
         self.note_pending();
+        is_decided
     }
 
     /// Gives up and forgets what had no packets for long. To be called now and then; `time` in nanoseconds.
@@ -118,7 +121,7 @@ impl Classifier {
         if seconds < self.next_sweep {
             return;
         }
-        self.next_sweep = seconds + 1;
+        self.next_sweep = seconds.saturating_add(1);
         self.sweep_pending(seconds);
         self.sweep_decided(seconds);
         self.note_pending();

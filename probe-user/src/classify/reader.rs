@@ -51,16 +51,18 @@ impl PayloadReader {
                 // Asked before the buffers are read: what came until then is read.
                 let is_last = woken.take();
                 let (points, now) = (points.table(), clock.read().monotonic);
-                let mut classify = |header: &PayloadHeader, octets: &[u8]| {
+                let mut classify = |header: &PayloadHeader, octets: &[u8]| -> bool {
                     let frame = SliceFrame::captured(octets, header.frame_length);
                     let point = points.get(header.observation_point);
-                    if let Some(link) = start(&frame, point.is_none_or(|point| point.has_link_header)) {
-                        classifier.packet(&frame, link, now);
-                    }
+                    let link = start(&frame, point.is_none_or(|point| point.has_link_header));
+                    link.is_some_and(|link| classifier.packet(&frame, link, now))
                 };
-                payloads.receive(&mut classify);
+                payloads.receive(now, &mut classify);
                 for mut batch in tapped.batches.try_iter() {
-                    tap::packets(&batch, &mut classify);
+                    tap::packets(&batch, |header, octets| {
+                        // Those who take them cannot be told.
+                        classify(header, octets);
+                    });
                     batch.clear();
                     // The pool is as large as there are buffers; if it should be full, the buffer is simply freed.
                     let _ = tapped.emptied.try_send(batch);

@@ -108,7 +108,7 @@ impl Tap {
     /// Takes a packet of this point whose frame was so long.
     pub fn packet(&mut self, observation_point: u16, frame: &[u8], frame_length: u32) {
         let frame = frame.get(..self.source.octets).unwrap_or(frame);
-        let header = PayloadHeader { observation_point, captured: frame.len() as u16, frame_length };
+        let header = PayloadHeader { observation_point, captured: frame.len() as u16, frame_length, hash: 0 };
         self.batch.extend(header.octets());
         self.batch.extend_from_slice(frame);
         self.packets += 1;
@@ -162,6 +162,7 @@ mod tests {
             observation_point,
             captured,
             frame_length,
+            hash: 0,
         };
         assert_eq!(found, [(header(3, 60, 60), vec![7; 60]), (header(4, 100, 200), vec![8; 100])]);
         for _ in 0..BATCHES + 2 {
@@ -171,6 +172,8 @@ mod tests {
         }
         assert_eq!((tapped.batches.len(), source.lost()), (BATCHES, 4));
         // Half an entry is none.
-        packets(&[0, 0, 9, 0, 0, 0, 0, 0, 1], |_, _| panic!("cut short"));
+        let mut cut_short = header(3, 60, 60).octets().to_vec();
+        cut_short.extend([7; 59]);
+        packets(&cut_short, |_, _| panic!("cut short"));
     }
 }

@@ -52,8 +52,11 @@ fn real_traffic_has_its_applications(hook: &str) {
         .argument("--direction", "both")
         .start();
     let mut dump = network.sender.command("tcpdump");
-    let mut dump =
-        Process::start(dump.args(["-n", "-U", "-i", SENDER, "-w"]).arg(&capture).arg("tcp or udp"));
+    let mut dump = Process::start(
+        dump.args(["-n", "-U", "--immediate-mode", "-Z", "root", "-i", SENDER, "-w"])
+            .arg(&capture)
+            .arg("tcp or udp"),
+    );
     dump.wait_for_message("listening on");
     output(script(&network.sender).args(["ask", &ROUTER_ADDRESS.to_string(), &COUNT.to_string()]));
     let classified =
@@ -104,10 +107,10 @@ fn real_traffic_has_its_applications_at_tc() {
 #[test]
 fn a_flood_of_new_flows_is_counted_whole() {
     let network = Network::new();
-    let configuration = format!("[capture.classify]\nmax_flows = 1000\n{AGGREGATE}");
+    let configuration =
+        format!("[capture]\nipv4_slots = 262144\n[capture.classify]\nmax_flows = 1000\n{AGGREGATE}");
     let probe = ProbeBuilder::new(&network.router).configuration(&configuration).drain_interval("5s").start();
-    // Five packets of each flow, fewer than are wanted of it.
-    let traffic = Traffic { packets: 200_000, flows: 40_000, ..Traffic::default() };
+    let traffic = Traffic { packets: 100_000, flows: 100_000, ..Traffic::default() };
     traffic.send(&network.sender);
     let total = |metrics: &Metrics| {
         metrics.total("pathflow_classify_sent_packets_total")
@@ -123,6 +126,24 @@ fn a_flood_of_new_flows_is_counted_whole() {
     ended.report.assert_balanced();
     let rows: u64 = packets(&ended).values().sum();
     assert_eq!(rows, traffic.packets);
+}
+
+/// Of flows that are decided, known or not, no more packets leave the kernel.
+#[test]
+fn packets_of_decided_flows_stay_in_the_kernel() {
+    let network = Network::new();
+    let probe = ProbeBuilder::new(&network.router).configuration(AGGREGATE).start();
+    let traffic = Traffic { packets: 4000, flows: 10, rate: Some(500), ..Traffic::default() };
+    traffic.send(&network.sender);
+    let metrics = probe
+        .wait_until("packets", |metrics| metrics.total("pathflow_received_packets_total") >= traffic.packets);
+    let sent = metrics.total("pathflow_classify_sent_packets_total");
+    // Ten of each flow, and what was on its way meanwhile; else ten of each flow in each of 40 epochs.
+    assert!((100..2000).contains(&sent), "{metrics:#?}");
+    assert_eq!(metrics.sum("pathflow_classify_flows_total", &[("result", "unknown")]), 10);
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+    assert_eq!(packets(&ended).values().sum::<u64>(), traffic.packets);
 }
 
 /// Who does not ask pays nothing: no packet leaves the kernel.
