@@ -13,7 +13,7 @@ use super::{Class, ClassifyError, Verdict};
 /// Behind each packet there are as many zeros, so that one that ends too early cannot be read beyond.
 const ZEROS: usize = 64;
 /// Octets of a packet that are looked at, at most.
-const MOST_OCTETS: usize = u16::MAX as usize - ZEROS;
+const MOST_OCTETS: usize = u16::MAX as usize;
 
 unsafe extern "C" {
     fn pathflow_ndpi_module() -> *mut c_void;
