@@ -304,6 +304,8 @@ pub struct PayloadHeader {
     pub frame_length: u32,
     /// Hash of its key in the kernel's tables; 0 = it comes from elsewhere.
     pub hash: u64,
+    /// When it was seen, in nanoseconds (`CLOCK_MONOTONIC`).
+    pub time: u64,
 }
 
 impl PayloadHeader {
@@ -316,6 +318,7 @@ impl PayloadHeader {
             &self.captured.to_ne_bytes(),
             &self.frame_length.to_ne_bytes(),
             &self.hash.to_ne_bytes(),
+            &self.time.to_ne_bytes(),
         ];
         for (place, octet) in octets.iter_mut().zip(fields.into_iter().flatten()) {
             *place = *octet;
@@ -331,6 +334,7 @@ impl PayloadHeader {
             captured: u16::from_ne_bytes(field(octets, 2)),
             frame_length: u32::from_ne_bytes(field(octets, 4)),
             hash: u64::from_ne_bytes(field(octets, 8)),
+            time: u64::from_ne_bytes(field(octets, 16)),
         }
     }
 }

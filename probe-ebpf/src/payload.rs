@@ -5,7 +5,7 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::BPF_F_CURRENT_CPU;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use aya_ebpf::helpers::generated::bpf_perf_event_output;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_perf_event_output};
 use pathflow_common::layout::PayloadHeader;
 
 use crate::maps::{self, PAYLOAD_DONE, PAYLOAD_STATES, PAYLOADS};
@@ -50,6 +50,8 @@ pub fn pathflow_payload(
         captured: captured as u16,
         frame_length: length,
         hash,
+        // SAFETY: the helper takes no argument and has no precondition.
+        time: unsafe { bpf_ktime_get_ns() },
     };
     let flags = (captured as u64) << CONTEXT_LENGTH | BPF_F_CURRENT_CPU;
     // SAFETY: `context` is the one that the program was called with, by the caller; the map is one of perf events; the

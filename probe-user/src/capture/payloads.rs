@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use super::{CaptureError, support};
 
 /// Pages of the buffer of one CPU: 1 MiB.
 const PAGES: usize = 256;
+/// Packets of one CPU that are taken at once, at most.
+const AT_ONCE: usize = 512;
 
 /// The receiving end of the buffers.
 pub struct Payloads {
@@ -106,34 +109,43 @@ impl Payloads {
         }
     }
 
-    /// Calls `each` for every packet that is there. Where it says true, no others of the same key are wanted for some time.
-    /// `now` is in monotonic nanoseconds.
-    pub fn receive(&mut self, now: u64, mut each: impl FnMut(&PayloadHeader, &[u8]) -> bool) {
-        self.done.forget(now);
-        let Self { buffers, whole, done } = self;
+    /// Calls `each` for the packets that are there, those of one CPU in their order. Returns whether there may be more.
+    pub fn receive(&mut self, mut each: impl FnMut(&PayloadHeader, &[u8])) -> bool {
+        let Self { buffers, whole, .. } = self;
+        let mut is_more = false;
         for buffer in buffers {
-            buffer.for_each(|event| {
-                let PerfEvent::Sample { head, tail } = event else {
-                    // The kernel program has counted it.
-                    return;
-                };
-                let octets = if tail.is_empty() {
-                    head
-                } else {
-                    whole.clear();
-                    whole.extend_from_slice(head);
-                    whole.extend_from_slice(tail);
-                    whole.as_slice()
-                };
-                if let Some((header, octets)) = octets.split_first_chunk() {
-                    let header = PayloadHeader::from_octets(header);
-                    // What follows is there to fill words.
-                    if each(&header, octets.get(..header.captured.into()).unwrap_or(octets)) {
-                        done.mark(header.hash);
+            let taken = buffer.try_fold(0, |taken, event| {
+                // Of those that were lost the kernel program has an account.
+                if let PerfEvent::Sample { head, tail } = event {
+                    let octets = if tail.is_empty() {
+                        head
+                    } else {
+                        whole.clear();
+                        whole.extend_from_slice(head);
+                        whole.extend_from_slice(tail);
+                        whole.as_slice()
+                    };
+                    if let Some((header, octets)) = octets.split_first_chunk() {
+                        let header = PayloadHeader::from_octets(header);
+                        // What follows is there to fill words.
+                        each(&header, octets.get(..header.captured.into()).unwrap_or(octets));
                     }
                 }
+                if taken < AT_ONCE { ControlFlow::Continue(taken + 1) } else { ControlFlow::Break(()) }
             });
+            is_more |= taken.is_break();
         }
+        is_more
+    }
+
+    /// No more packets of the key with this hash are wanted for some time.
+    pub fn mark(&self, hash: u64) {
+        self.done.mark(hash);
+    }
+
+    /// Of keys that were marked for longer than that, packets are wanted anew. `now` is in monotonic nanoseconds.
+    pub fn forget(&mut self, now: u64) {
+        self.done.forget(now);
     }
 }
 

@@ -8,6 +8,7 @@ mod class;
 mod classes;
 mod classifier;
 mod conversation;
+mod in_order;
 #[cfg(feature = "ndpi")]
 mod ndpi;
 #[cfg(not(feature = "ndpi"))]

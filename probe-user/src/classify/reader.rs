@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use pathflow_common::PacketBytes as _;
 use pathflow_common::bytes::SliceFrame;
-use pathflow_common::layout::PayloadHeader;
 use pathflow_common::parse::link::{self, Link};
 
 use super::Classifier;
+use super::in_order::InOrder;
 use super::tap::{self, TapSource, Wake};
 use crate::capture::Payloads;
 use crate::clock::Clock;
@@ -19,6 +19,12 @@ use crate::pipeline::spawn;
 
 /// How long it sleeps when there are no packets.
 const WAIT: Duration = Duration::from_secs(1);
+/// The same when there are some whose turn has not come.
+const SHORT_WAIT: Duration = Duration::from_millis(1);
+/// How long a packet may be on its way into its buffer, in nanoseconds.
+const UNDER_WAY: u64 = 200_000;
+/// Batches of taps that are taken at once, at most.
+const BATCHES_AT_ONCE: usize = 16;
 
 /// The thread that classifies what the kernel program sends, and what was taken in user space.
 #[derive(Debug)]
@@ -47,28 +53,37 @@ impl PayloadReader {
         let (taps, tapped) = TapSource::new(settings.packets, settings.octets, Arc::clone(&wake));
         let woken = Arc::clone(&wake);
         let read = move || {
+            let mut waiting = InOrder::default();
             loop {
                 // Asked before the buffers are read: what came until then is read.
                 let is_last = woken.take();
                 let (points, now) = (points.table(), clock.read().monotonic);
-                let mut classify = |header: &PayloadHeader, octets: &[u8]| -> bool {
-                    let frame = SliceFrame::captured(octets, header.frame_length);
-                    let point = points.get(header.observation_point);
-                    let link = start(&frame, point.is_none_or(|point| point.has_link_header));
-                    link.is_some_and(|link| classifier.packet(&frame, link, now))
-                };
-                payloads.receive(now, &mut classify);
-                for mut batch in tapped.batches.try_iter() {
-                    tap::packets(&batch, |header, octets| {
-                        // Those who take them cannot be told.
-                        classify(header, octets);
-                    });
+                let mut is_more = payloads.receive(|header, octets| waiting.push(header, octets));
+                for mut batch in tapped.batches.try_iter().take(BATCHES_AT_ONCE) {
+                    is_more |= !tapped.batches.is_empty();
+                    tap::packets(&batch, |header, octets| waiting.push(header, octets));
                     batch.clear();
                     // The pool is as large as there are buffers; if it should be full, the buffer is simply freed.
                     let _ = tapped.emptied.try_send(batch);
                 }
+                // Another CPU may have seen an earlier one that cannot be read yet.
+                let until = if is_last { u64::MAX } else { now.saturating_sub(UNDER_WAY) };
+                waiting.take(until, |header, octets| {
+                    let frame = SliceFrame::captured(octets, header.frame_length);
+                    let point = points.get(header.observation_point);
+                    let link = start(&frame, point.is_none_or(|point| point.has_link_header));
+                    let is_decided = link.is_some_and(|link| classifier.packet(&frame, link, header.time));
+                    if is_decided && header.hash != 0 {
+                        payloads.mark(header.hash);
+                    }
+                });
                 classifier.tick(now);
-                if is_last || payloads.wait(woken.event(), WAIT).is_err() {
+                payloads.forget(now);
+                if is_more {
+                    continue;
+                }
+                let wait = if waiting.is_empty() { WAIT } else { SHORT_WAIT };
+                if is_last || payloads.wait(woken.event(), wait).is_err() {
                     break;
                 }
             }

@@ -105,10 +105,11 @@ impl Tap {
         self.source.packets.into()
     }
 
-    /// Takes a packet of this point whose frame was so long.
-    pub fn packet(&mut self, observation_point: u16, frame: &[u8], frame_length: u32) {
+    /// Takes a packet of this point, seen at `time` in monotonic nanoseconds, whose frame was so long.
+    pub fn packet(&mut self, observation_point: u16, time: u64, frame: &[u8], frame_length: u32) {
         let frame = frame.get(..self.source.octets).unwrap_or(frame);
-        let header = PayloadHeader { observation_point, captured: frame.len() as u16, frame_length, hash: 0 };
+        let header =
+            PayloadHeader { observation_point, captured: frame.len() as u16, frame_length, hash: 0, time };
         self.batch.extend(header.octets());
         self.batch.extend_from_slice(frame);
         self.packets += 1;
@@ -153,8 +154,8 @@ mod tests {
     fn what_is_taken_arrives_or_is_counted() {
         let (source, tapped) = TapSource::new(10, 100, Arc::new(Wake::new().unwrap()));
         let mut tap = source.tap();
-        tap.packet(3, &[7; 60], 60);
-        tap.packet(4, &[8; 200], 200);
+        tap.packet(3, 5, &[7; 60], 60);
+        tap.packet(4, 5, &[8; 200], 200);
         tap.send();
         let mut found = Vec::new();
         packets(&tapped.batches.try_recv().unwrap(), |header, octets| found.push((*header, octets.to_vec())));
@@ -163,11 +164,12 @@ mod tests {
             captured,
             frame_length,
             hash: 0,
+            time: 5,
         };
         assert_eq!(found, [(header(3, 60, 60), vec![7; 60]), (header(4, 100, 200), vec![8; 100])]);
         for _ in 0..BATCHES + 2 {
-            tap.packet(3, &[7; 60], 60);
-            tap.packet(3, &[7; 60], 60);
+            tap.packet(3, 5, &[7; 60], 60);
+            tap.packet(3, 5, &[7; 60], 60);
             tap.send();
         }
         assert_eq!((tapped.batches.len(), source.lost()), (BATCHES, 4));

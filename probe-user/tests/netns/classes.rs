@@ -13,6 +13,7 @@ use super::support::stream::Certificate;
 use super::support::temp_dir::TempDir;
 use super::support::tool::{output, require};
 use super::support::traffic::Traffic;
+use super::support::wait_for;
 
 const AGGREGATE: &str = "[[aggregate]]\nname = \"applications\"\nrefresh = \"1s\"\n\
     key = [\"class\", \"proto\", \"src_port\", \"dst_port\"]\n[aggregate.stdout]\n";
@@ -52,17 +53,17 @@ fn real_traffic_has_its_applications(hook: &str) {
         .argument("--direction", "both")
         .start();
     let mut dump = network.sender.command("tcpdump");
-    let mut dump = Process::start(
-        dump.args(["-n", "-U", "--immediate-mode", "-Z", "root", "-i", SENDER, "-w"])
-            .arg(&capture)
-            .arg("tcp or udp"),
-    );
+    dump.args(["-n", "-U", "--immediate-mode", "-B", "16384", "-Z", "root", "-Q", "out", "-i", SENDER, "-w"]);
+    let mut dump = Process::start(dump.arg(&capture));
     dump.wait_for_message("listening on");
+    let before = network.sender.sent(SENDER).0;
     output(script(&network.sender).args(["ask", &ROUTER_ADDRESS.to_string(), &COUNT.to_string()]));
     let classified =
         |metrics: &Metrics| metrics.sum("pathflow_classify_flows_total", &[("result", "classified")]);
     let metrics = probe.wait_until("all flows", |metrics| classified(metrics) >= 3 * COUNT as u64);
-    // A connection may say its last word a moment after the client has ended.
+    let sent = network.sender.sent(SENDER).0 - before;
+    let is_there = || (tcpdump_matches(&capture, "greater 1") as u64 >= sent).then_some(());
+    wait_for("tcpdump has written", || sent.to_string(), is_there);
     dump.terminate();
     let ended = probe.terminate();
     ended.report.assert_balanced();
@@ -84,7 +85,7 @@ fn real_traffic_has_its_applications(hook: &str) {
             let is_before = |other: &str| other == "unknown" || class.starts_with(&format!("{other}/"));
             assert!(of_port.iter().all(|(other, _)| *other == class || is_before(other)), "{of_port:?}");
         }
-        // What goes the other way may have been merged before tcpdump sees it.
+        // What comes back may have been merged before tcpdump sees it.
         let sent = tcpdump_matches(&capture, &format!("dst port {port}")) as u64;
         let counted: u64 =
             asked.iter().filter(|((_, other), _)| *other == port).map(|(_, packets)| packets).sum();
@@ -112,9 +113,9 @@ fn real_traffic_has_its_applications_at_tc() {
 fn a_flood_of_new_flows_is_counted_whole() {
     let network = Network::new();
     let configuration =
-        format!("[capture]\nipv4_slots = 262144\n[capture.classify]\nmax_flows = 1000\n{AGGREGATE}");
+        format!("[capture]\nipv4_slots = 524288\n[capture.classify]\nmax_flows = 1000\n{AGGREGATE}");
     let probe = ProbeBuilder::new(&network.router).configuration(&configuration).drain_interval("5s").start();
-    let traffic = Traffic { packets: 100_000, flows: 100_000, ..Traffic::default() };
+    let traffic = Traffic { packets: 200_000, flows: 200_000, ..Traffic::default() };
     traffic.send(&network.sender);
     let total = |metrics: &Metrics| {
         metrics.total("pathflow_classify_sent_packets_total")
@@ -125,7 +126,10 @@ fn a_flood_of_new_flows_is_counted_whole() {
     let metrics = probe.wait_until("all packets", |metrics| total(metrics) >= traffic.packets);
     assert_eq!(total(&metrics), traffic.packets);
     let of = |name: &str, reason| metrics.sum(name, &[("reason", reason)]);
-    assert!(of("pathflow_classify_dropped_packets_total", "over_budget") > 0, "{metrics:#?}");
+    // Which of the two depends on the machine.
+    let dropped =
+        ["over_budget", "buffer_full"].map(|reason| of("pathflow_classify_dropped_packets_total", reason));
+    assert!(dropped.iter().sum::<u64>() > 0, "{metrics:#?}");
     assert!(of("pathflow_classify_evicted_flows_total", "table_full") > 0, "{metrics:#?}");
     assert!(metrics.total("pathflow_classify_held_flows") <= 1250, "{metrics:#?}");
     let ended = probe.terminate();

@@ -209,7 +209,7 @@ impl Accounts {
         if let (Some(tap), Some(number)) = (&mut self.tap, self.meter.number_in_flow())
             && number <= tap.wanted()
         {
-            tap.packet(point, captured, octets);
+            tap.packet(point, time, captured, octets);
         }
         self.note_entered();
     }
