@@ -70,6 +70,17 @@ pub enum RunError {
     /// Flows cannot be classified.
     #[error("class: {0}")]
     Classify(#[from] ClassifyError),
+    /// The schema of an aggregate's rows cannot be written.
+    #[cfg(feature = "avro")]
+    #[error("{name}: kafka.schema_file: {}: {error}", path.display())]
+    SchemaFile {
+        /// Name of the output.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// From the system.
+        error: io::Error,
+    },
     /// Standard output cannot be used.
     #[error("standard output: {0}")]
     Stdout(io::Error),

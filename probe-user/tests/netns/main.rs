@@ -55,6 +55,8 @@ mod interfaces;
 #[cfg(test)]
 mod kafka;
 #[cfg(test)]
+mod kafka_avro;
+#[cfg(test)]
 mod kafka_guarded;
 #[cfg(test)]
 mod ledger;
