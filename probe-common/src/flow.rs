@@ -219,7 +219,7 @@ impl<const N: usize> Key<N> {
     ///
     /// NH (RFC 4418 section 5.2.2): two keys collide with a probability of `2^-32` at most, whoever chose
     /// them, as long as `secrets` are not known. Its sum is then mixed once, because a table takes only
-    /// some of its bits. See [`slot_number`](crate::layout::slot_number).
+    /// some of its bits. See [`Probes`](crate::layout::Probes).
     #[inline(always)]
     #[must_use]
     pub fn hash(&self, secrets: &[u32; HASH_SECRETS]) -> u64 {

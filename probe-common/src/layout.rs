@@ -124,15 +124,39 @@ pub const FILTER_INSTRUCTIONS: usize = 4096;
 /// one in 29 (simulated). Below half full, the second one is hardly ever looked at.
 pub const PROBES: u32 = 16;
 
-/// The slot to try as number `probe` (from 0) for a key with this hash.
+/// The slots to try for a key, one after the other: [`PROBES`] of them.
 ///
 /// Within an epoch slots are only ever taken, so a key is in the second window only if the first one was
 /// full when it came, and then it still is: a free slot ends the search.
-#[inline(always)]
-#[must_use]
-pub const fn slot_number(hash: u64, probe: u32, mask: u32) -> u32 {
-    let window = if probe < PROBES / 2 { hash } else { hash >> 32 };
-    (window as u32).wrapping_add(probe) & mask
+#[derive(Clone, Copy, Debug)]
+pub struct Probes {
+    /// Where the window begins, in the low half.
+    window: u64,
+    number: u32,
+}
+
+impl Probes {
+    /// Of a key with this hash.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(hash: u64) -> Self {
+        Self { window: hash, number: 0 }
+    }
+
+    /// The next one of a table of `mask + 1` slots; `None` if all were tried.
+    #[inline(always)]
+    pub const fn next(&mut self, mask: u32) -> Option<u32> {
+        if self.number == PROBES {
+            return None;
+        }
+        // Only here, so that the kernel program has one word to keep in the loop.
+        if self.number == PROBES / 2 {
+            self.window >>= 32;
+        }
+        let slot = (self.window as u32).wrapping_add(self.number) & mask;
+        self.number += 1;
+        Some(slot)
+    }
 }
 
 /// Observation points (interface and direction) that can be counted apart. Point 0 is for packets of an

@@ -209,14 +209,9 @@ pub fn pathflow_parse(data: usize, data_end: usize, wire_length: u32, state: *mu
 pub fn pathflow_extend(data: usize, data_end: usize, wire_length: u32, state: *mut ExtensionState) -> u64 {
     let length = Length(wire_length);
     let frame = Frame::new(&length, data, data_end);
-    // SAFETY: as in `pathflow_parse`. By words and volatile, or the compiler would call a function that goes by octets.
+    // SAFETY: as in `pathflow_parse`.
     unsafe {
-        let words = (&raw mut (*state).extension).cast::<u64>();
-        let mut word = 0;
-        while word < size_of::<KeyExtension>() / size_of::<u64>() {
-            words.add(word).write_volatile(0);
-            word += 1;
-        }
+        account::clear((&raw mut (*state).extension).cast::<u64>(), size_of::<KeyExtension>() / size_of::<u64>());
     }
     // SAFETY: as above.
     let state = unsafe { &mut *state };
