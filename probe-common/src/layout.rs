@@ -7,7 +7,7 @@
 
 use crate::DropReason;
 use crate::bytes::field;
-use crate::extension::KeyExtension;
+use crate::extension::{KeyExtension, SealedExtension};
 use crate::flow::WideKey;
 use crate::parse::extension::Layers;
 
@@ -37,9 +37,9 @@ pub mod map {
     pub const WIDE_TABLES: &str = "WIDE_TABLES";
     /// `ArrayOfMaps<Array<WideSlot, slots>, 2 * cpus>`, inner maps mmapable.
     pub const SPILL_LOGS: &str = "SPILL_LOGS";
-    /// `LruHashMap<KeyExtension, u64>`: the reference of each extension that flows have.
+    /// `LruHashMap<KeyExtension, SealedExtension>`: the reference of each extension that flows have.
     pub const EXTENSIONS: &str = "EXTENSIONS";
-    /// `RingBuf`: [`ExtensionNews`](super::ExtensionNews), each new reference with what it stands for.
+    /// `RingBuf`: [`SealedExtension`](crate::extension::SealedExtension), each new reference with what it stands for.
     pub const EXTENSION_NEWS: &str = "EXTENSION_NEWS";
     /// `Array<ExtensionState, cpus>`.
     pub const EXTENSION_STATES: &str = "EXTENSION_STATES";
@@ -68,6 +68,8 @@ pub mod global {
     pub const INNER: &str = "INNER";
     /// 1 = the key has the priority of the outer VLAN tag.
     pub const VLAN_PRIORITY: &str = "VLAN_PRIORITY";
+    /// 1 = the key has the IPv6 flow label.
+    pub const FLOW_LABEL: &str = "FLOW_LABEL";
     /// 1 = extensions have the packet inside a tunnel.
     pub const EXTENSION_INNER: &str = "EXTENSION_INNER";
     /// 1 = extensions have the whole MPLS stack.
@@ -238,8 +240,6 @@ pub struct PointCounters {
 pub struct ExtensionState {
     /// References that this CPU has made. None is made twice.
     pub references: u64,
-    /// The reference in hand.
-    pub reference: u64,
     /// Where parsing starts: fields of [`Link`](crate::parse::link::Link).
     pub ether_type: u16,
     /// Likewise.
@@ -276,29 +276,8 @@ pub struct ExtensionState {
     pub layers: Layers,
     /// The extension.
     pub extension: KeyExtension,
-    /// Zero; brings the element to five cache lines.
-    pub reserved: [u64; 3],
-}
-
-/// A reference that the kernel program has made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct ExtensionNews {
-    /// The reference.
-    pub reference: u64,
-    /// What it stands for.
-    pub extension: KeyExtension,
-}
-
-impl ExtensionNews {
-    /// From how it lies in memory.
-    #[must_use]
-    pub fn from_octets(octets: &[u8; size_of::<Self>()]) -> Self {
-        Self {
-            reference: u64::from_ne_bytes(field(octets, 0)),
-            extension: KeyExtension::from_octets(&field(octets, size_of::<u64>())),
-        }
-    }
+    /// The same with its reference, if it is a new one.
+    pub sealed: SealedExtension,
 }
 
 /// How packets of an observation point are sampled. Written by user space at any time.
@@ -395,8 +374,7 @@ impl HeaderSample {
 const _: () = assert!(size_of::<Control>() == 64);
 const _: () = assert!(size_of::<TableHeader>() == 64);
 const _: () = assert!(size_of::<PointCounters>() == 256);
-const _: () = assert!(size_of::<ExtensionState>() == 320);
-const _: () = assert!(size_of::<ExtensionNews>() == 144);
+const _: () = assert!(size_of::<ExtensionState>() == 448);
 const _: () = assert!(size_of::<SamplingState>() == 32);
 const _: () = assert!(size_of::<HeaderSample>() == 168);
 

@@ -9,8 +9,7 @@ use core::ptr::{null_mut, read_volatile};
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use pathflow_common::flow::{
-    Datagram, DatagramPorts, Encapsulation, Ipv4Key, Ipv4Slot, Key, Origin, Slot, WideKey,
-    WideSlot,
+    Datagram, DatagramPorts, Encapsulation, Ipv4Key, Ipv4Slot, Key, Origin, Slot, WideKey, WideSlot,
 };
 use pathflow_common::layout::{
     Count, ExtensionState, INTERFACE_FLAG_LOCALLY_ORIGINATED, INTERFACE_FLAG_NO_LINK_HEADER,
@@ -193,6 +192,11 @@ impl<H: Hook> FlowSink for Packet<'_, H> {
     #[inline(always)]
     fn has_vlan_priority(&self) -> bool {
         maps::vlan_priority() != 0
+    }
+
+    #[inline(always)]
+    fn has_flow_label(&self) -> bool {
+        maps::flow_label() != 0
     }
 
     #[inline(always)]

@@ -57,6 +57,13 @@ pub fn adopt(
         pins.take_over(former, &untaken, &losses, &ledger);
         // From here on it is this run's: what is not delivered is missing from its own accounts.
         let numbers = counted.numbers(former, captures, points);
+        let has_same_places = pins.has_same_places(former);
+        if !has_same_places && counted.total().packets > 0 {
+            warn!(
+                "the last run had other primitives of the operator's own: rows of what was counted since do not have them"
+            );
+        }
+        extensions.keep_chosen_octets(has_same_places);
         drain(former, &untaken, &numbers, &mut extensions, &mut batches);
         batches.send_all();
         numbers.retire(points);

@@ -80,7 +80,7 @@ pub fn run(config: &Config, stop: &Stop, events: &Events) -> Result<Ended, RunEr
     };
     let [seed, ..] = random_words()?;
     let settings = load_settings(config, &interfaces)?;
-    let mut pins = Pins::open(config.pin).map_err(CaptureError::from)?;
+    let mut pins = Pins::open(config.pin, &config.keys.extension).map_err(CaptureError::from)?;
     let ended =
         capture(config, stop, events, Start { monitor, first, clock, server, seed, settings }, &mut pins);
     if let (Err(_), Some(pins)) = (&ended, &pins) {

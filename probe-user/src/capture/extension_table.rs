@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aya::maps::{HashMap as KernelMap, MapData, RingBuf};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use pathflow_common::extension::KeyExtension;
+use pathflow_common::extension::{KeyExtension, SealedExtension};
 use pathflow_common::flow::{Encapsulation, WideKey};
-use pathflow_common::layout::ExtensionNews;
 
 use crate::metering::extensions::Extensions;
 
@@ -25,7 +24,8 @@ const KNOWN: usize = 2 * HELD as usize;
 const EPOCHS: u64 = 60;
 
 /// The kernel's table of extensions, key and value as they lie in memory.
-pub(super) type Table = KernelMap<MapData, [u8; size_of::<KeyExtension>()], u64>;
+pub(super) type Table =
+    KernelMap<MapData, [u8; size_of::<KeyExtension>()], [u8; size_of::<SealedExtension>()]>;
 
 /// What references stand for.
 pub(super) struct ExtensionTable(Mutex<References>);
@@ -72,8 +72,8 @@ impl References {
         let Some(news) = news else { return };
         while let Some(item) = news.next() {
             if let Some(octets) = item.first_chunk() {
-                let ExtensionNews { reference, extension } = ExtensionNews::from_octets(octets);
-                known.insert(reference, (extension, epoch));
+                let sealed = SealedExtension::from_octets(octets);
+                known.insert(sealed.reference, (sealed.open(), epoch));
             }
         }
         if known.len() > KNOWN {
@@ -88,10 +88,25 @@ impl References {
     fn search(&mut self, epoch: u64) {
         // While it is read others come and go, which may begin it anew.
         // What goes away under the reader is lost for this epoch.
-        for (octets, reference) in self.table.iter().take(KNOWN).flatten() {
-            self.known.entry(reference).or_insert_with(|| (KeyExtension::from_octets(&octets), epoch));
+        for (octets, sealed) in self.table.iter().take(KNOWN).flatten() {
+            let (extension, sealed) =
+                (KeyExtension::from_octets(&octets), SealedExtension::from_octets(&sealed));
+            if sealed.open() == extension {
+                self.known.entry(sealed.reference).or_insert((extension, epoch));
+            }
         }
     }
+}
+
+/// What takes the place of a reference.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbered {
+    /// 0 = there is none.
+    number: u32,
+    encapsulation: Encapsulation,
+    flow_label: u32,
+    /// Whether this is all of the extension.
+    is_whole: bool,
 }
 
 /// Puts the numbers of extensions in place of references.
@@ -99,20 +114,31 @@ impl References {
 pub struct ExtensionNumbers {
     extensions: Arc<Extensions>,
     /// Of the tables in hand.
-    numbers: HashMap<u64, Option<(u32, Encapsulation)>, RandomState>,
+    numbers: HashMap<u64, Option<Numbered>, RandomState>,
     /// Packets by observation point.
     without: HashMap<u16, u64, RandomState>,
+    keeps_chosen_octets: bool,
 }
 
 impl ExtensionNumbers {
     /// Numbers in `extensions`.
     #[must_use]
     pub fn new(extensions: Arc<Extensions>) -> Self {
-        Self { extensions, numbers: HashMap::default(), without: HashMap::default() }
+        Self {
+            extensions,
+            numbers: HashMap::default(),
+            without: HashMap::default(),
+            keeps_chosen_octets: true,
+        }
     }
 
-    /// Packets, by observation point, whose flow has no extension because nobody knows it any more or there are too many,
-    /// since this was asked last.
+    /// Whether chosen octets are what this run's are. Else they are taken out, as nobody could tell what they are of.
+    pub(crate) fn keep_chosen_octets(&mut self, keeps_chosen_octets: bool) {
+        self.keeps_chosen_octets = keeps_chosen_octets;
+    }
+
+    /// Packets, by observation point, whose flow has not all of its extension, because nobody knows it any more, there are too
+    /// many, or its octets are of places that another run has chosen. Since this was asked last.
     pub fn take_without(&mut self) -> impl Iterator<Item = (u16, u64)> {
         self.without.drain()
     }
@@ -132,13 +158,18 @@ impl ExtensionNumbers {
         let Some(reference) = key.extension_reference() else { return key.without_epoch() };
         let extensions = &self.extensions;
         let found = *self.numbers.entry(reference).or_insert_with(|| {
-            let extension = table.extension(reference, epoch)?;
-            Some((extensions.number(&extension, time), extension.encapsulation()))
+            // The key has room for the label, of which each connection has another.
+            let (extension, flow_label) = table.extension(reference, epoch)?.take_flow_label();
+            let is_kept = self.keeps_chosen_octets || extension.chosen_present == 0;
+            let extension = if is_kept { extension } else { extension.without_chosen_octets() };
+            let number = extensions.number(&extension, time);
+            let encapsulation = extension.encapsulation();
+            Some(Numbered { number, encapsulation, flow_label, is_whole: is_kept && number != 0 })
         });
-        let (number, encapsulation) = found.unwrap_or((0, Encapsulation::NONE));
-        if number == 0 {
+        let Numbered { number, encapsulation, flow_label, is_whole } = found.unwrap_or_default();
+        if !is_whole {
             *self.without.entry(key.fields().observation_point).or_default() += packets;
         }
-        key.with_extension(number, encapsulation)
+        key.with_extension(number, encapsulation).with_flow_label(flow_label)
     }
 }

@@ -151,6 +151,7 @@ impl Shard {
                 .key
                 .with_filter_results_of(self.record_filters)
                 .without_vlan_priority()
+                .without_flow_label()
                 .without_extension();
             // Else they are of the packet inside a tunnel.
             let is_tcp = delta.key.fields().protocol == TCP;

@@ -124,6 +124,11 @@ impl Former {
         self.words.first_word(descriptor::RUN)
     }
 
+    /// What its chosen octets are.
+    pub(super) fn places_plan(&self) -> u64 {
+        self.words.first_word(descriptor::PLACES)
+    }
+
     /// Whether the run has ended in order, and was not killed.
     #[must_use]
     pub fn has_ended(&self) -> bool {

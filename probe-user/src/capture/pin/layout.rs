@@ -3,13 +3,15 @@
 use std::mem::offset_of;
 
 use pathflow_common::DropReason;
-use pathflow_common::extension::KeyExtension;
+use pathflow_common::extension::{KeyExtension, SealedExtension};
 use pathflow_common::flow::{FlowCounters, Ipv4Slot, WideSlot};
 use pathflow_common::layout::{Control, Count, OBSERVATION_POINTS, PointCounters, TableHeader};
 
+use crate::metering::packets::ExtensionSettings;
+
 /// To be counted up when the meaning of something pinned changes, but neither its size nor its place: keys,
 /// epochs, the words of the descriptor, the rows of the accounts.
-const LAYOUT_VERSION: u64 = 4;
+const LAYOUT_VERSION: u64 = 5;
 
 /// Stands for the layout of everything that is pinned. Table sizes are no part of it.
 pub(super) const LAYOUT: u64 = {
@@ -32,6 +34,7 @@ pub(super) const LAYOUT: u64 = {
         size_of::<KeyExtension>() as u64,
         offset_of!(KeyExtension, labels) as u64,
         offset_of!(KeyExtension, chosen) as u64,
+        size_of::<SealedExtension>() as u64,
         offset_of!(Count, octets) as u64,
         size_of::<Ipv4Slot>() as u64,
         offset_of!(Ipv4Slot, counters) as u64,
@@ -63,6 +66,11 @@ pub(super) const LAYOUT: u64 = {
     hash
 };
 
+/// Stands for what chosen octets are in the extensions of a run.
+pub(super) fn places_plan(extension: &ExtensionSettings) -> u64 {
+    extension.chosen_words().iter().fold(FNV_OFFSET, |hash, word| fnv(hash, &word.to_le_bytes()))
+}
+
 /// FNV-1a, 64 bits: it only has to tell layouts apart that were made without ill will.
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 
@@ -91,7 +99,7 @@ pub(in crate::capture) mod name {
     pub const CLAIMS: &str = "claims";
     /// `LruHashMap<Datagram, DatagramPorts>`
     pub const DATAGRAMS: &str = "datagrams";
-    /// `LruHashMap<KeyExtension, u64>`
+    /// `LruHashMap<KeyExtension, SealedExtension>`
     pub const EXTENSIONS: &str = "extensions";
     /// `Array<Place, OBSERVATION_POINTS>`
     pub const PLACES: &str = "places";
@@ -127,6 +135,8 @@ pub(super) mod descriptor {
     pub const ADOPTED_BY: usize = 8;
     /// 1 = the run has ended in order: nothing that it had taken is missing without a name.
     pub const ENDED: usize = 9;
+    /// Stands for the places of chosen octets, see [`places_plan`](super::places_plan).
+    pub const PLACES: usize = 10;
     /// How many there are.
     pub const WORDS: u32 = 16;
 }

@@ -37,10 +37,12 @@ pub use run::Run;
 
 use directory::Directory;
 use former::Found;
+use layout::places_plan;
 
 use super::program::TableSizes;
 use super::{CaptureError, Hook};
 use crate::ledger::{Amount, Ledger};
+use crate::metering::packets::ExtensionSettings;
 
 /// Takes the tables of an earlier run although it pins nothing itself.
 const NOBODY: u64 = u64::MAX;
@@ -52,16 +54,18 @@ pub struct Pins {
     links: LinkPins,
     formers: Vec<Former>,
     run: Option<Run>,
+    /// Of this run, see [`layout::places_plan`].
+    places_plan: u64,
 }
 
 impl Pins {
     /// Takes hold of what is pinned, and makes room for this run if it `is_pinning`. `None` if neither is
-    /// anything pinned nor to be.
+    /// anything pinned nor to be. `extension` is what keys of this run have.
     ///
     /// # Errors
     /// [`PinError`]: there is no BPF file system, another process has the pins, or what is pinned cannot be
     /// read by this version. Nothing is changed then.
-    pub fn open(is_pinning: bool) -> Result<Option<Self>, PinError> {
+    pub fn open(is_pinning: bool, extension: &ExtensionSettings) -> Result<Option<Self>, PinError> {
         let directory = match Directory::lock(is_pinning) {
             Ok(Some(directory)) => directory,
             Ok(None) => return Ok(None),
@@ -82,7 +86,7 @@ impl Pins {
             return Ok(None);
         }
         let run = if is_pinning { Some(Run::new(&directory)?) } else { None };
-        Ok(Some(Self { directory, links, formers, run }))
+        Ok(Some(Self { directory, links, formers, run, places_plan: places_plan(extension) }))
     }
 
     /// Where this run pins its maps, if it does.
@@ -117,7 +121,7 @@ impl Pins {
         labels.extend(earlier.into_iter().filter(|label| !labels.contains(label)).collect::<Vec<_>>());
         let sinks = labels.len();
         ledger.pin(run.accounts(labels, own)?);
-        run.complete(sizes, sinks)
+        run.complete(sizes, self.places_plan, sinks)
     }
 
     /// Detaches what is pinned and not `wanted`.
@@ -131,6 +135,12 @@ impl Pins {
             }
         }
         Ok(())
+    }
+
+    /// Whether chosen octets were the same with an earlier run.
+    #[must_use]
+    pub fn has_same_places(&self, former: &Former) -> bool {
+        former.places_plan() == self.places_plan
     }
 
     /// What was lost with an earlier run, if it was killed, and what was lost with those before.

@@ -54,7 +54,7 @@ impl Run {
     }
 
     /// Everything is pinned: a later run can take it over from now on.
-    pub(super) fn complete(&self, sizes: &TableSizes, sinks: usize) -> Result<(), CaptureError> {
+    pub(super) fn complete(&self, sizes: &TableSizes, plan: u64, sinks: usize) -> Result<(), CaptureError> {
         let cpus = support::possible_cpus()?.last().ok_or(CaptureError::NoCpu)? + 1;
         // The words are there before the name is.
         let (map, words) = crate::capture::program::new_array(
@@ -73,6 +73,7 @@ impl Run {
             (descriptor::SPILL_SLOTS, u64::from(sizes.spill_slots)),
             (descriptor::TICK, Clock::tick_nanoseconds()),
             (descriptor::ROWS, rows(sinks) as u64),
+            (descriptor::PLACES, plan),
         ] {
             words.store_first_word(word, value);
         }
