@@ -22,6 +22,8 @@ const ROWS: [u32; 3] = [1024, 65_536, 1_048_576];
 /// Deltas between two purges, but no less than [`MIN_ROUNDS`] of each row.
 const DELTAS: u32 = 4_000_000;
 const MIN_ROUNDS: u32 = 4;
+/// Deltas that a shard hands over at once.
+const BATCH: usize = 1024;
 /// Wanted, million deltas a second.
 const TARGET: f64 = 5.0;
 const ROUTES: u32 = 1000;
@@ -92,8 +94,8 @@ fn measure(name: &'static str, key: &[&str], rows: u32, common: &Common) -> Resu
         let start = Instant::now();
         let mut amounts = Amounts::default();
         for _ in 0..rounds {
-            for delta in &deltas {
-                aggregation.add(delta, &mut amounts);
+            for batch in deltas.chunks(BATCH) {
+                aggregation.add(batch, &mut amounts);
             }
         }
         let purge = aggregation.purge(0, None, memory.take());

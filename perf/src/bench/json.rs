@@ -225,7 +225,7 @@ fn purge(subject: &Subject) -> Result<Purge> {
             time: start,
             end: start,
         };
-        aggregation.add(&observed, &mut Counted::default());
+        aggregation.add(&[observed], &mut Counted::default());
     }
     let purge = aggregation.purge(1_795_246_860, None, None);
     ensure!(purge.len() == ROWS as usize, "{} rows of {ROWS}", purge.len());

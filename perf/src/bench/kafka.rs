@@ -104,7 +104,7 @@ fn producer(options: &Options, common: &Common, report: &mut Report) -> Result<(
         "kafka",
         &format!(
             "{} runs of each, in turn; {} messages of {SIZE} octets with key and stamp, LZ4, idempotent, acks=all, to \
-             two partitions of one broker (Apache Kafka) on the same machine; target {TARGET}/s\n\n\
+             two partitions of one broker (Apache Kafka) on the same machine, which has had as many before; target {TARGET}/s\n\n\
              {:<28} {:>34} {:>24} {:>7}",
             common.runs, options.messages, "path", "messages/s min/med/max", "CPU us each", "target"
         ),
@@ -113,6 +113,8 @@ fn producer(options: &Options, common: &Common, report: &mut Report) -> Result<(
     let folder = scratch.file("kafka");
     fs::create_dir(&folder)?;
     let broker = Broker::start(&options.libraries, &folder, "")?;
+    // Not counted: the broker compiles itself meanwhile.
+    measure(Subject::Memory, &broker, &folder.join("warm-up"), options.messages)?;
     let mut results = Subject::ALL.map(|subject| (subject, Vec::new(), Vec::new()));
     for run in 0..common.runs {
         for (subject, rates, costs) in &mut results {

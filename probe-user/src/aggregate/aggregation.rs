@@ -16,6 +16,8 @@ use crate::export::RecordSampling;
 use crate::ledger::Amount;
 
 const MICROSECONDS: u64 = 1_000_000;
+/// Deltas whose rows are looked up together: a core reads some ten lines of memory at once.
+const GROUP: usize = 16;
 
 /// Adds up the packets of one aggregate.
 #[derive(Debug)]
@@ -100,8 +102,25 @@ impl Aggregation {
         }
     }
 
-    /// Adds a delta, and enters in `spread` what became of its packets.
-    pub fn add(&mut self, observed: &Observed, spread: &mut Spread) {
+    /// Adds deltas, and enters in `spread` what became of their packets.
+    pub fn add(&mut self, deltas: &[Observed], spread: &mut Spread) {
+        for observed in deltas {
+            self.stage(observed, spread);
+            if self.table.staged() >= GROUP {
+                self.count_staged(spread);
+            }
+        }
+        self.count_staged(spread);
+    }
+
+    fn count_staged(&mut self, spread: &mut Spread) {
+        let without_room = self.table.count_staged();
+        spread.in_table.subtract(without_room);
+        spread.table_full.add(without_room);
+    }
+
+    /// What is staged is in the table as far as `spread` says: there is room most likely.
+    fn stage(&mut self, observed: &Observed, spread: &mut Spread) {
         let record = &observed.record;
         let offered = Amount { packets: record.packet_delta_count, octets: record.octet_delta_count };
         spread.offered.add(offered);
@@ -137,7 +156,7 @@ impl Aggregation {
         spread.multiplied.add(amount.times(ends.len() as u64 - 1));
         for end in ends {
             let part = Part { observed, tags, places: &self.of_ends, bin, end: *end, sampling_rate: rate };
-            if self.table.add(&part, amount, &self.names) {
+            if self.table.stage(&part, amount, &self.names) {
                 spread.in_table.add(amount);
             } else {
                 spread.table_full.add(amount);
@@ -145,10 +164,17 @@ impl Aggregation {
         }
     }
 
-    /// Whether there is room for whatever comes next.
+    /// Whether there is room for the next delta, whatever it is.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.table.has_room(self.layout.ends().len())
+    }
+
+    /// How many of so many deltas find room, whatever they are: 1 even if that one does not.
+    #[must_use]
+    pub fn room(&self, deltas: usize) -> usize {
+        let group = deltas.min(GROUP);
+        if self.table.has_room_for(group) { group } else { 1 }
     }
 
     /// What is added up, with the number of rows.

@@ -240,13 +240,16 @@ impl Aggregator {
         }
         self.last_packet = deltas.last().map_or(self.last_packet, |observed| observed.end);
         let mut spread = Spread::default();
-        for observed in deltas {
+        let mut rest = deltas;
+        while !rest.is_empty() {
             if !self.aggregation.has_room() && self.can_purge() {
                 self.enter(&std::mem::take(&mut spread));
                 let purge = self.take(self.now(), None, true);
                 let _ = self.purges.send(purge);
             }
-            self.aggregation.add(observed, &mut spread);
+            let (next, later) = rest.split_at(self.aggregation.room(rest.len()));
+            self.aggregation.add(next, &mut spread);
+            rest = later;
         }
         self.enter(&spread);
     }

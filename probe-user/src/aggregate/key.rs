@@ -33,6 +33,7 @@ pub(super) struct KeyLayout {
     primitives: Vec<Primitive>,
     offsets: Vec<usize>,
     words: usize,
+    interned: usize,
     both_ends: bool,
     agent: Option<IpAddr>,
     custom: CustomPrimitives,
@@ -135,8 +136,9 @@ impl KeyLayout {
             };
         }
         let words = octets.div_ceil(size_of::<u64>()).min(MAX_WORDS);
+        let interned = key.primitives.iter().filter(|primitive| interned_as(**primitive).is_some()).count();
         let (primitives, custom) = (key.primitives.clone(), key.custom.clone());
-        Self { primitives, offsets, words, both_ends: key.both_ends, agent, custom }
+        Self { primitives, offsets, words, interned, both_ends: key.both_ends, agent, custom }
     }
 
     /// The primitives, in order.
@@ -154,15 +156,19 @@ impl KeyLayout {
         if self.both_ends { &[End::Source, End::Destination] } else { &[End::Source] }
     }
 
-    /// Makes the key of a delta.
-    pub(super) fn project<'b>(
+    /// Values that a key refers to at most.
+    pub(super) const fn interned(&self) -> usize {
+        self.interned
+    }
+
+    /// Makes the key of a delta, of [`KeyLayout::words`].
+    pub(super) fn project(
         &self,
-        buffer: &'b mut KeyBuffer,
+        words: &mut [u64],
         part: &Part<'_>,
         interned: &mut Interned,
         names: &InterfaceTexts,
-    ) -> &'b [u64] {
-        let words = &mut buffer.0[..self.words];
+    ) {
         // What lies between the values and behind them is the same in every key.
         words.fill(0);
         let octets: &mut [u8] = bytemuck::cast_slice_mut(words);
@@ -177,7 +183,6 @@ impl KeyLayout {
                 primitive => write(octets, *offset, primitive, part, interned, names),
             }
         }
-        words
     }
 
     /// Puts the octets of a custom primitive into a key.

@@ -2,8 +2,12 @@
 //!
 //! Counters and key of a row lie side by side in one slab of words, and a hash table finds them by key: a delta costs
 //! one look into each. What finds no room is not added, and the caller says what becomes of it.
+//!
+//! A large table is in memory and not in a cache, and a row is anywhere in it. So keys are staged in groups, the rows of
+//! a group are read without waiting for one another, and only then counted.
 
 use std::hash::BuildHasher as _;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -20,6 +24,11 @@ const COUNTER_WORDS: usize = 5;
 /// Bits of the word with the number of flows that are TCP flags, below them those inside tunnels.
 const FLAG_BITS: u32 = 16;
 
+/// Words of a slab that a cache of the core holds well: beyond it, rows are read before they are counted.
+const NEAR_WORDS: usize = 32 * 1024;
+/// Words of a line of the cache.
+const LINE_WORDS: usize = 8;
+
 /// Values that a table of few rows may keep: some of them are only passed by.
 const LEAST_INTERNED: usize = 4096;
 
@@ -30,6 +39,19 @@ pub(super) struct Table {
     rows: Rows,
     interned: Interned,
     buffer: KeyBuffer,
+    staged: Vec<Staged>,
+    /// Their keys, one after the other.
+    staged_keys: Vec<u64>,
+}
+
+/// A delta that is not counted yet.
+#[derive(Clone, Copy, Debug)]
+struct Staged {
+    /// Of its key.
+    hash: u64,
+    counters: Counters,
+    /// The row that is its own most likely.
+    row: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -85,6 +107,10 @@ impl Counters {
         [self.packets, self.octets, self.first, self.last, more]
     }
 
+    const fn amount(&self) -> Amount {
+        Amount { packets: self.packets, octets: self.octets }
+    }
+
     fn add(&mut self, other: Self) {
         self.packets = self.packets.wrapping_add(other.packets);
         self.octets = self.octets.wrapping_add(other.octets);
@@ -97,12 +123,31 @@ impl Counters {
 }
 
 impl Rows {
+    /// Finds the rows that are most likely those of `staged`, and has them read if they are far away.
+    fn look_up(&self, staged: &mut [Staged]) {
+        for one in &mut *staged {
+            one.row = self.index.find(one.hash, |_| true).copied();
+        }
+        if self.slab.len() < NEAR_WORDS {
+            return;
+        }
+        let mut seen = 0;
+        for number in staged.iter().filter_map(|one| one.row) {
+            let start = number as usize * self.stride;
+            let row = self.slab.get(start..start + self.stride).unwrap_or_default();
+            seen ^= row.iter().step_by(LINE_WORDS).chain(row.last()).fold(0, |seen, word| seen ^ word);
+        }
+        // Nobody asks for it: it is what makes the processor read all of them at once.
+        black_box(seen);
+    }
+
     /// False if it needs a row and there is no room.
-    fn count(&mut self, key: &[u64], counters: Counters) -> bool {
+    fn count(&mut self, key: &[u64], staged: &Staged) -> bool {
         let Self { limit, stride, hasher, index, slab, amount } = self;
         let (limit, stride) = (*limit, *stride);
-        let hash = hasher.hash_one(key);
-        if let Some(&number) = index.find(hash, |number| key_of(slab, stride, *number) == key) {
+        let Staged { hash, counters, row } = *staged;
+        let is_own = |number: &u32| key_of(slab, stride, *number) == key;
+        if let Some(number) = row.filter(is_own).or_else(|| index.find(hash, is_own).copied()) {
             let words = &mut slab[number as usize * stride..][..COUNTER_WORDS];
             let mut sum = Counters::read(words);
             sum.add(counters);
@@ -115,8 +160,14 @@ impl Rows {
         } else {
             return false;
         }
-        amount.add(Amount { packets: counters.packets, octets: counters.octets });
+        amount.add(counters.amount());
         true
+    }
+
+    /// Counts one that was not staged.
+    fn count_now(&mut self, key: &[u64], counters: Counters) -> bool {
+        let hash = self.hasher.hash_one(key);
+        self.count(key, &Staged { hash, counters, row: None })
     }
 }
 
@@ -136,7 +187,14 @@ impl Table {
             slab: Vec::new(),
             amount: Amount::default(),
         };
-        Self { layout, rows, interned: Interned::default(), buffer: KeyBuffer::new() }
+        Self {
+            layout,
+            rows,
+            interned: Interned::default(),
+            buffer: KeyBuffer::new(),
+            staged: Vec::new(),
+            staged_keys: Vec::new(),
+        }
     }
 
     /// Rows.
@@ -163,12 +221,49 @@ impl Table {
         self.len() + rows <= self.rows.limit && self.interned.len() < self.most_interned()
     }
 
-    /// Counts `amount` of a delta; false if that needs a row and there is no room.
-    pub(super) fn add(&mut self, part: &Part<'_>, amount: Amount, names: &InterfaceTexts) -> bool {
+    /// Whether the rows of so many deltas more would find room, and all that their keys refer to.
+    pub(super) fn has_room_for(&self, deltas: usize) -> bool {
+        let rows = deltas * self.layout.ends().len();
+        let values = rows * self.layout.interned();
+        self.len() + rows <= self.rows.limit && self.interned.len() + values <= self.most_interned()
+    }
+
+    /// Stages `amount` of a delta for [`Table::count_staged`]; false if that needs a row and there is no room.
+    pub(super) fn stage(&mut self, part: &Part<'_>, amount: Amount, names: &InterfaceTexts) -> bool {
         // A row that is there has only values that are there.
         self.interned.set_closed(self.interned.len() >= self.most_interned());
-        let key = self.layout.project(&mut self.buffer, part, &mut self.interned, names);
-        !self.interned.has_refused() && self.rows.count(key, Counters::of(part.observed, amount))
+        let words = self.layout.words();
+        let start = self.staged.len() * words;
+        if self.staged_keys.len() < start + words {
+            self.staged_keys.resize(start + words, 0);
+        }
+        let key = &mut self.staged_keys[start..start + words];
+        self.layout.project(key, part, &mut self.interned, names);
+        if self.interned.has_refused() {
+            return false;
+        }
+        let hash = self.rows.hasher.hash_one(&*key);
+        self.staged.push(Staged { hash, counters: Counters::of(part.observed, amount), row: None });
+        true
+    }
+
+    /// Deltas that are staged.
+    pub(super) const fn staged(&self) -> usize {
+        self.staged.len()
+    }
+
+    /// Counts what is staged; returns what needs a row and finds no room.
+    pub(super) fn count_staged(&mut self) -> Amount {
+        let Self { layout, rows, staged, staged_keys, .. } = self;
+        let mut without_room = Amount::default();
+        rows.look_up(staged);
+        for (one, key) in staged.iter().zip(staged_keys.chunks_exact(layout.words())) {
+            if !rows.count(key, one) {
+                without_room.add(one.counters.amount());
+            }
+        }
+        staged.clear();
+        without_room
     }
 
     /// Adds a row of `other`, which is of the same layout; false if that needs a row and there is no room.
@@ -179,13 +274,13 @@ impl Table {
         // A row that is there has only values that are there. Those of others would fill up what is kept.
         let key = self.buffer.copy(key);
         let find = |number, kept| self.interned.find(&other.interned, number, kept);
-        self.layout.renumber(key, find) && self.rows.count(key, counters)
+        self.layout.renumber(key, find) && self.rows.count_now(key, counters)
     }
 
     fn copy(&mut self, other: &Self, counters: Counters, key: &[u64]) -> bool {
         let key = self.buffer.copy(key);
         let adopt = |number, kept| Some(self.interned.adopt(&other.interned, number, kept));
-        self.layout.renumber(key, adopt) && self.rows.count(key, counters)
+        self.layout.renumber(key, adopt) && self.rows.count_now(key, counters)
     }
 
     /// Values that are kept at most, beside the rows.

@@ -42,9 +42,7 @@ fn settings(names: &[&str]) -> AggregateSettings {
 
 fn add_all(aggregation: &mut Aggregation, deltas: &[Observed]) -> Spread {
     let mut spread = Spread::default();
-    for delta in deltas {
-        aggregation.add(delta, &mut spread);
-    }
+    aggregation.add(deltas, &mut spread);
     spread
 }
 
@@ -315,6 +313,45 @@ fn a_full_table_loses_by_name_and_counts_what_it_knows() {
     let purge = aggregation.purge(0, None, None);
     assert!(aggregation.has_room());
     assert_eq!((purge.tally().records, purge.tally().packets), (3, 5));
+}
+
+/// More rows than a cache holds near, twice in another order, the second time with more than there is room for.
+#[test]
+fn many_rows_are_each_counted_once() {
+    const ROWS: u32 = 20_000;
+    let delta = |number: u32| {
+        let record = FlowRecord {
+            bgp_source_as_number: number,
+            packet_delta_count: u64::from(number % 7 + 1),
+            octet_delta_count: u64::from(number),
+            ..record()
+        };
+        observed(record, 0)
+    };
+    let mut settings = settings(&["src_as", "src_host"]);
+    settings.max_entries = ROWS as usize;
+    let mut aggregation = Aggregation::new(settings);
+    let first: Vec<Observed> = (0..ROWS).map(delta).collect();
+    assert_eq!(aggregation.room(100), 16);
+    let spread = add_all(&mut aggregation, &first);
+    assert!(spread.table_full.is_zero() && !aggregation.has_room());
+    assert_eq!(aggregation.room(100), 1);
+    // 7919 is prime: each number comes once.
+    let second: Vec<Observed> = (0..2 * ROWS).map(|number| delta(number * 7919 % (2 * ROWS))).collect();
+    let spread = add_all(&mut aggregation, &second);
+    let without_room: u64 = (ROWS..2 * ROWS).map(|number| u64::from(number % 7 + 1)).sum();
+    assert_eq!(spread.table_full.packets, without_room);
+    let purge = aggregation.purge(0, None, None);
+    let mut counted: Vec<(u64, u64, u64)> = purge
+        .rows()
+        .map(|row| match row.value(0) {
+            Value::Number(number) => (number, row.packets(), row.octets()),
+            other => panic!("{other:?} is no AS"),
+        })
+        .collect();
+    counted.sort_unstable();
+    let expected = (0..u64::from(ROWS)).map(|number| (number, 2 * (number % 7 + 1), 2 * number));
+    assert!(counted.into_iter().eq(expected));
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn pathflow(directory: &Path, format: Format, key: &str, packets: &[Packet]) -> 
             time: start,
             end,
         };
-        aggregation.add(&observed, &mut Spread::default());
+        aggregation.add(&[observed], &mut Spread::default());
     }
     let path = directory.join("pathflow").display().to_string();
     let table = FileTable { path: path.clone(), format, ..FileTable::default() };

@@ -80,7 +80,7 @@ fn purge(key: &[&str], history: &str, packets: &[Packet]) -> Purge {
             time,
             end: time,
         };
-        aggregation.add(&observed, &mut Spread::default());
+        aggregation.add(&[observed], &mut Spread::default());
     }
     aggregation.purge(BIN + 600, None, None)
 }

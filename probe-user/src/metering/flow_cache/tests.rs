@@ -190,3 +190,46 @@ proptest! {
         prop_assert!(model.is_empty());
     }
 }
+
+/// In groups that have the same flow twice, and flows that the group before them evicted.
+#[test]
+fn what_is_read_ahead_is_merged_as_anything_else() {
+    const FLOWS: u32 = 3 * NEAR_FLOWS as u32;
+    let mut cache = FlowCache::new(TIMEOUTS, FLOWS / 2);
+    let (mut packets, mut evicted) = (BTreeMap::new(), 0);
+    // 7919 is prime: they come in another order than they lie in.
+    let numbers: Vec<u32> = (0..4 * FLOWS).map(|turn| turn.wrapping_mul(7919) % FLOWS / 3 * 2).collect();
+    for group in numbers.chunks(16) {
+        let hashes: Vec<KeyHash> = group.iter().map(|number| cache.hash(&key(*number))).collect();
+        cache.read_ahead(hashes.iter().copied());
+        for (number, hash) in group.iter().zip(hashes) {
+            *packets.entry(*number).or_insert(0) += 1;
+            if let Some(flow) = cache.merge_hashed(&delta(*number, SECOND, SECOND, 1, 0), hash) {
+                evicted += 1;
+                count_down(&mut packets, &flow);
+            }
+        }
+    }
+    assert!(evicted == 0 && cache.len() == FLOWS as usize / 3);
+    for number in FLOWS..2 * FLOWS {
+        packets.insert(number, 1);
+        let hash = cache.hash(&key(number));
+        cache.read_ahead([hash].into_iter());
+        if let Some(flow) = cache.merge_hashed(&delta(number, SECOND, SECOND, 1, 0), hash) {
+            evicted += 1;
+            count_down(&mut packets, &flow);
+        }
+    }
+    assert_eq!(evicted, FLOWS as usize / 3 + FLOWS as usize - FLOWS as usize / 2);
+    while let Some(flow) = cache.flush() {
+        count_down(&mut packets, &flow);
+    }
+    assert!(packets.is_empty(), "{} flows did not come out", packets.len());
+}
+
+fn count_down(packets: &mut BTreeMap<u32, u64>, flow: &Flow) {
+    let pathflow_common::flow::Addresses::Ipv4(source, _) = flow.key.addresses() else {
+        unreachable!("only IPv4 keys go in")
+    };
+    assert_eq!(packets.remove(&u32::from_be_bytes(source)), Some(flow.packets));
+}

@@ -48,7 +48,7 @@ fn purge(packets: &[Packet]) -> Purge {
             time: 1,
             end: 1,
         };
-        aggregation.add(&observed, &mut Spread::default());
+        aggregation.add(&[observed], &mut Spread::default());
     }
     aggregation.purge(0, None, None)
 }
