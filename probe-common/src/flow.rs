@@ -331,7 +331,7 @@ impl WideKey {
             | (label & FLOW_LABEL_LOW) << 21
             | (label >> 11 & FLOW_LABEL_MIDDLE) << 56;
         self.0[0] = self.0[0] & !((KEY_FLAG_FLOW_LABEL as u64) << 48)
-            | (label >> 19 & 1) * (KEY_FLAG_FLOW_LABEL as u64) << 48;
+            | (label >> 19 & 1) << (48 + KEY_FLAG_FLOW_LABEL.trailing_zeros());
         self
     }
 
