@@ -7,6 +7,8 @@ use std::time::Duration;
 use pathflow_exporter::kafka::KafkaSettings;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "avro")]
+use super::avro::AvroSettings;
 use super::template::Template;
 use crate::aggregate::Primitive;
 use crate::aggregate::encode::{EncodeError, EncodeSettings, Format, RowEncoder};
@@ -16,6 +18,17 @@ use crate::kafka::{Client, ClientSettings, DurabilityName, SettingsError, checke
 
 /// Topics that messages go to in turn at most.
 const MOST_TOPICS: u32 = 1000;
+
+/// Values of `format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KafkaFormat {
+    /// One JSON object (RFC 8259) for each row.
+    #[default]
+    Json,
+    /// One datum of Apache Avro for each row.
+    Avro,
+}
 
 /// `[aggregate.kafka]` as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +40,16 @@ pub struct KafkaTable {
     pub topic: String,
     /// Topics that messages go to in turn, with `_0`, `_1` and so on behind the name; 0 = one, without a number.
     pub topics: u32,
+    /// How rows are written.
+    pub format: KafkaFormat,
+    /// URL of the registry for schemas of Avro, perhaps with `USER:PASSWORD@`; empty = none.
+    pub schema_registry: String,
+    /// Certificates of the authorities that a registry with `https` is trusted by, as PEM.
+    pub schema_registry_ca_file: String,
+    /// Subject of the schema at the registry; empty = the topic with `-value` behind.
+    pub schema_subject: String,
+    /// File that the schema is written to; empty = none.
+    pub schema_file: String,
     /// Partition; -1 = by the key, or as librdkafka chooses.
     pub partition: i32,
     /// Key of messages, with variables; empty = none.
@@ -60,6 +83,11 @@ impl Default for KafkaTable {
             brokers: Vec::new(),
             topic: "pmacct.acct".to_owned(),
             topics: 0,
+            format: KafkaFormat::Json,
+            schema_registry: String::new(),
+            schema_registry_ca_file: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
+            schema_subject: String::new(),
+            schema_file: String::new(),
             partition: -1,
             key: String::new(),
             message_octets: 0,
@@ -108,6 +136,9 @@ pub struct KafkaOutputSettings {
     pub(super) message_octets: usize,
     pub(super) markers: bool,
     pub(super) encode: EncodeSettings,
+    /// `None`: JSON.
+    #[cfg(feature = "avro")]
+    pub(super) avro: Option<AvroSettings>,
 }
 
 impl KafkaOutputSettings {
@@ -136,6 +167,24 @@ impl KafkaOutputSettings {
         let wrong = |key, value: String, reason: String| OutputSettingsError { key, value, reason };
         RowEncoder::new(encode, Format::Json, primitives)
             .map_err(|error: EncodeError| wrong("format", String::new(), error.to_string()))?;
+        if table.format != KafkaFormat::Avro {
+            for (key, value) in [
+                ("schema_registry", &table.schema_registry),
+                ("schema_subject", &table.schema_subject),
+                ("schema_file", &table.schema_file),
+            ] {
+                if !value.is_empty() {
+                    // A URL may have a password in it.
+                    let value = if key == "schema_registry" { "..." } else { value };
+                    return Err(wrong(key, value.to_owned(), "it is for format = \"avro\" only".to_owned()));
+                }
+            }
+        }
+        #[cfg(not(feature = "avro"))]
+        if table.format == KafkaFormat::Avro {
+            let reason = "this pathflow was built without its feature avro".to_owned();
+            return Err(wrong("format", "avro".to_owned(), reason));
+        }
         let topic = Template::new(&table.topic, primitives, true)
             .map_err(|reason| wrong("topic", table.topic.clone(), reason))?;
         checked_topic(&table.topic, &topic.fixed())?;
@@ -149,6 +198,11 @@ impl KafkaOutputSettings {
             let reason = "rows share messages only where topic and key are the same for all".to_owned();
             return Err(wrong("message_octets", table.message_octets.to_string(), reason));
         }
+        #[cfg(feature = "avro")]
+        let avro = match table.format {
+            KafkaFormat::Avro => Some(AvroSettings::new(table, encode, primitives, &topic)?),
+            KafkaFormat::Json => None,
+        };
         let ClientSettings { client, partition } = table.client().settings(name)?;
         Ok(Self {
             client,
@@ -159,6 +213,8 @@ impl KafkaOutputSettings {
             message_octets: table.message_octets as usize,
             markers: table.markers,
             encode: encode.clone(),
+            #[cfg(feature = "avro")]
+            avro,
         })
     }
 }
