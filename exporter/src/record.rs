@@ -37,6 +37,8 @@ pub struct FlowRecord {
     /// Priority code point of the outer 802.1Q tag; 0 = untagged, or nobody asks for it. Not exported: flows are not told
     /// apart by it.
     pub dot1q_priority: u8,
+    /// IPv6 flow label, 20 bits; 0 = none, or nobody asks for it. Not exported, likewise.
+    pub flow_label_ipv6: u32,
     /// Index of the interface the packets arrived on; 0 = unknown.
     pub ingress_interface: u32,
     /// Index of the interface the packets left by; 0 = unknown.
@@ -177,6 +179,7 @@ impl FlowRecord {
             vlan_id: 0,
             dot1q_customer_vlan_id: 0,
             dot1q_priority: 0,
+            flow_label_ipv6: 0,
             ingress_interface: 0,
             egress_interface: 0,
             flow_direction: FlowDirection::Ingress,

@@ -18,7 +18,7 @@ pub const CHOSEN_PLACES: usize = 16;
 /// Offsets of such places, from the start of their layer, are less than this.
 pub const CHOSEN_OFFSETS: usize = 0x4000;
 
-/// The packet inside a tunnel. All zero if there is none.
+/// The packet inside a tunnel. All zero if there is none, but for the MAC addresses of a frame that carries no IP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct InnerPacket {
@@ -55,10 +55,55 @@ pub struct KeyExtension {
     pub vxlan_network_identifier: u32,
     /// Octets that the operator chose, each where [`ChosenPlace::destination`] says; 0 where a packet has none.
     pub chosen: [u8; CHOSEN_OCTETS],
+    /// Which of these a packet has, a bit for each.
+    pub chosen_present: u32,
+    /// IPv6 flow label, 20 bits, as in the key; 0 if nobody asks for it.
+    pub flow_label: u32,
+}
+
+/// Words of an extension.
+pub const EXTENSION_WORDS: usize = size_of::<KeyExtension>() / size_of::<u64>();
+
+/// An extension in the kernel's table and on its way to user space: its reference, and each of its words combined with
+/// that (exclusive or).
+///
+/// The kernel takes the element of an old extension for a new one at any time, also while a packet or user space looks at
+/// it. Then reference and words are of two extensions, and do not open with what was looked for: no packet gets the
+/// reference of another extension than its own. (References are never used twice.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct SealedExtension {
+    /// What flows have in their key.
+    pub reference: u64,
+    /// The words of the extension, as they lie in memory, each combined with the reference.
+    pub words: [u64; EXTENSION_WORDS],
+}
+
+impl SealedExtension {
+    /// From how it lies in memory.
+    #[must_use]
+    pub fn from_octets(octets: &[u8; size_of::<Self>()]) -> Self {
+        let word = |position: usize| u64::from_ne_bytes(field(octets, size_of::<u64>() * position));
+        let mut words = [0; EXTENSION_WORDS];
+        for (position, place) in (1..).zip(&mut words) {
+            *place = word(position);
+        }
+        Self { reference: word(0), words }
+    }
+
+    /// The extension that was sealed.
+    #[must_use]
+    pub fn open(&self) -> KeyExtension {
+        let mut octets = [0; size_of::<KeyExtension>()];
+        for (place, word) in octets.as_chunks_mut().0.iter_mut().zip(self.words) {
+            *place = (word ^ self.reference).to_ne_bytes();
+        }
+        KeyExtension::from_octets(&octets)
+    }
 }
 
 const _: () = assert!(size_of::<InnerPacket>() == 56);
-const _: () = assert!(size_of::<KeyExtension>() == 136);
+const _: () = assert!(size_of::<KeyExtension>() == 144 && size_of::<SealedExtension>() == 152);
 const _: () = assert!(offset_of!(InnerPacket, ports) == 32 && offset_of!(InnerPacket, ether_type) == 40);
 const _: () =
     assert!(offset_of!(InnerPacket, source_mac) == 44 && offset_of!(InnerPacket, destination_mac) == 50);
@@ -81,6 +126,8 @@ impl KeyExtension {
         label_count: 0,
         vxlan_network_identifier: 0,
         chosen: [0; CHOSEN_OCTETS],
+        chosen_present: 0,
+        flow_label: 0,
     };
 
     /// As it lies in memory.
@@ -107,6 +154,8 @@ impl KeyExtension {
         put(96, &self.label_count.to_ne_bytes());
         put(100, &self.vxlan_network_identifier.to_ne_bytes());
         put(104, &self.chosen);
+        put(136, &self.chosen_present.to_ne_bytes());
+        put(140, &self.flow_label.to_ne_bytes());
         octets
     }
 
@@ -135,6 +184,8 @@ impl KeyExtension {
             label_count: half(96),
             vxlan_network_identifier: half(100),
             chosen: field(octets, 104),
+            chosen_present: half(136),
+            flow_label: half(140),
         }
     }
 
@@ -148,11 +199,36 @@ impl KeyExtension {
         encapsulation.with_vxlan_network_identifier(self.vxlan_network_identifier)
     }
 
+    /// The extension without flow label, and the label: a key has room for it where it has no reference.
+    #[must_use]
+    pub fn take_flow_label(self) -> (Self, u32) {
+        (Self { flow_label: 0, ..self }, self.flow_label)
+    }
+
+    /// The extension of a packet that has none of the chosen octets.
+    #[must_use]
+    pub fn without_chosen_octets(self) -> Self {
+        Self { chosen: [0; CHOSEN_OCTETS], chosen_present: 0, ..self }
+    }
+
+    /// Whether a packet has all of `length` chosen octets from `start`.
+    #[must_use]
+    pub fn has_chosen(&self, start: u8, length: u8) -> bool {
+        let asked = chosen_bits(start.into(), length.into());
+        asked != 0 && self.chosen_present & asked == asked
+    }
+
     /// The labels from the top.
     #[must_use]
     pub fn label_stack(&self) -> &[u32] {
         self.labels.get(..self.label_count as usize).unwrap_or(&self.labels)
     }
+}
+
+/// A bit for each of `length` chosen octets from `start`.
+#[inline(always)]
+pub(crate) const fn chosen_bits(start: usize, length: usize) -> u32 {
+    (((1_u64 << (length & 0x3f)) - 1) << (start & 0x1f)) as u32
 }
 
 /// What a place in a packet is counted from (`packet_ptr` of pmacct's custom primitives).
@@ -222,5 +298,37 @@ mod tests {
         }
         let extension = KeyExtension::from_octets(&octets);
         assert_eq!(extension.octets(), octets);
+    }
+
+    /// As the kernel program makes it.
+    fn sealed(extension: &KeyExtension, reference: u64) -> SealedExtension {
+        let octets = extension.octets();
+        let mut words = octets.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word) ^ reference);
+        SealedExtension { reference, words: core::array::from_fn(|_| words.next().unwrap()) }
+    }
+
+    #[test]
+    fn an_element_that_is_taken_for_another_extension_opens_as_neither() {
+        let extension = |label_count| KeyExtension { label_count, ..KeyExtension::default() };
+        let (old, new) = (sealed(&extension(1), 5 << 48 | 7), sealed(&extension(2), 4 << 48 | 7));
+        assert_eq!((old.open(), new.open()), (extension(1), extension(2)));
+        // Any part of it has been written, in any order.
+        for written in 1..(1_u32 << 18) - 1 {
+            let mut words = old.words;
+            for (place, (word, new)) in words.iter_mut().zip(new.words).enumerate() {
+                *word = if written >> place & 1 == 0 { *word } else { new };
+            }
+            assert_ne!(SealedExtension { words, ..new }.open(), extension(1), "{written:x}");
+            assert_ne!(SealedExtension { words, ..old }.open(), extension(2), "{written:x}");
+        }
+        assert_ne!(SealedExtension { reference: new.reference, ..old }.open(), extension(1));
+    }
+
+    #[test]
+    fn chosen_octets_are_there_as_a_whole() {
+        assert_eq!((chosen_bits(0, 32), chosen_bits(31, 1), chosen_bits(3, 0)), (u32::MAX, 1 << 31, 0));
+        let extension = KeyExtension { chosen_present: 0b0111_1000, ..KeyExtension::default() };
+        assert!(extension.has_chosen(3, 4) && extension.has_chosen(6, 1));
+        assert!(!extension.has_chosen(2, 2) && !extension.has_chosen(6, 2) && !extension.has_chosen(3, 0));
     }
 }

@@ -15,7 +15,9 @@
 //! wide      words 1..3   source address        words 3..5   destination address (IPv4: both in word 1)
 //!           word 5       bits  0..20  label at the top of the MPLS stack
 //!                        bits 20..21  whether there is one
+//!                        bits 21..32  IPv6 flow label, if it is asked for: the lowest 11 bits
 //!                        bits 32..56  VXLAN network identifier
+//!                        bits 56..64  the next 8 bits of the flow label; its highest is a flag
 //! last      bits  0..32  source and destination port
 //!           bits 32..44  outer VLAN identifier
 //!           bits 44..56  inner VLAN identifier
@@ -37,6 +39,9 @@ pub const KEY_FLAG_LATER_FRAGMENT: u8 = 2;
 /// In the kernel's tables: word 5 of the wide key is not an [`Encapsulation`] but a reference to a
 /// [`KeyExtension`](crate::extension::KeyExtension), which has what the encapsulation would say as well.
 pub const KEY_FLAG_EXTENDED: u8 = 4;
+
+/// The highest bit of the IPv6 flow label, for which word 5 has no room.
+pub const KEY_FLAG_FLOW_LABEL: u8 = 8;
 
 /// Bits of the flags.
 const KEY_FLAGS: u64 = 0x1f;
@@ -135,6 +140,10 @@ pub struct Encapsulation(u64);
 const LABEL_MASK: u64 = 0xf_ffff;
 const LABEL_PRESENT: u64 = 1 << 20;
 const IDENTIFIER_MASK: u64 = 0xff_ffff;
+const FLOW_LABEL_LOW: u64 = 0x7ff;
+const FLOW_LABEL_MIDDLE: u64 = 0xff;
+/// Those of a key's word 5 that are no encapsulation.
+const FLOW_LABEL_BITS: u64 = FLOW_LABEL_LOW << 21 | FLOW_LABEL_MIDDLE << 56;
 
 impl Encapsulation {
     /// Nothing.
@@ -160,7 +169,7 @@ impl Encapsulation {
         if self.0 & LABEL_PRESENT == 0 { None } else { Some((self.0 & LABEL_MASK) as u32) }
     }
 
-    /// VXLAN network identifier; 0 if the packet came in no VXLAN, or the key is of the outer header.
+    /// VXLAN network identifier; 0 if the packet came in no VXLAN, or if tunnels are not looked into.
     #[must_use]
     pub const fn vxlan_network_identifier(self) -> u32 {
         (self.0 >> 32 & IDENTIFIER_MASK) as u32
@@ -219,7 +228,7 @@ impl<const N: usize> Key<N> {
     ///
     /// NH (RFC 4418 section 5.2.2): two keys collide with a probability of `2^-32` at most, whoever chose
     /// them, as long as `secrets` are not known. Its sum is then mixed once, because a table takes only
-    /// some of its bits. See [`slot_number`](crate::layout::slot_number).
+    /// some of its bits. See [`Probes`](crate::layout::Probes).
     #[inline(always)]
     #[must_use]
     pub fn hash(&self, secrets: &[u32; HASH_SECRETS]) -> u64 {
@@ -302,7 +311,34 @@ impl WideKey {
     /// What the packets were wrapped in.
     #[must_use]
     pub const fn encapsulation(&self) -> Encapsulation {
-        Encapsulation(self.0[5])
+        Encapsulation(self.0[5] & !FLOW_LABEL_BITS)
+    }
+
+    /// IPv6 flow label (RFC 6437), 20 bits; 0 if there is none, or if nobody asks for it.
+    #[must_use]
+    pub const fn flow_label(&self) -> u32 {
+        let (word, flags) = (self.0[5], (self.0[0] >> 48) as u8);
+        let highest = (flags & KEY_FLAG_FLOW_LABEL != 0) as u32;
+        (word >> 21 & FLOW_LABEL_LOW) as u32 | ((word >> 56) as u32) << 11 | highest << 19
+    }
+
+    /// The key of packets with this IPv6 flow label. Not for a key that has a reference to its extension.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_flow_label(mut self, label: u32) -> Self {
+        let label = label as u64;
+        self.0[5] = self.0[5] & !FLOW_LABEL_BITS
+            | (label & FLOW_LABEL_LOW) << 21
+            | (label >> 11 & FLOW_LABEL_MIDDLE) << 56;
+        self.0[0] = self.0[0] & !((KEY_FLAG_FLOW_LABEL as u64) << 48)
+            | (label >> 19 & 1) << (48 + KEY_FLAG_FLOW_LABEL.trailing_zeros());
+        self
+    }
+
+    /// The key of packets of any flow label.
+    #[must_use]
+    pub const fn without_flow_label(self) -> Self {
+        self.with_flow_label(0)
     }
 
     /// The reference that the kernel program gave to the key's extension, if it has one.
@@ -312,10 +348,11 @@ impl WideKey {
     }
 
     /// The key outside of the kernel's tables: with the number of its extension (0 = none) in place of the epoch, and
-    /// the encapsulation in place of the reference.
+    /// the encapsulation in place of the reference. Without flow label.
     #[must_use]
     pub const fn with_extension(mut self, number: u32, encapsulation: Encapsulation) -> Self {
-        self.0[0] = self.0[0] & !((KEY_FLAG_EXTENDED as u64) << 48 | 0xffff_ffff) | number as u64;
+        let flags = (KEY_FLAG_EXTENDED | KEY_FLAG_FLOW_LABEL) as u64;
+        self.0[0] = self.0[0] & !(flags << 48 | 0xffff_ffff) | number as u64;
         self.0[5] = encapsulation.0;
         self
     }
@@ -352,7 +389,8 @@ impl WideKey {
     #[inline(always)]
     #[must_use]
     pub const fn with_extension_reference(mut self, reference: u64) -> Self {
-        self.0[0] |= (KEY_FLAG_EXTENDED as u64) << 48;
+        let flow_label = (KEY_FLAG_FLOW_LABEL as u64) << 48;
+        self.0[0] = self.0[0] & !flow_label | (KEY_FLAG_EXTENDED as u64) << 48;
         self.0[5] = reference;
         self
     }

@@ -7,7 +7,7 @@
 
 use crate::DropReason;
 use crate::bytes::field;
-use crate::extension::KeyExtension;
+use crate::extension::{KeyExtension, SealedExtension};
 use crate::flow::WideKey;
 use crate::parse::extension::Layers;
 
@@ -37,9 +37,9 @@ pub mod map {
     pub const WIDE_TABLES: &str = "WIDE_TABLES";
     /// `ArrayOfMaps<Array<WideSlot, slots>, 2 * cpus>`, inner maps mmapable.
     pub const SPILL_LOGS: &str = "SPILL_LOGS";
-    /// `LruHashMap<KeyExtension, u64>`: the reference of each extension that flows have.
+    /// `LruHashMap<KeyExtension, SealedExtension>`: the reference of each extension that flows have.
     pub const EXTENSIONS: &str = "EXTENSIONS";
-    /// `RingBuf`: [`ExtensionNews`](super::ExtensionNews), each new reference with what it stands for.
+    /// `RingBuf`: [`SealedExtension`](crate::extension::SealedExtension), each new reference with what it stands for.
     pub const EXTENSION_NEWS: &str = "EXTENSION_NEWS";
     /// `Array<ExtensionState, cpus>`.
     pub const EXTENSION_STATES: &str = "EXTENSION_STATES";
@@ -75,6 +75,8 @@ pub mod global {
     pub const INNER: &str = "INNER";
     /// 1 = the key has the priority of the outer VLAN tag.
     pub const VLAN_PRIORITY: &str = "VLAN_PRIORITY";
+    /// 1 = the key has the IPv6 flow label.
+    pub const FLOW_LABEL: &str = "FLOW_LABEL";
     /// 1 = extensions have the packet inside a tunnel.
     pub const EXTENSION_INNER: &str = "EXTENSION_INNER";
     /// 1 = extensions have the whole MPLS stack.
@@ -139,15 +141,39 @@ pub const FILTER_INSTRUCTIONS: usize = 4096;
 /// one in 29 (simulated). Below half full, the second one is hardly ever looked at.
 pub const PROBES: u32 = 16;
 
-/// The slot to try as number `probe` (from 0) for a key with this hash.
+/// The slots to try for a key, one after the other: [`PROBES`] of them.
 ///
 /// Within an epoch slots are only ever taken, so a key is in the second window only if the first one was
 /// full when it came, and then it still is: a free slot ends the search.
-#[inline(always)]
-#[must_use]
-pub const fn slot_number(hash: u64, probe: u32, mask: u32) -> u32 {
-    let window = if probe < PROBES / 2 { hash } else { hash >> 32 };
-    (window as u32).wrapping_add(probe) & mask
+#[derive(Clone, Copy, Debug)]
+pub struct Probes {
+    /// Where the window begins, in the low half.
+    window: u64,
+    number: u32,
+}
+
+impl Probes {
+    /// Of a key with this hash.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(hash: u64) -> Self {
+        Self { window: hash, number: 0 }
+    }
+
+    /// The next one of a table of `mask + 1` slots; `None` if all were tried.
+    #[inline(always)]
+    pub const fn next(&mut self, mask: u32) -> Option<u32> {
+        if self.number == PROBES {
+            return None;
+        }
+        // Only here, so that the kernel program has one word to keep in the loop.
+        if self.number == PROBES / 2 {
+            self.window >>= 32;
+        }
+        let slot = (self.window as u32).wrapping_add(self.number) & mask;
+        self.number += 1;
+        Some(slot)
+    }
 }
 
 /// Observation points (interface and direction) that can be counted apart. Point 0 is for packets of an
@@ -229,8 +255,6 @@ pub struct PointCounters {
 pub struct ExtensionState {
     /// References that this CPU has made. None is made twice.
     pub references: u64,
-    /// The reference in hand.
-    pub reference: u64,
     /// Where parsing starts: fields of [`Link`](crate::parse::link::Link).
     pub ether_type: u16,
     /// Likewise.
@@ -267,29 +291,8 @@ pub struct ExtensionState {
     pub layers: Layers,
     /// The extension.
     pub extension: KeyExtension,
-    /// Zero; brings the element to five cache lines.
-    pub reserved: [u64; 3],
-}
-
-/// A reference that the kernel program has made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct ExtensionNews {
-    /// The reference.
-    pub reference: u64,
-    /// What it stands for.
-    pub extension: KeyExtension,
-}
-
-impl ExtensionNews {
-    /// From how it lies in memory.
-    #[must_use]
-    pub fn from_octets(octets: &[u8; size_of::<Self>()]) -> Self {
-        Self {
-            reference: u64::from_ne_bytes(field(octets, 0)),
-            extension: KeyExtension::from_octets(&field(octets, size_of::<u64>())),
-        }
-    }
+    /// The same with its reference, if it is a new one.
+    pub sealed: SealedExtension,
 }
 
 /// What is said of a packet that user space gets to find its application. Its octets follow.
@@ -451,8 +454,7 @@ impl HeaderSample {
 const _: () = assert!(size_of::<Control>() == 64);
 const _: () = assert!(size_of::<TableHeader>() == 64);
 const _: () = assert!(size_of::<PointCounters>() == 256);
-const _: () = assert!(size_of::<ExtensionState>() == 320);
-const _: () = assert!(size_of::<ExtensionNews>() == 144);
+const _: () = assert!(size_of::<ExtensionState>() == 448);
 const _: () = assert!(size_of::<SamplingState>() == 32);
 const _: () = assert!(size_of::<HeaderSample>() == 168);
 

@@ -8,9 +8,9 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use pathflow_common::extension::KeyExtension;
+use pathflow_common::extension::{EXTENSION_WORDS, KeyExtension, SealedExtension};
 use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, Origin, WideKey};
-use pathflow_common::layout::{ExtensionNews, ExtensionState};
+use pathflow_common::layout::ExtensionState;
 use pathflow_common::parse::extension::{self, Layers, Wanted};
 use pathflow_common::parse::link::Link;
 use pathflow_common::parse::tunnel::Tunnels;
@@ -136,6 +136,11 @@ impl FlowSink for Keep<'_> {
     }
 
     #[inline(always)]
+    fn has_flow_label(&self) -> bool {
+        maps::flow_label() != 0
+    }
+
+    #[inline(always)]
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
         account::first_fragment(datagram, ports);
     }
@@ -209,57 +214,74 @@ pub fn pathflow_parse(data: usize, data_end: usize, wire_length: u32, state: *mu
 pub fn pathflow_extend(data: usize, data_end: usize, wire_length: u32, state: *mut ExtensionState) -> u64 {
     let length = Length(wire_length);
     let frame = Frame::new(&length, data, data_end);
-    // SAFETY: as in `pathflow_parse`. By words and volatile, or the compiler would call a function that goes by octets.
+    // SAFETY: as in `pathflow_parse`.
     unsafe {
-        let words = (&raw mut (*state).extension).cast::<u64>();
-        let mut word = 0;
-        while word < size_of::<KeyExtension>() / size_of::<u64>() {
-            words.add(word).write_volatile(0);
-            word += 1;
-        }
+        account::clear((&raw mut (*state).extension).cast::<u64>(), EXTENSION_WORDS);
     }
     // SAFETY: as above.
     let state = unsafe { &mut *state };
     if !extension::read(&frame, &state.layers, &Asked, &mut state.extension, &mut state.tcp_control_bits) {
         return NOTHING;
     }
-    let key = &state.extension;
-    if let Some(reference) = EXTENSIONS.get_ptr(key) {
-        // SAFETY: points to a value of the map; aligned 64-bit reads are not torn. An element that is taken for
-        // another extension meanwhile has the reference of either, which at worst is this packet in another's flow.
-        return unsafe { read_volatile(reference) };
+    if let Some(reference) = find(&state.extension) {
+        return reference;
     }
     make(state)
 }
 
+/// The reference of an extension that the table has.
+///
+/// The element that the kernel finds may be taken for another extension at any time. Then it does not open.
 #[inline(always)]
+fn find(extension: &KeyExtension) -> Option<u64> {
+    let sealed = EXTENSIONS.get_ptr(extension)?;
+    let words = (&raw const *extension).cast::<u64>();
+    // SAFETY: points to a value of the map, which stays one for as long as the program runs; aligned 64-bit reads are
+    // not torn. Both have so many words.
+    unsafe {
+        let reference = read_volatile(&raw const (*sealed).reference);
+        let mut difference = 0;
+        let mut number = 0;
+        while number < EXTENSION_WORDS {
+            let word = read_volatile((&raw const (*sealed).words).cast::<u64>().add(number));
+            difference |= word ^ reference ^ *words.add(number);
+            number += 1;
+        }
+        (difference == 0).then_some(reference)
+    }
+}
+
+#[inline(always)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "moved, they would be copied to a stack that has no room for them"
+)]
 fn make(state: &mut ExtensionState) -> u64 {
     // SAFETY: the helper takes no argument and has no precondition.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     state.references += 1;
-    state.reference = (cpu as u64) << CPU | state.references;
-    let (key, reference) = (&state.extension, &state.reference);
-    if EXTENSIONS.insert(key, reference, BPF_NOEXIST as u64).is_err() {
-        return match EXTENSIONS.get_ptr(key) {
-            // Another CPU was faster.
-            // SAFETY: as above.
-            Some(reference) => unsafe { read_volatile(reference) },
-            None => NO_ROOM,
-        };
+    let reference = (cpu as u64) << CPU | state.references;
+    state.sealed.reference = reference;
+    let from = (&raw const state.extension).cast::<u64>();
+    let to = (&raw mut state.sealed.words).cast::<u64>();
+    let mut number = 0;
+    while number < EXTENSION_WORDS {
+        // SAFETY: both have so many words. Volatile, for the reason that `clear` has.
+        unsafe { to.add(number).write_volatile(*from.add(number) ^ reference) };
+        number += 1;
+    }
+    if EXTENSIONS.insert(&state.extension, &state.sealed, BPF_NOEXIST as u64).is_err() {
+        // Another CPU was faster, or there is no room.
+        return find(&state.extension).unwrap_or(NO_ROOM);
     }
     if let Some(mut entry) = EXTENSION_NEWS.reserve(0) {
-        let news: &mut MaybeUninit<ExtensionNews> = &mut entry;
-        let news = news.as_mut_ptr();
-        // SAFETY: the whole entry is written before it is submitted. By its parts, which are not put together on the
-        // stack first.
-        unsafe {
-            (*news).reference = state.reference;
-            (&raw mut (*news).extension).copy_from_nonoverlapping(&raw const state.extension, 1);
-        }
+        let news: &mut MaybeUninit<SealedExtension> = &mut entry;
+        // SAFETY: the whole entry is written before it is submitted.
+        unsafe { news.as_mut_ptr().copy_from_nonoverlapping(&raw const state.sealed, 1) };
         // User space looks when it drains.
         entry.submit(BPF_RB_NO_WAKEUP);
     }
-    state.reference
+    reference
 }
 
 const BPF_RB_NO_WAKEUP: u64 = 1;

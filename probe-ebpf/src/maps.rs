@@ -6,12 +6,11 @@ use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, LruHashMap, PerfEventByteArray, RingBuf},
     macros::btf_map,
 };
-use pathflow_common::extension::{CHOSEN_PLACES, KeyExtension};
+use pathflow_common::extension::{CHOSEN_PLACES, KeyExtension, SealedExtension};
 use pathflow_common::flow::{self, Datagram, DatagramPorts, Ipv4Slot, WideSlot};
 use pathflow_common::layout::{
-    self, Control, ExtensionNews, ExtensionState, HeaderSample, INTERFACE_SLOTS, IPV4_SLOTS_MARK,
-    OBSERVATION_POINTS, PayloadState, PointCounters, SPILL_SLOTS_MARK, Sampling, SamplingState, TableHeader,
-    WIDE_SLOTS_MARK,
+    self, Control, ExtensionState, HeaderSample, INTERFACE_SLOTS, IPV4_SLOTS_MARK, OBSERVATION_POINTS,
+    PayloadState, PointCounters, SPILL_SLOTS_MARK, Sampling, SamplingState, TableHeader, WIDE_SLOTS_MARK,
 };
 
 /// `BPF_F_MMAPABLE`: user space reads these arrays through a mapping, without system calls.
@@ -46,9 +45,9 @@ pub static HEADER_SAMPLES: RingBuf<HeaderSample, RING_OCTETS> = RingBuf::new();
 #[btf_map]
 pub static DATAGRAMS: LruHashMap<Datagram, DatagramPorts, DATAGRAMS_HELD> = LruHashMap::new();
 #[btf_map]
-pub static EXTENSIONS: LruHashMap<KeyExtension, u64, EXTENSIONS_HELD> = LruHashMap::new();
+pub static EXTENSIONS: LruHashMap<KeyExtension, SealedExtension, EXTENSIONS_HELD> = LruHashMap::new();
 #[btf_map]
-pub static EXTENSION_NEWS: RingBuf<ExtensionNews, RING_OCTETS> = RingBuf::new();
+pub static EXTENSION_NEWS: RingBuf<SealedExtension, RING_OCTETS> = RingBuf::new();
 #[btf_map]
 pub static EXTENSION_STATES: Array<ExtensionState, PER_CPU> = Array::new();
 /// It has an element for each CPU: the loader sees to it.
@@ -114,6 +113,9 @@ global!(
 global!(
     /// Whether the key has the priority of the outer VLAN tag.
     vlan_priority, VLAN_PRIORITY: u32);
+global!(
+    /// Whether the key has the IPv6 flow label.
+    flow_label, FLOW_LABEL: u32);
 global!(
     /// Whether extensions have the packet inside a tunnel.
     extension_inner, EXTENSION_INNER: u32);

@@ -38,6 +38,7 @@ pub(crate) fn tcp_flow() -> FlowRecord {
         vlan_id: 301,
         dot1q_customer_vlan_id: 402,
         dot1q_priority: 0,
+        flow_label_ipv6: 0,
         ingress_interface: 7,
         egress_interface: 9,
         flow_direction: FlowDirection::Ingress,
@@ -115,6 +116,7 @@ pub(crate) fn flows() -> Vec<FlowRecord> {
         vlan_id: 0,
         dot1q_customer_vlan_id: 0,
         dot1q_priority: 0,
+        flow_label_ipv6: 0,
         flow_end_reason: FlowEndReason::LackOfResources,
         ..tcp.clone()
     };

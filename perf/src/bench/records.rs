@@ -35,6 +35,7 @@ pub(crate) fn records(is_ipv6: bool) -> Vec<FlowRecord> {
                 vlan_id: 0,
                 dot1q_customer_vlan_id: 0,
                 dot1q_priority: 0,
+                flow_label_ipv6: 0,
                 ingress_interface: 1,
                 egress_interface: 2,
                 flow_direction: FlowDirection::Ingress,

@@ -5,11 +5,13 @@
 
 use super::link::Link;
 use super::tunnel::Tunnels;
-use super::{MAX_LABELS, ipv4, ipv6, tunnel};
+use super::{MAX_LABELS, PacketFacts, ipv4, ipv6, tunnel};
 use crate::PacketBytes;
 use crate::bytes::field;
-use crate::extension::{CHOSEN_OCTETS, CHOSEN_OFFSETS, CHOSEN_PLACES, InnerPacket, KeyExtension, Layer};
-use crate::flow::Encapsulation;
+use crate::extension::{
+    CHOSEN_OCTETS, CHOSEN_OFFSETS, CHOSEN_PLACES, InnerPacket, KeyExtension, Layer, chosen_bits,
+};
+use crate::flow::{Encapsulation, WideKey};
 
 /// What extensions are to have.
 pub trait Wanted: Tunnels {
@@ -38,8 +40,8 @@ pub struct Layers {
     pub ether_type: u16,
     /// IP protocol of [`Layer::Transport`].
     pub protocol: u16,
-    /// Zero.
-    pub reserved: u32,
+    /// As in [`KeyExtension::flow_label`].
+    pub flow_label: u32,
 }
 
 const _: () = assert!(size_of::<Layers>() == 40);
@@ -81,7 +83,7 @@ impl Layers {
             tag: 0,
             ether_type: link.ether_type,
             protocol: upper.protocol as u16,
-            reserved: 0,
+            flow_label: 0,
         }
     }
 }
@@ -100,14 +102,12 @@ pub fn read<P: PacketBytes, W: Wanted>(
     let mut encapsulation = layers.encapsulation;
     if wanted.inner_packet() {
         let inner_bits;
-        (encapsulation, inner_bits) = read_inner(packet, layers, wanted, &mut extension.inner);
-        if extension.inner.ether_type != 0 {
-            is_any = true;
-            if layers.protocol != TCP as u16 {
-                *control_bits = inner_bits;
-            }
+        (is_any, encapsulation, inner_bits) = read_inner(packet, layers, wanted, &mut extension.inner);
+        if extension.inner.ether_type != 0 && layers.protocol != TCP as u16 {
+            *control_bits = inner_bits;
         }
     }
+    extension.flow_label = layers.flow_label;
     extension.vxlan_network_identifier = encapsulation.vxlan_network_identifier();
     if let Some(top) = encapsulation.mpls_top_label() {
         extension.labels[0] = top;
@@ -117,12 +117,26 @@ pub fn read<P: PacketBytes, W: Wanted>(
             read_labels(packet, layers, extension);
         }
     }
-    read_chosen(packet, layers, wanted, &mut extension.chosen);
-    let mut octets = 0;
-    for octet in &extension.chosen {
-        octets |= octet;
+    read_chosen(packet, layers, wanted, extension);
+    is_any || extension.chosen_present != 0
+}
+
+/// The key and the facts of a packet outside of the kernel's tables: with what [`read`] reads, if there is anything.
+/// `number` gives an extension its number.
+pub fn extend<P: PacketBytes, W: Wanted>(
+    packet: &P,
+    layers: &Layers,
+    wanted: &W,
+    (key, mut facts): (WideKey, PacketFacts),
+    number: impl FnOnce(&KeyExtension) -> u32,
+) -> (WideKey, PacketFacts) {
+    let mut extension = KeyExtension::NONE;
+    if !read(packet, layers, wanted, &mut extension, &mut facts.tcp_control_bits) {
+        return (key, facts);
     }
-    is_any || octets != 0
+    let (extension, flow_label) = extension.take_flow_label();
+    let key = key.with_extension(number(&extension), extension.encapsulation());
+    (key.with_flow_label(flow_label), facts)
 }
 
 #[inline(always)]
@@ -141,22 +155,20 @@ fn read_labels<P: PacketBytes>(packet: &P, layers: &Layers, extension: &mut KeyE
     }
 }
 
-/// Reads the packet inside a tunnel; returns what it is wrapped in, and its TCP control bits.
+/// Reads the packet inside a tunnel, of a frame without an IP packet the MAC addresses. Returns whether there is one or the
+/// other, what the packet is wrapped in, and the TCP control bits.
 #[inline(always)]
 fn read_inner<P: PacketBytes, W: Wanted>(
     packet: &P,
     layers: &Layers,
     wanted: &W,
     inner: &mut InnerPacket,
-) -> (Encapsulation, u16) {
+) -> (bool, Encapsulation, u16) {
     let outer = Link {
         encapsulation: layers.encapsulation,
         ..Link::network(layers.ether_type, layers.offsets[Layer::Network as usize] as usize & OFFSET)
     };
     let tunnel::Inside { link, frame, is_entered } = tunnel::inside(packet, outer, wanted, false);
-    if !is_entered {
-        return (layers.encapsulation, 0);
-    }
     let link = link.forget(packet);
     let frame = packet.forget(frame);
     if frame != 0
@@ -165,12 +177,16 @@ fn read_inner<P: PacketBytes, W: Wanted>(
         inner.destination_mac = field(&addresses, 0);
         inner.source_mac = field(&addresses, 6);
     }
+    if !is_entered {
+        let is_any = frame != 0 || link.encapsulation.vxlan_network_identifier() != 0;
+        return (is_any, link.encapsulation, 0);
+    }
     let control_bits = if link.ether_type == super::link::IPV4 {
         ipv4::read_inner(packet, &link, inner)
     } else {
         ipv6::read_inner(packet, &link, inner)
     };
-    (link.encapsulation, control_bits)
+    (true, link.encapsulation, control_bits)
 }
 
 /// The first place of a destination that the packet has wins: read in turn from the last one, it overwrites the
@@ -180,20 +196,20 @@ fn read_chosen<P: PacketBytes, W: Wanted>(
     packet: &P,
     layers: &Layers,
     wanted: &W,
-    chosen: &mut [u8; CHOSEN_OCTETS],
+    extension: &mut KeyExtension,
 ) {
     let mut left = CHOSEN_PLACES;
     while left > 0 {
         left -= 1;
         let place = wanted.chosen_place(left);
         if place != 0 {
-            read_place(packet, layers, place, chosen);
+            read_place(packet, layers, place, extension);
         }
     }
 }
 
 #[inline(always)]
-fn read_place<P: PacketBytes>(packet: &P, layers: &Layers, place: u64, chosen: &mut [u8; CHOSEN_OCTETS]) {
+fn read_place<P: PacketBytes>(packet: &P, layers: &Layers, place: u64, extension: &mut KeyExtension) {
     let layer = place as usize & 7;
     let length = (place >> 8) as u8 as usize;
     let destination = (place >> 16) as u8 as usize;
@@ -224,6 +240,7 @@ fn read_place<P: PacketBytes>(packet: &P, layers: &Layers, place: u64, chosen: &
     if start + offset + length > end {
         return;
     }
+    extension.chosen_present |= chosen_bits(destination, length);
     let mut number = 0;
     while number < length && number < CHOSEN_OCTETS && destination + number < CHOSEN_OCTETS {
         let mut position = start + offset + number;
@@ -237,7 +254,7 @@ fn read_place<P: PacketBytes>(packet: &P, layers: &Layers, place: u64, chosen: &
         if octet.is_none() {
             octet = packet.read::<1>(position);
         }
-        chosen[(destination + number) & (CHOSEN_OCTETS - 1)] = octet.unwrap_or_default()[0];
+        extension.chosen[(destination + number) & (CHOSEN_OCTETS - 1)] = octet.unwrap_or_default()[0];
         number += 1;
     }
 }

@@ -49,6 +49,11 @@ pub trait FlowSink: Tunnels {
     fn unaccounted(self, reason: DropReason, octets: u32);
     /// Whether the key has the priority of the outer VLAN tag.
     fn has_vlan_priority(&self) -> bool;
+    /// Whether the key has the IPv6 flow label.
+    #[inline(always)]
+    fn has_flow_label(&self) -> bool {
+        false
+    }
     /// The packet is the first fragment of a datagram of several. Others of its fragments may be asked for.
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts);
     /// What the first fragment of a datagram said, if it was seen.
@@ -97,6 +102,8 @@ pub fn parse_link<P: PacketBytes, S: FlowSink>(packet: &P, origin: impl Into<Ori
     }
     if link.ether_type == link::IPV6
         && is_usual
+        // Else a word that is zero would be one more to hash and to compare, for everybody.
+        && !sink.has_flow_label()
         && let Some((key, facts)) = ipv6::parse_usual(packet, origin, link)
     {
         return sink.wide(key, facts);

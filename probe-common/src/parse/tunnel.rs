@@ -1,7 +1,8 @@
 //! One level of tunnel: GRE (RFC 2784, RFC 2890), IP in IP (RFC 2003, RFC 4213), VXLAN (RFC 7348).
 //!
 //! Only on request, and then instead of the outer header, so that no packet is in two flows. A tunnel packet
-//! that is itself fragmented, or whose inside is neither IPv4 nor IPv6, stays in the flow of its outer header.
+//! that is itself fragmented, or whose inside is neither IPv4 nor IPv6, stays in the flow of its outer header; in VXLAN
+//! with the network identifier.
 
 use super::ipv4;
 use super::link::{IPV4, IPV6, Link};
@@ -51,7 +52,8 @@ pub(super) fn enter<P: PacketBytes, T: Tunnels>(
 /// refuses that.)
 #[derive(Clone, Copy)]
 pub(super) struct Inside {
-    /// The link of the packet inside; of the tunnel packet if it is none that can be entered.
+    /// The link of the packet inside; of the tunnel packet if it is none that can be entered. With the tunnel's
+    /// encapsulation.
     pub(super) link: Link,
     /// Where the Ethernet frame begins that the packet is in; 0 if it is in none.
     pub(super) frame: usize,
@@ -71,10 +73,10 @@ impl Inside {
     }
 
     #[inline(always)]
-    fn frame<P: PacketBytes>(packet: &P, outer: Link, link: Link, offset: usize, has_priority: bool) -> Self {
+    fn frame<P: PacketBytes>(packet: &P, link: Link, offset: usize, has_priority: bool) -> Self {
         match Link::inner_ethernet(packet, has_priority, offset, link) {
             Ok(link) => Self { link, frame: offset, is_entered: true },
-            Err(_) => Self::nothing(outer),
+            Err(_) => Self::nothing(link),
         }
     }
 }
@@ -95,7 +97,11 @@ pub(super) fn inside<P: PacketBytes, T: Tunnels>(
         UDP => vxlan(packet, link, offset, tunnels, has_priority),
         _ => Inside::nothing(link),
     };
-    if inside.is_entered && is_ip(packet, inside.link) { inside } else { Inside::nothing(link) }
+    if inside.is_entered && is_ip(packet, inside.link) {
+        return inside;
+    }
+    let link = Link { encapsulation: inside.link.encapsulation, ..link };
+    Inside { link, is_entered: false, ..inside }
 }
 
 /// Protocol and offset of what follows the IP header; [`NO_PROTOCOL`] for fragments, and for what is not IP.
@@ -140,7 +146,7 @@ fn gre<P: PacketBytes>(packet: &P, link: Link, offset: usize, has_priority: bool
     }
     let ether_type = u16::from_be_bytes(field(&header, 2));
     if ether_type == ETHERNET {
-        return Inside::frame(packet, link, link, offset, has_priority);
+        return Inside::frame(packet, link, offset, has_priority);
     }
     Inside::packet(link, ether_type, offset)
 }
@@ -163,8 +169,8 @@ fn vxlan<P: PacketBytes, T: Tunnels>(
     }
     let identifier = u32::from_be_bytes(field(&header, 4)) >> 8;
     let encapsulation = link.encapsulation.with_vxlan_network_identifier(identifier);
-    let frame = offset + UDP_OCTETS + VXLAN_OCTETS;
-    Inside::frame(packet, link, Link { encapsulation, ..link }, frame, has_priority)
+    let link = Link { encapsulation, ..link };
+    Inside::frame(packet, link, offset + UDP_OCTETS + VXLAN_OCTETS, has_priority)
 }
 
 /// Whether an IP header that can be accounted is where `link` says: otherwise the packet stays in its outer

@@ -144,6 +144,78 @@ fn labels_and_the_packet_inside_together() {
     assert_eq!((flow.encapsulation, extension.unwrap().label_stack()), (encapsulation, &[16][..]));
 }
 
+/// ARP and the like: there is no packet inside, but the frame and its network are known.
+#[test]
+fn a_frame_inside_without_a_packet() {
+    let frame_inside = ethernet(&[], 0x0806, &[0; 46]);
+    for outer in [Ipv4::of(UDP).frame(&vxlan(77, &frame_inside)), ipv6_frame(UDP, &vxlan(77, &frame_inside))]
+    {
+        let (flow, extension) = inner().flow(&outer);
+        let found = extension.unwrap();
+        assert_eq!(found.vxlan_network_identifier, 77);
+        let macs = InnerPacket {
+            source_mac: SOURCE_MAC,
+            destination_mac: DESTINATION_MAC,
+            ..InnerPacket::default()
+        };
+        assert_eq!(found.inner, macs);
+        let encapsulation = Encapsulation::NONE.with_vxlan_network_identifier(77);
+        assert_eq!(flow, Flow { encapsulation, ..plain(&outer) });
+    }
+    // Bridged by GRE: no identifier. Routed by GRE: no frame.
+    let bridged = Ipv4::of(GRE).frame(&gre(0, BRIDGED, &frame_inside));
+    assert_eq!(inner().flow(&bridged).1.unwrap().inner.source_mac, SOURCE_MAC);
+    let routed = Ipv4::of(GRE).frame(&gre(0, 0x0806, &[1; 28]));
+    assert_eq!(inner().flow(&routed), (plain(&routed), None));
+    // Cut in the header of the frame inside.
+    let whole = Ipv4::of(UDP).frame(&vxlan(77, &frame_inside));
+    let cut = inner();
+    let flow = cut.parse_captured(&whole[..14 + 20 + 16 + 13], whole.len() as u32).flow();
+    assert_eq!(flow.encapsulation, Encapsulation::NONE.with_vxlan_network_identifier(77));
+}
+
+#[test]
+fn the_flow_label_of_ipv6_on_request() {
+    let frames = [
+        ipv6_frame(UDP, &udp()),
+        ipv6_frame(TCP, &tcp(2)),
+        ipv6_frame(58, &[128, 0, 0, 0]),
+        extended(&[options(HOP_BY_HOP, 0)], UDP, &udp()),
+        labelled(&[0xf_ffff], &ipv6(UDP, &udp())),
+    ];
+    for label in [0x12345, 0, 0xf_ffff, 0x8_0000, 0x7_ffff, 0x0_07ff, 0x0_0800] {
+        for frame in &frames {
+            let mut frame = frame.clone();
+            let network = frame.windows(4).position(|octets| octets == [0x6b, 0x81, 0x23, 0x45]).unwrap();
+            frame[network..network + 4].copy_from_slice(&(0x6b80_0000_u32 | label).to_be_bytes());
+            let asked = Observer::default().with_flow_label().parse(&frame).flow();
+            assert_eq!(asked, Flow { flow_label: label, ..plain(&frame) });
+            assert_eq!(plain(&frame).flow_label, 0);
+            // Also where the key has an extension, whose number is the same for all labels.
+            let wanted = Extended { labels: true, chosen: vec![place(Layer::Network, 8, 1)], inner: true };
+            let (flow, extension) = Observer::default().with_flow_label().extended(wanted).flow(&frame);
+            assert_eq!(flow, asked);
+            assert_eq!(extension.unwrap().flow_label, 0);
+        }
+    }
+    // Of the packet that the key is of; none in IPv4.
+    let tunnel = Ipv4::of(41).frame(&ipv6(UDP, &udp()));
+    assert_eq!(Observer::inside().with_flow_label().parse(&tunnel).flow().flow_label, 0x12345);
+    assert_eq!(Observer::default().with_flow_label().parse(&tunnel).flow(), plain(&tunnel));
+}
+
+#[test]
+fn zeros_that_a_packet_has_are_there() {
+    let observer =
+        chosen(&[place(Layer::Payload, 0, 4), ChosenPlace { destination: 4, ..place(Layer::Payload, 8, 2) }]);
+    let with = |octets: &[u8]| [&PORTS[..], &[0, 8 + octets.len() as u8, 0, 0], octets].concat();
+    let present =
+        |frame: &[u8]| observer.flow(frame).1.map(|extension| (extension.chosen_present, extension.chosen));
+    assert_eq!(present(&Ipv4::of(UDP).frame(&with(&[0; 3]))), None);
+    assert_eq!(present(&Ipv4::of(UDP).frame(&with(&[0; 4]))), Some((0b1111, [0; 32])));
+    assert_eq!(present(&ipv6_frame(UDP, &with(&[0; 10]))), Some((0b11_1111, [0; 32])));
+}
+
 #[test]
 fn the_inside_of_fragments() {
     let part = gre(0, 0x0800, &inner4());
@@ -364,7 +436,7 @@ proptest! {
         frame.extend(vec![0x55; padding]);
         let network = 14 + 4 * tags + 4 * depth;
         let upper = network + if is_ipv6 { 40 } else { 20 };
-        let mut expected = [0; 32];
+        let (mut expected, mut present) = ([0; 32], 0_u32);
         for place in places.iter().rev() {
             let (start, end, of) = match place.layer {
                 Layer::Packet | Layer::Mac => (Some(0), frame.len(), None),
@@ -380,12 +452,16 @@ proptest! {
             if from + length <= end {
                 let to = usize::from(place.destination);
                 expected[to..to + length].copy_from_slice(&frame[from..from + length]);
+                for octet in to..to + length {
+                    present |= 1 << octet;
+                }
             }
         }
         let (flow, extension) = chosen(&places).flow(&frame);
         prop_assert_eq!(flow, plain(&frame));
         prop_assert_eq!(extension.map_or([0; 32], |extension| extension.chosen), expected);
-        prop_assert_eq!(extension.is_some(), expected != [0; 32]);
+        prop_assert_eq!(extension.is_some(), present != 0);
+        prop_assert_eq!(extension.map_or(0, |extension| extension.chosen_present), present);
     }
 
     /// No octets make it fail, wherever they are cut, and what is outside is the same as without an extension.

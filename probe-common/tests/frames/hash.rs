@@ -2,9 +2,10 @@
 //! the numbers are always the same.
 
 use std::collections::HashSet;
+use std::iter;
 
 use pathflow_common::flow::{Encapsulation, HASH_SECRETS, Ipv4Key, Key, KeyFields, WideKey};
-use pathflow_common::layout::{PROBES, slot_number};
+use pathflow_common::layout::{PROBES, Probes};
 
 /// Two sets of secrets, from the digits of pi and of e.
 const SECRETS: [[u32; HASH_SECRETS]; 2] = [
@@ -72,10 +73,15 @@ fn spread<const N: usize>(keys: impl Iterator<Item = Key<N>>, secrets: &[u32; HA
     for key in keys {
         assert!(seen.insert(key.0), "the keys of a test are different");
         let hash = key.hash(secrets);
-        for (hits, probe) in hits.iter_mut().zip([0, PROBES / 2]) {
-            hits[slot_number(hash, probe, mask) as usize] += 1;
+        let mut probes = Probes::new(hash);
+        let slots: Vec<usize> = iter::from_fn(|| probes.next(mask)).map(|slot| slot as usize).collect();
+        assert_eq!(slots.len(), PROBES as usize);
+        let windows = slots.chunks(slots.len() / 2);
+        for (hits, window) in hits.iter_mut().zip(windows) {
+            let adjacent = (0..).take(window.len()).map(|number| (window[0] + number) & mask as usize);
+            assert_eq!(window, adjacent.collect::<Vec<_>>());
+            hits[window[0]] += 1;
         }
-        let slots = (0..PROBES).map(|probe| slot_number(hash, probe, mask) as usize);
         match slots.into_iter().find(|slot| !taken[*slot]) {
             Some(slot) => taken[slot] = true,
             None => without_slot += 1,

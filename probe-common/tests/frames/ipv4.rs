@@ -14,7 +14,8 @@ const HEADER: usize = 14;
 #[test]
 fn a_plain_datagram() {
     let header = Ipv4 { type_of_service: 0xb8, ..Ipv4::of(17) };
-    let Flow { fields, addresses, encapsulation, facts } = parse_frame(&header.frame(&udp())).flow();
+    let Flow { fields, addresses, encapsulation, flow_label: _, facts } =
+        parse_frame(&header.frame(&udp())).flow();
     let expected = KeyFields {
         observation_point: POINT,
         filter_results: 0,

@@ -23,7 +23,7 @@ fn parse(extensions: &[Extension], protocol: u8, transport: &[u8]) -> Parsed {
 
 #[test]
 fn a_plain_datagram() {
-    let Flow { fields, addresses, encapsulation, facts } = parse(&[], UDP, &udp()).flow();
+    let Flow { fields, addresses, encapsulation, flow_label: _, facts } = parse(&[], UDP, &udp()).flow();
     let expected = KeyFields {
         observation_point: POINT,
         filter_results: 0,

@@ -183,6 +183,7 @@ impl Layers {
                 Addresses::Ipv4(SOURCE4, DESTINATION4)
             },
             encapsulation: self.labels(),
+            flow_label: 0,
             facts: PacketFacts { octets, tcp_control_bits: 0, header_octets },
         }
     }

@@ -299,7 +299,7 @@ fn opinion(frame: &[u8]) -> Flow {
     };
     let header_octets = network_octets as u16 + transport_octets;
     let facts = PacketFacts { octets, tcp_control_bits, header_octets };
-    Flow { fields, addresses, encapsulation: Encapsulation::NONE, facts }
+    Flow { fields, addresses, encapsulation: Encapsulation::NONE, flow_label: 0, facts }
 }
 
 /// Octets of the network header with its extension headers.

@@ -37,6 +37,7 @@ pub(crate) struct Flow {
     pub(crate) fields: KeyFields,
     pub(crate) addresses: Addresses,
     pub(crate) encapsulation: Encapsulation,
+    pub(crate) flow_label: u32,
     pub(crate) facts: PacketFacts,
 }
 
@@ -68,6 +69,7 @@ pub(crate) const VXLAN_PORTS: [u16; 2] = [4789, 8472];
 pub(crate) struct Observer {
     enters_tunnels: bool,
     has_vlan_priority: bool,
+    has_flow_label: bool,
     datagrams: RefCell<HashMap<Datagram, DatagramPorts>>,
     wanted: Extended,
     /// The tag that is held beside frames.
@@ -99,6 +101,11 @@ impl Observer {
     /// The same, with the priority of the outer tag or without it.
     pub(crate) fn with_vlan_priority(self, has_vlan_priority: bool) -> Self {
         Self { has_vlan_priority, ..self }
+    }
+
+    /// The same with the flow label.
+    pub(crate) fn with_flow_label(self) -> Self {
+        Self { has_flow_label: true, ..self }
     }
 
     /// Keys are extended.
@@ -190,7 +197,9 @@ impl FlowSink for Keep<'_> {
     fn wide(self, key: WideKey, facts: PacketFacts) {
         assert_eq!(key.extension() != 0, self.observer.extension.get().is_some());
         let (addresses, encapsulation) = (key.addresses(), key.encapsulation());
-        self.keep(Parsed::Flow(Flow { fields: key.fields(), addresses, encapsulation, facts }));
+        let flow_label = key.flow_label();
+        let fields = key.without_flow_label().fields();
+        self.keep(Parsed::Flow(Flow { fields, addresses, encapsulation, flow_label, facts }));
     }
 
     fn unaccounted(self, reason: DropReason, octets: u32) {
@@ -199,6 +208,10 @@ impl FlowSink for Keep<'_> {
 
     fn has_vlan_priority(&self) -> bool {
         self.observer.has_vlan_priority
+    }
+
+    fn has_flow_label(&self) -> bool {
+        self.observer.has_flow_label
     }
 
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
@@ -218,15 +231,13 @@ impl FlowSink for Keep<'_> {
         packet: &P,
         layers: Layers,
         key: WideKey,
-        mut facts: PacketFacts,
+        facts: PacketFacts,
     ) -> (WideKey, PacketFacts) {
-        let mut extension = KeyExtension::default();
         let layers = Layers { tag: self.observer.tag, ..layers };
-        if !extension::read(packet, &layers, self, &mut extension, &mut facts.tcp_control_bits) {
-            return (key, facts);
-        }
-        self.observer.extension.set(Some(extension));
-        (key.with_extension(NUMBER, extension.encapsulation()), facts)
+        extension::extend(packet, &layers, self, (key, facts), |extension| {
+            self.observer.extension.set(Some(*extension));
+            NUMBER
+        })
     }
 }
 

@@ -95,20 +95,27 @@ fn assert_inside(flow: Flow) {
 }
 
 #[track_caller]
-fn assert_outside(flow: Flow, protocol: u8) {
+fn assert_outside(flow: Flow, protocol: u8, identifier: u32) {
     let expected = match flow.addresses {
         Addresses::Ipv4(..) => Addresses::Ipv4(SOURCE4, DESTINATION4),
         Addresses::Ipv6(..) => Addresses::Ipv6(SOURCE6, DESTINATION6),
     };
     assert_eq!((flow.addresses, flow.fields.protocol), (expected, protocol));
-    assert_eq!(flow.encapsulation, Encapsulation::NONE);
+    assert_eq!(flow.encapsulation, Encapsulation::NONE.with_vxlan_network_identifier(identifier));
 }
 
 #[track_caller]
 fn stays_outside(protocol: u8, payload: &[u8]) {
+    stays_outside_in(0, protocol, payload);
+}
+
+/// The flow is that of the outer header, with this VXLAN network identifier if tunnels are looked into.
+#[track_caller]
+fn stays_outside_in(identifier: u32, protocol: u8, payload: &[u8]) {
     for frame in [Ipv4::of(protocol).frame(payload), ipv6_frame(protocol, payload)] {
         let flow = Observer::inside().parse(&frame).flow();
-        assert_outside(flow, protocol);
+        assert_outside(flow, protocol, identifier);
+        let flow = Flow { encapsulation: Encapsulation::NONE, ..flow };
         assert_eq!(Observer::default().parse(&frame).flow(), flow);
     }
 }
@@ -125,7 +132,7 @@ fn the_packet_inside_on_request_and_the_outer_one_otherwise() {
             (ipv6_frame(protocol, &payload), 40),
         ] {
             let outside = Observer::default().parse(&frame).flow();
-            assert_outside(outside, protocol);
+            assert_outside(outside, protocol, 0);
             assert_eq!(outside.facts.octets as usize, outer + payload.len());
             let inside = Observer::inside().parse(&frame).flow();
             assert_inside(inside);
@@ -194,7 +201,7 @@ fn a_frame_inside_has_up_to_four_tags() {
             assert_eq!((flow.fields.vlan_id, flow.fields.customer_vlan_id), (vlan_id(0), vlan_id(1)));
         }
     }
-    stays_outside(UDP, &vxlan(9, &ethernet(&tags, IPV4_TYPE, &inner4())));
+    stays_outside_in(9, UDP, &vxlan(9, &ethernet(&tags, IPV4_TYPE, &inner4())));
     stays_outside(GRE, &gre(0, BRIDGED, &ethernet(&tags, IPV4_TYPE, &inner4())));
 }
 
@@ -241,7 +248,7 @@ fn gre_that_is_not_understood_stays_outside() {
 #[test]
 fn what_is_not_ip_inside_stays_outside() {
     for payload in [ethernet(&[], 0x0806, &[0; 46]), ethernet(&[(0x8100, 5)], 0x88cc, &[0; 46])] {
-        stays_outside(UDP, &vxlan(1, &payload));
+        stays_outside_in(1, UDP, &vxlan(1, &payload));
         stays_outside(GRE, &gre(0, BRIDGED, &payload));
     }
     stays_outside(IP_IN_IP, &inner6());
@@ -265,7 +272,7 @@ fn what_is_malformed_inside_stays_outside() {
     for packet in wrong {
         stays_outside(IP_IN_IP, &packet);
         stays_outside(GRE, &gre(KEY, IPV4_TYPE, &packet));
-        stays_outside(UDP, &vxlan(1, &ethernet(&[], IPV4_TYPE, &packet)));
+        stays_outside_in(1, UDP, &vxlan(1, &ethernet(&[], IPV4_TYPE, &packet)));
     }
 }
 
@@ -281,7 +288,10 @@ fn a_packet_whose_inside_is_cut_stays_outside() {
                 let wire_length = frame.len() as u32;
                 let flow = Observer::inside().parse_captured(&frame[..length], wire_length).flow();
                 if length < inner_end {
-                    assert_outside(flow, protocol);
+                    // The headers of UDP and VXLAN are 16 octets.
+                    let identifier = u32::from(protocol == UDP && length >= outer + 16);
+                    assert_outside(flow, protocol, identifier);
+                    let flow = Flow { encapsulation: Encapsulation::NONE, ..flow };
                     let outside = Observer::default().parse_captured(&frame[..length], wire_length);
                     assert_eq!(outside.flow(), flow);
                 } else {
@@ -302,13 +312,13 @@ fn a_tunnel_packet_in_fragments_stays_outside() {
         for fragment in [0x2000, 0x2005, 0x0005] {
             let frame = Ipv4 { fragment, ..Ipv4::of(protocol) }.frame(&payload);
             let flow = Observer::inside().parse(&frame).flow();
-            assert_outside(flow, protocol);
+            assert_outside(flow, protocol, 0);
             assert_eq!(Observer::default().parse(&frame).flow(), flow);
         }
         for offset_and_flags in [0x0001, 0x0009, 0x0028] {
             let frame = extended(&[fragment(offset_and_flags, 1)], protocol, &payload);
             let flow = Observer::inside().parse(&frame).flow();
-            assert_outside(flow, protocol);
+            assert_outside(flow, protocol, 0);
         }
         // "Do not fragment" and the reserved bit make no fragment.
         for fragment in [0x4000, 0x8000] {
@@ -322,7 +332,7 @@ fn a_tunnel_packet_in_fragments_stays_outside() {
 fn extension_headers_before_a_tunnel_are_not_walked() {
     for (protocol, payload) in tunnels(1) {
         let frame = extended(&[options(DESTINATION_OPTIONS, 0)], protocol, &payload);
-        assert_outside(Observer::inside().parse(&frame).flow(), protocol);
+        assert_outside(Observer::inside().parse(&frame).flow(), protocol, 0);
     }
 }
 

@@ -131,7 +131,8 @@ impl FromIterator<CustomPrimitive> for CustomPrimitives {
     }
 }
 
-/// What a custom primitive says in one row: its octets, all of them zero where a packet had none.
+/// What a custom primitive says in one row: its octets. Where a packet had none they are zero, and of
+/// [`Semantics::Raw`] there are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CustomValue<'a> {
     /// What they are.
@@ -168,9 +169,15 @@ impl<'a> CustomValue<'a> {
         self.octets.split(|octet| *octet == 0).next().unwrap_or_default()
     }
 
-    /// Whether all octets are zero.
+    /// Whether it says nothing: there are no octets, or they are zeros that may stand for none.
     #[must_use]
-    pub fn is_zero(self) -> bool {
-        self.octets.iter().all(|octet| *octet == 0)
+    pub fn is_nothing(self) -> bool {
+        match self.semantics {
+            Semantics::Raw => self.octets.is_empty(),
+            Semantics::UInt => false,
+            Semantics::Hex | Semantics::Ip | Semantics::Mac | Semantics::Str => {
+                self.octets.iter().all(|octet| *octet == 0)
+            }
+        }
     }
 }

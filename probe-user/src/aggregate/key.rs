@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use pathflow_common::extension::KeyExtension;
 use pathflow_exporter::{BgpRoute, FlowDirection, FlowRecord, ObservationContext, OriginValidation};
 
-use super::custom::{CustomPrimitives, CustomValue};
+use super::custom::{CustomPrimitive, CustomPrimitives, CustomValue, Semantics};
 use super::inside::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP};
 use super::intern::{Interned, Kept, NOTHING, RoutePart};
 use super::observed::Observed;
@@ -133,7 +133,7 @@ impl KeyLayout {
         for primitive in &key.primitives {
             offsets.push(octets);
             octets += match primitive {
-                Primitive::Custom(number) => key.custom.get(*number).map_or(0, |custom| custom.length.into()),
+                Primitive::Custom(number) => key.custom.get(*number).map_or(0, custom_width),
                 primitive => width(*primitive),
             };
         }
@@ -191,8 +191,12 @@ impl KeyLayout {
     fn put_chosen(&self, octets: &mut [u8], offset: usize, number: u8, observed: &Observed) {
         let (Some(custom), Some(extension)) = (self.custom.get(number), &observed.extension) else { return };
         let start = usize::from(custom.offset);
-        if let Some(chosen) = extension.chosen.get(start..start + usize::from(custom.length)) {
+        let length = usize::from(custom.length);
+        if let Some(chosen) = extension.chosen.get(start..start + length) {
             put(octets, offset, chosen);
+        }
+        if custom.semantics == Semantics::Raw && extension.has_chosen(custom.offset, custom.length) {
+            put(octets, offset + length, &[1]);
         }
     }
 
@@ -210,10 +214,13 @@ impl KeyLayout {
         let octets: &[u8] = bytemuck::cast_slice(key);
         let field = octets.get(*offset..).unwrap_or_default();
         if let Primitive::Custom(number) = primitive {
-            let octets = |length: u8| field.get(..length.into()).unwrap_or_default();
-            return self.custom.get(*number).map_or(Value::Number(0), |custom| {
-                Value::Custom(CustomValue { semantics: custom.semantics, octets: octets(custom.length) })
-            });
+            let value = |custom: &CustomPrimitive| {
+                let (octets, rest) = field.split_at_checked(custom.length.into()).unwrap_or_default();
+                let is_absent = custom.semantics == Semantics::Raw && rest.first() != Some(&1);
+                let octets = if is_absent { &[] } else { octets };
+                Value::Custom(CustomValue { semantics: custom.semantics, octets })
+            };
+            return self.custom.get(*number).map_or(Value::Number(0), value);
         }
         read(*primitive, field, interned, self.agent)
     }
@@ -235,6 +242,12 @@ impl KeyLayout {
         }
         true
     }
+}
+
+/// Octets of a custom primitive in a key. Behind those of `raw` is whether there are any: one of another kind is zero, as
+/// pmacct's, where a packet has none.
+fn custom_width(custom: &CustomPrimitive) -> usize {
+    usize::from(custom.length) + usize::from(custom.semantics == Semantics::Raw)
 }
 
 /// Octets in a key.
@@ -315,6 +328,7 @@ const fn width(primitive: Primitive) -> usize {
         | P::SamplingRate
         | P::MplsLabelTop
         | P::MplsLabelBottom
+        | P::FlowLabel
         | P::TunnelFlowLabel
         | P::Vxlan
         | P::InIfaceName
@@ -457,6 +471,7 @@ fn write(
         }
         P::TunnelProto => put(octets, offset, &[inner.protocol]),
         P::TunnelTos => put(octets, offset, &[inner.class_of_service]),
+        P::FlowLabel => number(record.flow_label_ipv6),
         P::TunnelFlowLabel => number(inner.flow_label),
         P::TunnelSrcPort => put(octets, offset, &inside::ports(inner).0.to_ne_bytes()),
         P::TunnelDstPort => put(octets, offset, &inside::ports(inner).1.to_ne_bytes()),
@@ -619,7 +634,7 @@ mod tests {
     #[test]
     fn there_is_room_for_all_primitives() {
         let octets: usize = Primitive::ALL.iter().map(|primitive| width(*primitive)).sum();
-        let octets = octets + NO_EXTENSION.chosen.len();
+        let octets = octets + 2 * NO_EXTENSION.chosen.len();
         assert!((BIN_OCTETS + octets).div_ceil(8) <= MAX_WORDS, "{octets}");
     }
 }

@@ -167,6 +167,8 @@ primitives! {
     Proto, "proto", "ip_proto", "PROTOCOL";
     /// Type of service or traffic class.
     Tos, "tos", "tos", "TOS";
+    /// IPv6 flow label; 0 = none.
+    FlowLabel, "flow_label", "flow_label", "FLOW_LABEL";
     /// Packets for each one that is counted; 1 = every packet is, or counts are multiplied.
     SamplingRate, "sampling_rate", "sampling_rate", "SAMPLING_RATE";
     /// Direction at the interface where packets were counted.
@@ -268,7 +270,6 @@ const UNAVAILABLE: &[(&str, &str)] = &[
     ("out_cvlan", "a flow has the VLAN of the interface where it was seen; use in_cvlan"),
     ("mpls_vpn_rd", "a router's VPNs are not known"),
     ("mpls_pw_id", "pseudowires are not known"),
-    ("flow_label", "the IPv6 flow label is not a part of a flow here"),
     ("fwd_status", "packets are counted before the router has decided on them"),
     ("nat_event", "address translation is not followed"),
     ("fw_event", "what the firewall decides is not followed"),
@@ -320,7 +321,7 @@ pub enum PrimitiveError {
     Unavailable(&'static str),
     /// Nobody knows it.
     #[error("it is not a primitive; did you mean {0:?}?")]
-    Unknown(&'static str),
+    Unknown(String),
     /// It is for a key of its own.
     #[error("it counts both ends of each packet, and has to be the only primitive")]
     NotAlone,
@@ -358,16 +359,18 @@ impl Key {
     /// # Errors
     /// The name that cannot be used, and why.
     pub fn parse<S: AsRef<str>>(names: &[S]) -> Result<Self, (String, PrimitiveError)> {
-        Self::parse_with(names, &[])
+        Self::parse_with(names, &[], &[])
     }
 
-    /// The same, where names may be those of `custom` primitives. Those come in the order of `names`.
+    /// The same, where names may be those of `custom` primitives. Those come in the order of `names`. `defined` are the names
+    /// of all that there are, for who misspells one of them.
     ///
     /// # Errors
     /// The name that cannot be used, and why.
     pub fn parse_with<S: AsRef<str>>(
         names: &[S],
         custom: &[CustomPrimitive],
+        defined: &[&str],
     ) -> Result<Self, (String, PrimitiveError)> {
         let mut key = Self::default();
         let mut used: Vec<CustomPrimitive> = Vec::new();
@@ -387,7 +390,7 @@ impl Key {
             }
             match name {
                 "none" => {}
-                _ => match primitives(name) {
+                _ => match primitives(name, defined) {
                     Ok(primitives) => key.primitives.extend(primitives),
                     Err(error) => return fail(error),
                 },
@@ -416,7 +419,10 @@ pub fn is_taken(name: &str) -> bool {
 }
 
 /// Those with this name.
-fn primitives(name: &str) -> Result<impl Iterator<Item = Primitive>, PrimitiveError> {
+fn primitives<'n>(
+    name: &'n str,
+    defined: &[&str],
+) -> Result<impl Iterator<Item = Primitive> + use<'n>, PrimitiveError> {
     let named = Primitive::ALL.iter().copied().filter(move |primitive| primitive.name() == name);
     if named.clone().next().is_some() {
         return Ok(named);
@@ -428,9 +434,9 @@ fn primitives(name: &str) -> Result<impl Iterator<Item = Primitive>, PrimitiveEr
     }
     let names = Primitive::ALL.iter().map(|primitive| primitive.name());
     let both = BOTH_ENDS.iter().map(|(name, _)| *name);
-    let nearest = names.chain(both).chain(["none"]);
+    let nearest = names.chain(both).chain(["none"]).chain(defined.iter().copied());
     let nearest = nearest.min_by_key(|known| strsim::damerau_levenshtein(name, known));
-    Err(PrimitiveError::Unknown(nearest.unwrap_or("none")))
+    Err(PrimitiveError::Unknown(nearest.unwrap_or("none").to_owned()))
 }
 
 impl fmt::Display for Primitive {
@@ -476,14 +482,14 @@ mod tests {
     }
 
     /// Of the primitives in pmacct's CONFIG-KEYS (August 2026) and `pmacctd -a` (1.7.7).
-    const UNAVAILABLE_OF_PMACCT: &str = "out_cvlan flow_label mpls_vpn_rd mpls_pw_id \
+    const UNAVAILABLE_OF_PMACCT: &str = "out_cvlan mpls_vpn_rd mpls_pw_id \
         nat_event fw_event post_nat_src_host post_nat_dst_host \
         post_nat_src_port post_nat_dst_port fwd_status nvgre \
         timestamp_export export_proto_seqno export_proto_version export_proto_sysid path_delay_avg_usec \
         path_delay_min_usec path_delay_max_usec srv6_seg_ipv6_list vrf_name ingress_vrf_name egress_vrf_name";
     /// The others.
     const OF_PMACCT: &str = "src_mac dst_mac vlan in_vlan out_vlan in_cvlan cos etype src_host dst_host src_net dst_net src_mask dst_mask \
-        src_as dst_as src_port dst_port tos proto none flows tag tag2 label class tcpflags in_iface out_iface in_iface_name \
+        src_as dst_as src_port dst_port tos flow_label proto none flows tag tag2 label class tcpflags in_iface out_iface in_iface_name \
         out_iface_name std_comm ext_comm lrg_comm as_path peer_src_ip peer_dst_ip peer_src_as peer_dst_as local_pref \
         med dst_roa src_std_comm src_ext_comm src_lrg_comm src_as_path src_local_pref src_med src_roa mpls_label_top \
         mpls_label_bottom mpls_label_stack mpls_stack_depth tunnel_src_mac tunnel_dst_mac tunnel_src_host tunnel_dst_host \
@@ -515,6 +521,8 @@ mod tests {
             assert!(matches!(error, PrimitiveError::Unavailable(_)), "{name}: {error}");
         }
         let (_, error) = Key::parse(&["src_hots"]).unwrap_err();
-        assert_eq!(error, PrimitiveError::Unknown("src_host"));
+        assert_eq!(error, PrimitiveError::Unknown("src_host".to_owned()));
+        let (_, error) = Key::parse_with(&["my_prot"], &[], &["my_port", "other"]).unwrap_err();
+        assert_eq!(error, PrimitiveError::Unknown("my_port".to_owned()));
     }
 }

@@ -539,7 +539,7 @@ fn rows_have_what_extensions_say() {
         "tcpflags",
         "own-none",
     ];
-    let key = Key::parse_with(&names, &custom).unwrap();
+    let key = Key::parse_with(&names, &custom, &[]).unwrap();
     let mut aggregation = Aggregation::new(AggregateSettings::new("test", key, Duration::from_mins(1)));
     let with = |extension: Option<&KeyExtension>| Observed {
         extension: extension.copied().map(Arc::new),

@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aya::maps::{HashMap as KernelMap, MapData, RingBuf};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use pathflow_common::extension::KeyExtension;
+use pathflow_common::extension::{KeyExtension, SealedExtension};
 use pathflow_common::flow::{Encapsulation, WideKey};
-use pathflow_common::layout::ExtensionNews;
 
 use super::pin::Missing;
 use crate::metering::extensions::Extensions;
@@ -26,7 +25,8 @@ const KNOWN: usize = 2 * HELD as usize;
 const EPOCHS: u64 = 60;
 
 /// The kernel's table of extensions, key and value as they lie in memory.
-pub(super) type Table = KernelMap<MapData, [u8; size_of::<KeyExtension>()], u64>;
+pub(super) type Table =
+    KernelMap<MapData, [u8; size_of::<KeyExtension>()], [u8; size_of::<SealedExtension>()]>;
 
 /// What references stand for.
 pub(super) struct ExtensionTable(Mutex<References>);
@@ -73,8 +73,8 @@ impl References {
         let Some(news) = news else { return };
         while let Some(item) = news.next() {
             if let Some(octets) = item.first_chunk() {
-                let ExtensionNews { reference, extension } = ExtensionNews::from_octets(octets);
-                known.insert(reference, (extension, epoch));
+                let sealed = SealedExtension::from_octets(octets);
+                known.insert(sealed.reference, (sealed.open(), epoch));
             }
         }
         if known.len() > KNOWN {
@@ -89,10 +89,23 @@ impl References {
     fn search(&mut self, epoch: u64) {
         // While it is read others come and go, which may begin it anew.
         // What goes away under the reader is lost for this epoch.
-        for (octets, reference) in self.table.iter().take(KNOWN).flatten() {
-            self.known.entry(reference).or_insert_with(|| (KeyExtension::from_octets(&octets), epoch));
+        for (octets, sealed) in self.table.iter().take(KNOWN).flatten() {
+            let (extension, sealed) =
+                (KeyExtension::from_octets(&octets), SealedExtension::from_octets(&sealed));
+            if sealed.open() == extension {
+                self.known.entry(sealed.reference).or_insert((extension, epoch));
+            }
         }
     }
+}
+
+/// What takes the place of a reference.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbered {
+    /// 0 = there is none.
+    number: u32,
+    encapsulation: Encapsulation,
+    flow_label: u32,
 }
 
 /// Puts the numbers of extensions in place of references.
@@ -100,7 +113,7 @@ impl References {
 pub struct ExtensionNumbers {
     extensions: Arc<Extensions>,
     /// Of the tables in hand.
-    numbers: HashMap<u64, Option<(u32, Encapsulation)>, RandomState>,
+    numbers: HashMap<u64, Option<Numbered>, RandomState>,
     /// Packets by observation point.
     without: HashMap<u16, u64, RandomState>,
     missing: Missing,
@@ -145,11 +158,14 @@ impl ExtensionNumbers {
         let Some(reference) = key.extension_reference() else { return key.without_epoch() };
         let extensions = &self.extensions;
         let found = *self.numbers.entry(reference).or_insert_with(|| {
-            let extension = table.extension(reference, epoch)?;
-            Some((extensions.number(&self.missing.cut(extension), time), extension.encapsulation()))
+            // The key has room for the label, of which each connection has another.
+            let (extension, flow_label) = table.extension(reference, epoch)?.take_flow_label();
+            let encapsulation = extension.encapsulation();
+            let number = extensions.number(&self.missing.cut(extension), time);
+            Some(Numbered { number, encapsulation, flow_label })
         });
-        let (number, encapsulation) = found.unwrap_or((0, Encapsulation::NONE));
-        let key = key.with_extension(number, encapsulation);
+        let Numbered { number, encapsulation, flow_label } = found.unwrap_or_default();
+        let key = key.with_extension(number, encapsulation).with_flow_label(flow_label);
         if number == 0 && !self.missing.concerns(&key) {
             *self.without.entry(key.fields().observation_point).or_default() += packets;
         }

@@ -26,3 +26,70 @@ impl KernelLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use aya::programs::{TestRun as _, TestRunOptions};
+    use log::{LevelFilter, Log, Metadata, Record};
+    use pathflow_common::DropReason;
+    use pathflow_common::extension::{ChosenPlace, Layer};
+
+    use super::*;
+    use crate::capture::{FilterSet, KernelProgram, LoadSettings, TableSizes, receiving_cpus};
+    use crate::metering::packets::{ExtensionSettings, KeySettings};
+
+    static MESSAGES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    struct Keep;
+
+    impl Log for Keep {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn log(&self, record: &Record<'_>) {
+            MESSAGES.lock().unwrap().push(record.args().to_string());
+        }
+
+        fn flush(&self) {}
+    }
+
+    /// Messages take room on the stack, of which programs with extended keys need most. Needs root.
+    #[test]
+    fn programs_with_messages_load_and_tell() {
+        log::set_logger(&Keep).unwrap();
+        log::set_max_level(LevelFilter::Debug);
+        let place =
+            ChosenPlace { layer: Layer::Payload, protocol: Some(17), offset: 0, length: 4, destination: 0 };
+        let everything = ExtensionSettings { inner: true, labels: true, chosen: vec![place] };
+        for extension in [ExtensionSettings::default(), everything] {
+            let settings = LoadSettings {
+                sizes: TableSizes { ipv4_slots: 64, ipv6_slots: 64, spill_slots: 64 },
+                table_cpus: receiving_cpus(&[]),
+                hash_secrets: std::array::from_fn(|_| 7),
+                fib_lookup: true,
+                keys: KeySettings {
+                    vlan_priority: true,
+                    flow_label: true,
+                    extension,
+                    ..KeySettings::default()
+                },
+                header_samples: true,
+                filters: FilterSet::default(),
+            };
+            let (mut program, _tables, _epochs) = KernelProgram::load(&settings).unwrap();
+            program.classifier(false).unwrap();
+            program.classifier(true).unwrap();
+            let mut log = program.log().unwrap();
+            let mut options = TestRunOptions::new();
+            let frame = [&[2; 12][..], &[0x88, 0xcc], &[0; 46]].concat();
+            options.data_in = Some(&frame);
+            program.xdp().unwrap().test_run(options).unwrap();
+            log.0.flush();
+            let expected = format!("packet not accounted to a flow, reason {}", DropReason::NotIp as u8);
+            assert_eq!(std::mem::take(&mut *MESSAGES.lock().unwrap()), [expected], "{}", program.name());
+        }
+    }
+}

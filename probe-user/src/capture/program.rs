@@ -170,6 +170,7 @@ impl KernelProgram {
             .override_global(global::INNER, &u32::from(settings.keys.inner), true)
             .override_global(global::VXLAN_PORTS, &vxlan_ports(&settings.keys), true)
             .override_global(global::VLAN_PRIORITY, &u32::from(settings.keys.vlan_priority), true)
+            .override_global(global::FLOW_LABEL, &u32::from(settings.keys.flow_label), true)
             .override_global(global::EXTENSION_INNER, &u32::from(extension.inner), true)
             .override_global(global::EXTENSION_LABELS, &u32::from(extension.labels), true)
             .override_global(global::CHOSEN, &extension.chosen_words(), true)

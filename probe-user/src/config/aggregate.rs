@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::primitive::Custom;
 use super::{ConfigError, between, invalid, raw};
 #[cfg(feature = "kafka")]
 use crate::aggregate::KafkaOutputSettings;
 use crate::aggregate::encode::EncodeSettings;
 use crate::aggregate::{
-    AggregateSettings, Bins, CustomPrimitive, FileSettings, Key, MemorySettings, OutputSettings,
-    OutputSettingsError, RowLimits, Selection, StdoutSettings,
+    AggregateSettings, Bins, FileSettings, Key, MemorySettings, OutputSettings, OutputSettingsError,
+    RowLimits, Selection, StdoutSettings,
 };
 use crate::capture::FilterSet;
 
@@ -19,7 +20,7 @@ use crate::capture::FilterSet;
 /// `drain_interval` is how often it gets something.
 pub(super) fn settings(
     aggregates: &[raw::Aggregate],
-    custom: &[CustomPrimitive],
+    custom: &Custom,
     drain_interval: Duration,
     filters: &mut FilterSet,
 ) -> Result<Vec<AggregateSettings>, ConfigError> {
@@ -59,7 +60,7 @@ pub(super) fn check_stdout(
 
 fn check(
     aggregate: &raw::Aggregate,
-    custom: &[CustomPrimitive],
+    custom: &Custom,
     drain_interval: Duration,
     filters: &mut FilterSet,
     key: &impl Fn(&str) -> String,
@@ -74,7 +75,8 @@ fn check(
     if ["bgp.table_dump", "bgp.message_log"].contains(&name) {
         return Err(invalid(key("name"), &name, "another output has this name"));
     }
-    let fields = Key::parse_with(&aggregate.key, custom)
+    let defined: Vec<&str> = custom.names.iter().map(String::as_str).collect();
+    let fields = Key::parse_with(&aggregate.key, &custom.primitives, &defined)
         .map_err(|(name, error)| invalid(key("key"), &name, error.to_string()))?;
     let fields = if aggregate.stitching { fields.with_stitching() } else { fields };
     let zone = if aggregate.utc { TimeZone::UTC } else { TimeZone::system() };

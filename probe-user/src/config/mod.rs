@@ -271,8 +271,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let has_routes = bgp.is_some() || bmp.is_some() || !enrich.networks_file.is_empty();
     let processes = export::processes(&export, has_routes, &mut filters, &look_up)?;
     let custom = primitive::settings(&capture.primitive, &aggregate)?;
-    let aggregates =
-        aggregate::settings(&aggregate, &custom.primitives, capture.drain_interval, &mut filters)?;
+    let aggregates = aggregate::settings(&aggregate, &custom, capture.drain_interval, &mut filters)?;
     let classify = classify::settings(&capture.classify, &aggregates)?;
     let extension = extension(&aggregates, custom.places, capture.tunnels)?;
     aggregate::check_stdout(&aggregates, export.stdout)?;
@@ -304,9 +303,8 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         keys: KeySettings {
             inner: capture.tunnels == Tunnels::Inner,
             vxlan_ports: capture.vxlan_ports,
-            vlan_priority: aggregates
-                .iter()
-                .any(|aggregate| aggregate.key.primitives.contains(&Primitive::Cos)),
+            vlan_priority: asked_for(&aggregates, Primitive::Cos),
+            flow_label: asked_for(&aggregates, Primitive::FlowLabel),
             extension,
         },
         filters,
@@ -333,6 +331,11 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         listen,
         log: log.level,
     })
+}
+
+/// Whether an aggregate has this primitive in its key.
+fn asked_for(aggregates: &[AggregateSettings], primitive: Primitive) -> bool {
+    aggregates.iter().any(|aggregate| aggregate.key.primitives.contains(&primitive))
 }
 
 /// What keys have beyond their words, for the primitives of aggregates.

@@ -10,6 +10,8 @@ use crate::aggregate::{CustomPrimitive, is_taken};
 pub(super) struct Custom {
     pub(super) primitives: Vec<CustomPrimitive>,
     pub(super) places: Vec<ChosenPlace>,
+    /// Of all that are defined.
+    pub(super) names: Vec<String>,
 }
 
 /// Checks all that are defined. Those that no aggregate has in its key take no room.
@@ -17,7 +19,8 @@ pub(super) fn settings(
     defined: &[raw::CapturePrimitive],
     aggregates: &[raw::Aggregate],
 ) -> Result<Custom, ConfigError> {
-    let mut custom = Custom::default();
+    let names = defined.iter().map(|primitive| primitive.name.clone()).collect();
+    let mut custom = Custom { names, ..Custom::default() };
     let mut octets = 0;
     for (number, primitive) in defined.iter().enumerate() {
         let key = |name: &str| format!("capture.primitive[{number}].{name}");
@@ -292,6 +295,8 @@ mod tests {
         }
         let error = resolve(&[p(1, "raw").replace("raw", "text"), uses].concat()).unwrap_err();
         assert!(error.starts_with("probe.toml:5:") && error.contains("`u_int`"), "{error}");
+        let error = resolve(&[TTL, &aggregate("a", &["tll"])].concat()).unwrap_err();
+        assert!(error.contains("did you mean \"ttl\"?"), "{error}");
         let error = resolve(&aggregate("a", &["ttl"])).unwrap_err();
         assert!(error.contains("\"ttl\" cannot be used: it is not a primitive"), "{error}");
     }

@@ -159,10 +159,15 @@ fn bind(aggregate: &mut AggregateSettings, started: &Config, prints_flows: bool)
             )
         })?);
     }
-    if aggregate.key.primitives.contains(&Primitive::Cos) && !started.keys.vlan_priority {
-        return Err("key: packets are told apart by \"cos\" only if an aggregate has it at the start: it \
-                    needs a restart"
-            .to_owned());
+    for (primitive, is_present) in
+        [(Primitive::Cos, started.keys.vlan_priority), (Primitive::FlowLabel, started.keys.flow_label)]
+    {
+        if aggregate.key.primitives.contains(&primitive) && !is_present {
+            return Err(format!(
+                "key: packets are told apart by \"{primitive}\" only if an aggregate has it at the start: it needs a \
+                 restart"
+            ));
+        }
     }
     if aggregate.key.primitives.contains(&Primitive::Class) && started.classify.is_none() {
         return Err(

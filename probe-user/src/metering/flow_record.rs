@@ -63,6 +63,7 @@ pub fn flow_record(
         vlan_id: fields.vlan_id,
         dot1q_customer_vlan_id: fields.customer_vlan_id,
         dot1q_priority: fields.vlan_priority,
+        flow_label_ipv6: flow.key.flow_label(),
         ingress_interface: names.number(ingress_interface),
         egress_interface: names.number(egress_interface),
         flow_direction: direction,

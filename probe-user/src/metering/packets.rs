@@ -40,6 +40,8 @@ pub struct KeySettings {
     pub vxlan_ports: Vec<u16>,
     /// Packets of different priority (PCP of the outer VLAN tag) have different keys.
     pub vlan_priority: bool,
+    /// Packets of different IPv6 flow labels have different keys.
+    pub flow_label: bool,
     /// What keys have beyond their words.
     pub extension: ExtensionSettings,
 }
@@ -322,6 +324,10 @@ impl FlowSink for Sink<'_> {
         self.meter.keys.vlan_priority
     }
 
+    fn has_flow_label(&self) -> bool {
+        self.meter.keys.flow_label
+    }
+
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
         self.meter.datagrams.borrow_mut().insert(*datagram, ports, self.time);
     }
@@ -340,20 +346,18 @@ impl FlowSink for Sink<'_> {
         packet: &P,
         layers: Layers,
         key: WideKey,
-        mut facts: PacketFacts,
+        facts: PacketFacts,
     ) -> (WideKey, PacketFacts) {
-        let mut extension = KeyExtension::default();
-        let control_bits = &mut facts.tcp_control_bits;
-        if !extension::read(packet, &layers, &*self.meter, &mut extension, control_bits) {
-            return (key, facts);
-        }
-        let mut numbers = self.meter.numbers.borrow_mut();
-        let number =
-            *numbers.entry(extension).or_insert_with(|| self.meter.extensions.number(&extension, self.time));
-        if number == 0 {
-            self.meter.without_extension.set(true);
-        }
-        (key.with_extension(number, extension.encapsulation()), facts)
+        extension::extend(packet, &layers, &*self.meter, (key, facts), |extension| {
+            let mut numbers = self.meter.numbers.borrow_mut();
+            let number = *numbers
+                .entry(*extension)
+                .or_insert_with(|| self.meter.extensions.number(extension, self.time));
+            if number == 0 {
+                self.meter.without_extension.set(true);
+            }
+            number
+        })
     }
 }
 

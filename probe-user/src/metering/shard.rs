@@ -182,8 +182,12 @@ impl Shard {
     /// A delta as its flow takes it: flows are told apart only by what records say, and by the filters that they are asked
     /// about.
     fn of_flow(&self, delta: &Delta) -> Delta {
-        let key =
-            delta.key.with_filter_results_of(self.record_filters).without_vlan_priority().without_extension();
+        let key = delta
+            .key
+            .with_filter_results_of(self.record_filters)
+            .without_vlan_priority()
+            .without_flow_label()
+            .without_extension();
         // Else they are of the packet inside a tunnel.
         let is_tcp = delta.key.fields().protocol == TCP;
         let tcp_control_bits = if is_tcp { delta.tcp_control_bits } else { 0 };

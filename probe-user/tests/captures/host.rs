@@ -8,7 +8,7 @@ use pathflow::metering::extensions::Extensions;
 use pathflow::metering::fragments::DatagramTable;
 use pathflow::metering::packets::{ExtensionSettings, KeySettings};
 use pathflow_common::bytes::SliceFrame;
-use pathflow_common::extension::{CHOSEN_PLACES, ChosenPlace, KeyExtension, Layer};
+use pathflow_common::extension::{CHOSEN_PLACES, ChosenPlace, Layer};
 use pathflow_common::flow::{Datagram, DatagramPorts, Encapsulation, Ipv4Key, Key, WIDE_KEY_WORDS, WideKey};
 use pathflow_common::layout::Count;
 use pathflow_common::parse::extension::{self, Layers, Wanted};
@@ -43,7 +43,7 @@ pub(crate) enum View {
     Inner,
     /// The outer one, with every extension of the key.
     Extended,
-    /// The one inside, with the extensions that there are for it.
+    /// The one inside, with the extensions that there are for it, and without the flow label.
     ExtendedInner,
 }
 
@@ -90,6 +90,7 @@ impl View {
             inner: is_inner,
             vxlan_ports: VXLAN_PORTS.to_vec(),
             vlan_priority: is_inner,
+            flow_label: self != Self::ExtendedInner,
             extension: ExtensionSettings {
                 inner: is_extended && !is_inner,
                 labels: is_extended,
@@ -178,6 +179,10 @@ impl FlowSink for Fates<'_> {
         self.host.keys.vlan_priority
     }
 
+    fn has_flow_label(&self) -> bool {
+        self.host.keys.flow_label
+    }
+
     fn first_fragment(&self, datagram: &Datagram, ports: DatagramPorts) {
         self.host.datagrams.borrow_mut().insert(*datagram, ports, self.time);
     }
@@ -195,13 +200,9 @@ impl FlowSink for Fates<'_> {
         packet: &P,
         layers: Layers,
         key: WideKey,
-        mut facts: PacketFacts,
+        facts: PacketFacts,
     ) -> (WideKey, PacketFacts) {
-        let mut extension = KeyExtension::default();
-        if !extension::read(packet, &layers, self, &mut extension, &mut facts.tcp_control_bits) {
-            return (key, facts);
-        }
-        (key.with_extension(extensions().number(&extension, 0), extension.encapsulation()), facts)
+        extension::extend(packet, &layers, self, (key, facts), |extension| extensions().number(extension, 0))
     }
 }
 
@@ -329,5 +330,6 @@ fn add(sum: &mut Count, count: Count) {
 fn describe(words: [u64; WIDE_KEY_WORDS]) -> String {
     let key: WideKey = Key(words);
     let extension = extensions().get(key.extension());
-    format!("{:?} {:?} {:?} {extension:x?}", key.addresses(), key.fields(), key.encapsulation())
+    let label = key.flow_label();
+    format!("{:?} {:?} {:?} {label} {extension:x?}", key.addresses(), key.fields(), key.encapsulation())
 }

@@ -128,7 +128,7 @@ impl Kernel {
             table_cpus: receiving_cpus(&[]),
             hash_secrets: [1; HASH_SECRETS],
             fib_lookup: true,
-            keys: KeySettings { vlan_priority: true, ..view.settings() },
+            keys: KeySettings { vlan_priority: true, flow_label: true, ..view.settings() },
             header_samples: true,
             payloads: None,
             filters: FilterSet::new(Some(filter)),

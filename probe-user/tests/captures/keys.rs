@@ -16,7 +16,7 @@ use crate::host::{Fate, Host, View};
 use crate::say;
 use crate::tshark::{self, Family, Layers, Row, Tunnel};
 
-const FIELDS: [&str; 29] = [
+const FIELDS: [&str; 30] = [
     "ieee8021ad.svid",
     "ieee8021ad.priority",
     "vlan.id",
@@ -29,6 +29,7 @@ const FIELDS: [&str; 29] = [
     "ipv6.src",
     "ipv6.dst",
     "ipv6.tclass",
+    "ipv6.flow",
     "ipv6.nxt",
     "ipv6.fraghdr.nxt",
     "ipv6.fraghdr.offset",
@@ -60,7 +61,7 @@ fn keys_equal_an_independent_dissection() {
     say(&format!("tshark: fields equal on both sides, by number of packets: {compared:?}"));
     let inside = keys_equal(corpus, &rows, View::Inner);
     say(&format!("tshark: the same inside tunnels: {inside:?}"));
-    for field in ["vxlan network identifier", "priority"] {
+    for field in ["vxlan network identifier", "vxlan network identifier without a packet", "priority"] {
         compared.insert(field, inside[field]);
     }
     for field in [
@@ -70,6 +71,8 @@ fn keys_equal_an_independent_dissection() {
         "priority",
         "label",
         "vxlan network identifier",
+        "vxlan network identifier without a packet",
+        "flow label",
         "protocol",
         "ports of the first fragment",
         "identification without a first fragment",
@@ -161,13 +164,14 @@ impl<'b> Check<'_, 'b> {
         }
         let label = (layers.labels > 0).then(|| row.number("mpls.label", 0)).flatten();
         self.equal("label", key.encapsulation().mpls_top_label().map(u64::from), Some(label));
-        let is_vxlan = layers.tunnel == Some(Tunnel::Vxlan);
-        let identifier = if is_vxlan { row.number("vxlan.vni", 0) } else { None };
-        self.equal(
-            if is_vxlan { "vxlan network identifier" } else { "no network identifier" },
-            u64::from(key.encapsulation().vxlan_network_identifier()),
-            Some(identifier.unwrap_or_default()),
-        );
+        let identifier = row.network_identifier().filter(|_| self.view == View::Inner);
+        let field = match identifier {
+            None => "no network identifier",
+            Some(_) if layers.tunnel == Some(Tunnel::Vxlan) => "vxlan network identifier",
+            Some(_) => "vxlan network identifier without a packet",
+        };
+        let ours = u64::from(key.encapsulation().vxlan_network_identifier());
+        self.equal(field, ours, Some(identifier.unwrap_or_default()));
     }
 
     fn network(&mut self, key: WideKey, layers: &Layers<'_>, row: &Row) {
@@ -185,6 +189,9 @@ impl<'b> Check<'_, 'b> {
         self.equal("addresses", ours, theirs);
         let fields = key.fields();
         self.equal("class of service", u64::from(fields.class_of_service), row.number(class, layers.nth));
+        let label = (layers.family == Family::Ipv6).then(|| row.number("ipv6.flow", layers.nth)).flatten();
+        let field = if label > Some(0) { "flow label" } else { "no flow label" };
+        self.equal(field, u64::from(key.flow_label()), Some(label.unwrap_or_default()));
         let protocol = match layers.family {
             Family::Ipv4 => row.number("ip.proto", layers.nth),
             // With extension headers it is the last of them that names it.

@@ -9,6 +9,7 @@
 //! What is checked:
 //! - [`pipeline`]: every packet has one fate in the parser, and the flow cache neither loses nor adds any;
 //! - [`kernel`]: the XDP program, run by the kernel over the same frames, gives the same flows (needs root);
+//! - [`evicted`]: extensions for which the kernel's table has no room cost no packet, and none gets another's (needs root);
 //! - [`filter`] and [`filter_programs`]: filters choose what tcpdump chooses, in the kernel and on the host
 //!   (need root and tcpdump);
 //! - [`tags`]: tags and labels are those of pmacctd (needs pmacctd);
@@ -35,6 +36,8 @@ mod aggregate_history;
 #[cfg(test)]
 mod classes;
 mod corpus;
+#[cfg(test)]
+mod evicted;
 mod families;
 mod file;
 #[cfg(test)]

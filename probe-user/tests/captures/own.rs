@@ -311,7 +311,10 @@ fn no_tunnels() -> Vec<Vec<u8>> {
         for flags in [0x4000, 0x2001] {
             frames.push(Ipv4::new(GRE, &gre(flags, ether_type(&packet), &packet)).frame());
         }
-        frames.push(Ipv4::new(GRE, &gre(0, BRIDGED, &ethernet(0x0806, &[0; 46]))).frame());
+        let arp = ethernet(0x0806, &[0; 46]);
+        frames.push(Ipv4::new(GRE, &gre(0, BRIDGED, &arp)).frame());
+        frames.push(Ipv4::new(UDP, &vxlan(8472, 0xff_fffe, &arp)).frame());
+        frames.push(ethernet(IPV6, &ipv6(0, UDP, &vxlan(4789, 3, &arp))));
         // Headers inside that contradict themselves, or are not of the version that was said.
         let place = if ether_type(&packet) == IPV4 { 2 } else { 0 };
         let wrong = changed(&packet, place, &[0, 0]);

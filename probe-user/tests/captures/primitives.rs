@@ -20,7 +20,8 @@ use crate::host::View;
 use crate::own::whole;
 use crate::say;
 use crate::scratch::Scratch;
-use crate::tshark;
+use crate::totals::{Dissected, RULE_COUNT};
+use crate::tshark::{self, Family};
 
 /// Primitives of the operator's own, in pmacct's form: name, places, length and semantics.
 type Own<'a> = (&'a str, &'a [&'a str], u8, &'a str);
@@ -38,7 +39,7 @@ const EACH: [Own<'_>; 8] = [
     ("address", &["l3:0x800+12"], 4, "ip"),
     ("sender", &["mac:+6"], 6, "mac"),
     ("end", &["l3:0x800+16"], 8, "hex"),
-    // Zeros are taken for nothing, and pmacctd writes them: addresses in the captures begin with them.
+    // pmacctd writes zeros where a packet has nothing.
     ("start", &["packet:+11"], 2, "raw"),
     // "@" and a zero, where fragments are forbidden. pmacctd does not end at the last octet, but at the next zero.
     ("flag", &["l3:0x800+6"], 2, "str"),
@@ -155,6 +156,17 @@ fn packets(known: Known) -> Vec<Packet> {
             frames.push(ethernet(IPV6, &ipv6(0, UDP, &segment)));
         }
     }
+    if known == Known::All {
+        // No IP: ARP, and LLDP behind a tag.
+        let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &[2; 20], &[0; 18]].concat();
+        let lldp = [&[2, 7, 4, 2, 0, 0, 0, 0, 1][..], &[4, 2, 7, 1, 6, 2, 0, 120, 0, 0]].concat();
+        for (identifier, inside) in
+            [(16_777_215, ethernet(0x0806, &arp)), (6000, tagged(&[(CUSTOMER_TAG, 9)], 0x88cc, &lldp))]
+        {
+            frames.push(Ipv4::new(UDP, &vxlan(4789, identifier, &inside)).frame());
+            frames.push(ethernet(IPV6, &ipv6(0, UDP, &vxlan(4789, identifier, &inside))));
+        }
+    }
     let stacks = [&[16][..], &[1_048_575], &[100, 200], &[1_048_575, 17, 18, 19, 20]];
     for labels in stacks.into_iter().take(if known == Known::All { 4 } else { 2 }) {
         frames.push(ethernet(MPLS, &labelled(labels, &Ipv4::new(UDP, &ports(7, 8, 11)).packet())));
@@ -209,10 +221,7 @@ fn tunnels_of_captures_are_those_of_pmacctd() {
     for capture in &corpus().captures {
         let Some(path) = capture.path.as_ref().filter(|_| is_of_vxlan(&capture.name)) else { continue };
         let parsed = |lines: Vec<String>| -> Vec<Value> {
-            let rows = lines.iter().map(|line| serde_json::from_str(line).unwrap());
-            // Of what is not IP inside, ARP, pmacctd has the MAC addresses and the network identifier; there is no packet
-            // that pathflow could tell them of.
-            rows.filter(|row: &Value| row["tunnel_ip_src"] != "").collect()
+            lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
         };
         let ours = parsed(lines("json", key, "", path, &scratch));
         let theirs = parsed(lines_of_pmacctd("json", key, "", path, &scratch));
@@ -257,6 +266,86 @@ fn octets_of_captures_are_those_of_pmacctd() {
     assert!(std::env::var_os("PATHFLOW_CAPTURES").is_none() || compared == 2 * PLAIN.len());
 }
 
+/// The ports that tshark is told of.
+const PORTS_OF_VXLAN: &str = "vxlan_ports = [4789, 8472]\n";
+
+#[test]
+fn flow_labels_are_those_of_tshark() {
+    let scratch = Scratch::new("primitives-flow-label");
+    let mut dissected = tshark::dissect("primitives-flow-label-tshark", corpus(), &["ipv6.flow"]).into_iter();
+    let (mut compared, mut labelled) = (0, 0);
+    for capture in &corpus().captures {
+        let mut expected: BTreeMap<u64, u64> = BTreeMap::new();
+        for _ in capture.ethernet() {
+            let row = dissected.next().expect("a row for each packet");
+            if Dissected::new(&row, View::Outer).expected(&mut [0; RULE_COUNT]).is_none() {
+                continue;
+            }
+            let Some(layers) = row.layers(View::Outer) else { continue };
+            let label = if layers.family == Family::Ipv6 { row.number("ipv6.flow", 0) } else { None };
+            *expected.entry(label.unwrap_or(0)).or_default() += 1;
+        }
+        expected.remove(&0);
+        let is_ethernet = capture.fault.is_none() && capture.packets.iter().all(Packet::is_ethernet);
+        let Some(path) = capture.path.as_ref().filter(|_| is_ethernet && !expected.is_empty()) else {
+            continue;
+        };
+        for beside in ["", ", \"mpls_label_stack\""] {
+            let (rows, _) = rows(&format!("key = [\"flow_label\"{beside}]\n"), path, &scratch);
+            let mut found: BTreeMap<u64, u64> = BTreeMap::new();
+            for row in &rows {
+                *found.entry(row["flow_label"].as_u64().unwrap()).or_default() +=
+                    row["packets"].as_u64().unwrap();
+            }
+            found.remove(&0);
+            assert_eq!(found, expected, "{}{beside}", capture.name);
+        }
+        compared += 1;
+        labelled += expected.values().sum::<u64>();
+    }
+    say(&format!("primitives: flow labels of {labelled} packets in {compared} captures as tshark has them"));
+    assert!(std::env::var_os("PATHFLOW_CAPTURES").is_none() || compared > 0);
+}
+
+/// Flow records say nothing of flow labels, so an aggregate that asks for them does not split them.
+#[test]
+fn flow_records_are_not_told_apart_by_flow_label() {
+    let scratch = Scratch::new("primitives-flow-label-records");
+    let path = scratch.file("frames.pcap");
+    let with_label = |label: u32| {
+        let mut packet = ipv6(0, UDP, &ports(1, 2, 8));
+        packet[..4].copy_from_slice(&(0x6000_0000 | label).to_be_bytes());
+        ethernet(IPV6, &packet)
+    };
+    let frames = [0, 1, 0x8_0000, 0xf_ffff, 0xf_ffff].map(with_label);
+    file::write(&path, &whole("flow-labels", frames.to_vec()).packets).unwrap();
+    let (found, report) = rows("key = [\"src_port\", \"tos\", \"flow_label\"]\n", &path, &scratch);
+    let found: Vec<[u64; 2]> =
+        found.iter().map(|row| ["flow_label", "packets"].map(|name| row[name].as_u64().unwrap())).collect();
+    let found: BTreeMap<u64, u64> = found.into_iter().map(|[label, packets]| (label, packets)).collect();
+    assert_eq!(found, BTreeMap::from([(0, 1), (1, 1), (0x8_0000, 1), (0xf_ffff, 2)]));
+    let made = report.lines().find(|line| line.starts_with("flow records made")).unwrap_or_default();
+    assert!(made.contains(" 1 records"), "{report}");
+}
+
+/// Zeros that a packet has are not taken for nothing.
+#[test]
+fn raw_octets_that_are_zero_are_written() {
+    let scratch = Scratch::new("primitives-raw");
+    let path = scratch.file("frames.pcap");
+    let frames = [&[0; 4][..], &[0; 3], &[0, 0, 0, 1]].map(|payload| {
+        let header = [0, 1, 0, 2, 0, 8 + payload.len() as u8, 0, 0];
+        Ipv4::new(UDP, &[&header, payload].concat()).frame()
+    });
+    file::write(&path, &whole("raw", frames.to_vec()).packets).unwrap();
+    let own: [Own<'_>; 2] = [("data", &["payload:+0"], 4, "raw"), ("number", &["payload:+0"], 4, "u_int")];
+    let (found, _) = rows(&format!("key = [\"data\", \"number\"]\n{}", as_toml(&own)), &path, &scratch);
+    let mut found: Vec<[&str; 2]> =
+        found.iter().map(|row| ["data", "number"].map(|name| row[name].as_str().unwrap())).collect();
+    found.sort_unstable();
+    assert_eq!(found, [["", "0"], ["00-00-00-00", "0"], ["00-00-00-01", "1"]]);
+}
+
 /// Packets by what `name` says in each of the keys.
 fn packets_by(rows: &[Value], names: &[&str]) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
@@ -271,7 +360,7 @@ fn packets_by(rows: &[Value], names: &[&str]) -> BTreeMap<String, u64> {
 #[test]
 fn labels_and_packets_inside_are_those_of_tshark() {
     let scratch = Scratch::new("primitives-tshark");
-    let fields = ["mpls.label", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.flags", "vxlan.vni"];
+    let fields = ["mpls.label", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.flags"];
     let mut files = vec![("frames".to_owned(), scratch.file("frames.pcap"), packets(Known::All))];
     for capture in &corpus().captures {
         let is_ethernet = capture.fault.is_none() && capture.packets.iter().all(Packet::is_ethernet);
@@ -281,12 +370,16 @@ fn labels_and_packets_inside_are_those_of_tshark() {
     }
     file::write(&files[0].1, &files[0].2).unwrap();
     let all = tshark::dissect_packets("primitives-all", files.iter().flat_map(|file| &file.2), &fields);
-    let (mut dissected, mut stacks, mut insides) = (all.iter(), 0, 0);
+    let (mut dissected, mut stacks, mut insides, mut of_networks) = (all.iter(), 0, 0, 0);
     for (name, path, packets) in &files {
         let (mut labels, mut inside): (BTreeMap<String, u64>, BTreeMap<String, u64>) = Default::default();
+        let mut networks: BTreeMap<u64, u64> = BTreeMap::new();
         for _ in packets {
             let row = dissected.next().expect("a row for each packet");
             let Some(layers) = row.layers(View::Outer).filter(|_| !row.is_too_long()) else { continue };
+            if let Some(identifier) = row.network_identifier() {
+                *networks.entry(identifier).or_default() += 1;
+            }
             let stack: Vec<&str> = row.all("mpls.label").take(layers.labels).collect();
             if !stack.is_empty() {
                 *labels.entry(stack.join("_")).or_default() += 1;
@@ -319,6 +412,19 @@ fn labels_and_packets_inside_are_those_of_tshark() {
             assert_eq!(found, labels, "{name}");
             stacks += labels.values().sum::<u64>();
         }
+        if !networks.is_empty() {
+            for tunnels in ["outer", "inner"] {
+                let settings =
+                    format!("key = [\"vxlan\"]\n[capture]\ntunnels = {tunnels:?}\n{PORTS_OF_VXLAN}");
+                let (found, _) = rows(&settings, path, &scratch);
+                let found =
+                    found.iter().map(|row| ["vxlan", "packets"].map(|name| row[name].as_u64().unwrap()));
+                let found: BTreeMap<u64, u64> = found.map(|[vxlan, packets]| (vxlan, packets)).collect();
+                let found: BTreeMap<u64, u64> = found.into_iter().filter(|(vxlan, _)| *vxlan != 0).collect();
+                assert_eq!(found, networks, "{name} {tunnels}");
+            }
+            of_networks += networks.values().sum::<u64>();
+        }
         if !inside.is_empty() {
             let key = "key = [\"tunnel_src_host\", \"tunnel_dst_host\", \"tunnel_tcpflags\", \"tunnel_src_port\"]\n";
             let (found, _) = rows(key, path, &scratch);
@@ -329,9 +435,10 @@ fn labels_and_packets_inside_are_those_of_tshark() {
         }
     }
     say(&format!(
-        "primitives: {stacks} label stacks and {insides} packets inside of others as tshark has them"
+        "primitives: {stacks} label stacks, {of_networks} packets in VXLAN and {insides} packets inside of others as tshark \
+         has them"
     ));
-    assert!(stacks >= 8 && insides >= 12, "{stacks} {insides}");
+    assert!(stacks >= 8 && insides >= 12 && of_networks >= 16, "{stacks} {insides} {of_networks}");
 }
 
 /// The outer packet has no control bits, those inside have them; rows of packets without a tunnel have none inside.

@@ -253,6 +253,18 @@ impl Row {
         (tags.len() <= MAX_TAGS).then_some((tags, rest))
     }
 
+    /// The network identifier of a packet in VXLAN, whatever it carries.
+    pub(crate) fn network_identifier(&self) -> Option<u64> {
+        let outer = self.outer()?;
+        let ["udp", "vxlan", ..] = outer.upper[..] else { return None };
+        let is_fragment = outer.family == Family::Ipv4
+            && (self.number("ip.flags.mf", 0)? != 0 || self.number("ip.frag_offset", 0)? != 0);
+        let port = self.number("udp.dstport", 0)?;
+        let is_known = VXLAN_PORTS.iter().any(|known| u64::from(*known) == port);
+        let has_identifier = self.number("vxlan.flag_i", 0)? == 1;
+        self.number("vxlan.vni", 0).filter(|_| is_known && has_identifier && !is_fragment)
+    }
+
     /// The packet inside, if `outer` is a tunnel's packet that is entered.
     fn inner<'a>(&'a self, outer: &Layers<'a>) -> Option<Layers<'a>> {
         let header = match outer.family {

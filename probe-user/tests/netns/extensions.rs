@@ -186,6 +186,55 @@ fn rows_are_told_apart_by_what_is_inside_at_tc() {
     rows_are_told_apart("tc");
 }
 
+/// Octets of a place that another run has chosen are not taken for those of this one.
+#[test]
+fn octets_of_another_run_are_not_those_of_this_one() {
+    let network = Network::new();
+    let directory = TempDir::new();
+    let with = |name: &str, place: &str| {
+        let configuration = CONFIGURATION.replace("l3:0x800+8\", \"l3:0x86dd+7", place);
+        format!("[capture]\npin = true\n{}", configuration.replace("ttl", name))
+    };
+    let builder =
+        |configuration: &str| ProbeBuilder::new(&network.router).configuration(configuration).start();
+    let mut killed = builder(&with("length", "l3:0x800+3"));
+    killed.process().signal(Signal::KILL);
+    killed.process().wait();
+    let (frames, _) = frames();
+    let file = directory.file("frames.pcap");
+    write_octets(&file, &frames);
+    replay(&network.sender, &file, frames.len());
+    let probe = builder(&with("ttl", "l3:0x800+8"));
+    // Of those that had no such octet either nobody knows what they have at the other place.
+    let ipv6 = 8;
+    let metrics = probe.wait_until("packets without their octets", |metrics| {
+        metrics.total("pathflow_packets_without_extension_total") == frames.len() as u64
+    });
+    assert_eq!(metrics.total("pathflow_received_packets_total"), frames.len() as u64);
+    replay(&network.sender, &file, frames.len());
+    let ended = probe.terminate();
+    let detached =
+        network.router.enter(super::support::probe::daemon().to_str().unwrap()).arg("detach").status();
+    ended.report.assert_balanced();
+    assert!(
+        ended.report.text().contains("are in rows without primitives of your own"),
+        "{}",
+        ended.report.text()
+    );
+    let mut packets = BTreeMap::<String, u64>::new();
+    for row in flows(&ended.output) {
+        // What is inside tunnels is the same, whatever octets were chosen.
+        let has_vxlan = row["vxlan"].as_u64() > Some(0);
+        assert_eq!(has_vxlan, row["port_dst"] == 4789, "{row}");
+        *packets.entry(row["ttl"].as_str().unwrap().to_owned()).or_default() +=
+            row["packets"].as_u64().unwrap();
+    }
+    let all = frames.len() as u64;
+    let expected = [("0", all + ipv6), ("64", all - ipv6 - 2), ("9", 2)];
+    assert_eq!(packets, expected.map(|(ttl, packets)| (ttl.to_owned(), packets)).into());
+    assert!(detached.unwrap().success());
+}
+
 /// The next run learns from pinned tables what their references stand for.
 #[test]
 fn what_was_counted_without_a_daemon_is_told_apart() {

@@ -22,7 +22,7 @@ pub const NOT_IN_COLUMNS: [Primitive; 10] = [
 
 /// Columns in their order, which is not that of JSON. Flows come between packets and octets, the operator's own behind
 /// all others.
-const ORDER: [Primitive; 78] = [
+const ORDER: [Primitive; 79] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
@@ -69,6 +69,7 @@ const ORDER: [Primitive; 78] = [
     Primitive::MplsLabelStack,
     Primitive::Proto,
     Primitive::Tos,
+    Primitive::FlowLabel,
     Primitive::SrcHostCountry,
     Primitive::DstHostCountry,
     Primitive::SrcHostPocode,
@@ -272,7 +273,7 @@ fn separator(text: &str) -> Result<u8, EncodeError> {
 }
 
 /// Width of a column with the blanks behind it, as seen in the output of pmacctd and nfacctd 1.7.7. Those that it does not
-/// have, `tunnel_flow_label` and `tunnel_tcpflags`, are as wide as their titles.
+/// have, `flow_label`, `tunnel_flow_label` and `tunnel_tcpflags`, are as wide as their titles.
 fn width(primitive: Primitive, custom: &CustomPrimitives) -> usize {
     use Primitive as P;
     match primitive {

@@ -45,8 +45,6 @@ pub(super) fn custom(out: &mut Line, value: CustomValue<'_>) {
         Semantics::Ip => text::address(out, value.address()),
         Semantics::Mac => text::mac_address(out, value.mac()),
         Semantics::Str => out.put(PacketText::new(value.text()).as_str().as_bytes()),
-        // Nobody knows whether a packet has zeros there or nothing, which is more likely.
-        Semantics::Raw if value.is_zero() => {}
         Semantics::Raw => text::octets(out, value.octets),
     }
 }
@@ -108,7 +106,8 @@ mod tests {
             (Semantics::Ip, &[0; 16], "::"),
             (Semantics::Mac, &[0x00, 0x1d, 0x60, 0xb3, 0x01, 0x84], "00:1d:60:b3:01:84"),
             (Semantics::Raw, &[0x00, 0x1d, 0x60, 0xb3, 0x01], "00-1D-60-B3-01"),
-            (Semantics::Raw, &[0; 8], ""),
+            (Semantics::Raw, &[0; 2], "00-00"),
+            (Semantics::Raw, &[], ""),
             (Semantics::Str, &[0x40, 0x00], "@"),
             (Semantics::Str, &[0; 8], ""),
         ] {

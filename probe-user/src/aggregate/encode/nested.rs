@@ -151,7 +151,7 @@ impl Member {
             Value::TcpFlags(flags) => flags == 0 && self.zero_is_unknown,
             Value::Text(text) => text.is_empty(),
             Value::Labels(labels) => labels.is_empty(),
-            Value::Custom(value) => value.is_zero() && !matches!(value.semantics, Semantics::UInt),
+            Value::Custom(value) => value.is_nothing(),
             Value::Mac(address) => address == [0; 6],
             Value::Address(None)
             | Value::Path(None)
@@ -264,6 +264,7 @@ const fn key(primitive: Primitive) -> (&'static str, bool, bool) {
         P::TcpFlags => ("tcp_control_bits", false, false),
         P::Proto => ("protocol_identifier", false, false),
         P::Tos => ("ip_class_of_service", false, false),
+        P::FlowLabel => ("flow_label_ipv6", true, false),
         P::SamplingRate => ("sampling_interval", true, false),
         P::SamplingDirection => ("flow_direction", false, false),
         P::MplsLabelTop => ("mpls_top_label", true, false),

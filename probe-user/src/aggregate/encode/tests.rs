@@ -349,6 +349,7 @@ fn nested_rows_have_what_is_inside() {
         primitive("ttl", Semantics::UInt, 1),
         primitive("kind", Semantics::Hex, 2),
         primitive("next", Semantics::Ip, 4),
+        primitive("data", Semantics::Raw, 2),
     ];
     let number = |semantics, octets| Value::Custom(CustomValue { semantics, octets });
     let inside = |has: bool| {
@@ -362,6 +363,7 @@ fn nested_rows_have_what_is_inside() {
             (P::Custom(0), number(Semantics::UInt, if has { &[64] } else { &[0] })),
             (P::Custom(1), number(Semantics::Hex, if has { &[0, 0x46] } else { &[0, 0] })),
             (P::Custom(2), number(Semantics::Ip, if has { &[192, 0, 2, 1] } else { &[0; 4] })),
+            (P::Custom(3), number(Semantics::Raw, if has { &[0, 0] } else { &[] })),
         ])
     };
     let table = FormatTable { style: Style::Pathflow, ..FormatTable::default() };
@@ -387,7 +389,7 @@ fn nested_rows_have_what_is_inside() {
                 "protocol_identifier": 6,
                 "tcp_control_bits": ["ACK", "SYN"],
             },
-            "custom": {"ttl": 64, "kind": "46", "next": "192.0.2.1"},
+            "custom": {"ttl": 64, "kind": "46", "next": "192.0.2.1", "data": "00-00"},
         })
     );
     assert_eq!(

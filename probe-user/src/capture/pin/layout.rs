@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use pathflow_common::DropReason;
-use pathflow_common::extension::KeyExtension;
+use pathflow_common::extension::{KeyExtension, SealedExtension};
 use pathflow_common::flow::{FlowCounters, Ipv4Slot, WideSlot};
 use pathflow_common::layout::{Control, Count, OBSERVATION_POINTS, PointCounters, TableHeader};
 
@@ -32,6 +32,7 @@ pub(super) const LAYOUT: u64 = {
         size_of::<KeyExtension>() as u64,
         offset_of!(KeyExtension, labels) as u64,
         offset_of!(KeyExtension, chosen) as u64,
+        size_of::<SealedExtension>() as u64,
         offset_of!(Count, octets) as u64,
         size_of::<Ipv4Slot>() as u64,
         offset_of!(Ipv4Slot, counters) as u64,
@@ -91,7 +92,7 @@ pub(in crate::capture) mod name {
     pub const CLAIMS: &str = "claims";
     /// `LruHashMap<Datagram, DatagramPorts>`
     pub const DATAGRAMS: &str = "datagrams";
-    /// `LruHashMap<KeyExtension, u64>`
+    /// `LruHashMap<KeyExtension, SealedExtension>`
     pub const EXTENSIONS: &str = "extensions";
     /// `Array<Place, OBSERVATION_POINTS>`
     pub const PLACES: &str = "places";

@@ -123,7 +123,7 @@ impl Pins {
         labels.extend(earlier.into_iter().filter(|label| !labels.contains(label)).collect::<Vec<_>>());
         let sinks = labels.len();
         ledger.pin(run.accounts(labels, own)?);
-        run.complete(sizes, ExtensionPlan::new(&self.keys.extension), sinks)
+        run.complete(sizes, ExtensionPlan::new(&self.keys), sinks)
     }
 
     /// Detaches what is pinned and not `wanted`.

@@ -2,10 +2,10 @@
 //! its own.
 
 use pathflow_common::extension::KeyExtension;
-use pathflow_common::flow::WideKey;
+use pathflow_common::flow::{Addresses, WideKey};
 
 use super::layout::{FNV_OFFSET, fnv};
-use crate::metering::packets::{ExtensionSettings, KeySettings};
+use crate::metering::packets::KeySettings;
 
 /// The packet inside a tunnel is in extensions.
 const INNER: u64 = 1;
@@ -13,6 +13,8 @@ const INNER: u64 = 1;
 const LABELS: u64 = 1 << 1;
 /// Chosen octets are.
 const CHOSEN: u64 = 1 << 2;
+/// Keys have the IPv6 flow label.
+const FLOW_LABEL: u64 = 1 << 3;
 
 const IP_IN_IP: u8 = 4;
 const UDP: u8 = 17;
@@ -29,9 +31,14 @@ pub(super) struct ExtensionPlan {
 }
 
 impl ExtensionPlan {
-    pub(super) fn new(settings: &ExtensionSettings) -> Self {
-        let parts =
-            [(settings.inner, INNER), (settings.labels, LABELS), (!settings.chosen.is_empty(), CHOSEN)];
+    pub(super) fn new(keys: &KeySettings) -> Self {
+        let settings = &keys.extension;
+        let parts = [
+            (settings.inner, INNER),
+            (settings.labels, LABELS),
+            (!settings.chosen.is_empty(), CHOSEN),
+            (keys.flow_label, FLOW_LABEL),
+        ];
         Self {
             parts: parts.iter().filter(|(is_asked, _)| *is_asked).fold(0, |parts, (_, part)| parts | part),
             places: settings
@@ -52,18 +59,20 @@ pub struct Missing {
     chosen: bool,
     labels: bool,
     inner: bool,
+    flow_label: bool,
     /// UDP destination ports of VXLAN.
     vxlan_ports: Vec<u16>,
 }
 
 impl Missing {
     pub(super) fn new(keys: &KeySettings, former: ExtensionPlan) -> Self {
-        let own = ExtensionPlan::new(&keys.extension);
+        let own = ExtensionPlan::new(keys);
         let lacks = |part| own.has(part) && !former.has(part);
         Self {
             chosen: own.has(CHOSEN) && (lacks(CHOSEN) || own.places != former.places),
             labels: lacks(LABELS),
             inner: lacks(INNER),
+            flow_label: lacks(FLOW_LABEL),
             vxlan_ports: keys.vxlan_ports.clone(),
         }
     }
@@ -73,6 +82,7 @@ impl Missing {
         self.chosen
             || (self.labels && key.encapsulation().mpls_top_label().is_some())
             || (self.inner && self.may_be_tunnel(key))
+            || (self.flow_label && matches!(key.addresses(), Addresses::Ipv6(..)))
     }
 
     fn may_be_tunnel(&self, key: &WideKey) -> bool {
@@ -88,7 +98,7 @@ impl Missing {
     /// An extension without what would be taken for something else.
     pub(crate) fn cut(&self, mut extension: KeyExtension) -> KeyExtension {
         if self.chosen {
-            extension.chosen = KeyExtension::NONE.chosen;
+            extension = extension.without_chosen_octets();
         }
         if self.labels {
             // The one at the top is no stack. It is in the key.
@@ -104,6 +114,7 @@ impl Missing {
             (self.inner, "what is inside tunnels"),
             (self.labels, "all labels of the MPLS stack"),
             (self.chosen, "primitives of your own"),
+            (self.flow_label, "flow labels"),
         ];
         let names: Vec<&str> =
             parts.iter().filter(|(is_missing, _)| *is_missing).map(|(_, name)| *name).collect();
@@ -117,6 +128,7 @@ mod tests {
     use pathflow_common::flow::{Encapsulation, Ipv4Key, KeyFields};
 
     use super::*;
+    use crate::metering::packets::ExtensionSettings;
 
     fn keys(inner: bool, labels: bool, offsets: &[u16]) -> KeySettings {
         let place = |(destination, offset): (u8, &u16)| ChosenPlace {
@@ -131,7 +143,7 @@ mod tests {
     }
 
     fn missing(own: &KeySettings, former: &KeySettings) -> Missing {
-        Missing::new(own, ExtensionPlan::new(&former.extension))
+        Missing::new(own, ExtensionPlan::new(former))
     }
 
     #[test]
@@ -147,6 +159,8 @@ mod tests {
             (&all, &keys(false, true, &[8, 7]), "what is inside tunnels"),
             (&all, &keys(true, true, &[7, 8]), "primitives of your own"),
             (&keys(false, false, &[7]), &all, "primitives of your own"),
+            (&KeySettings { flow_label: true, ..all.clone() }, &all, "flow labels"),
+            (&all, &KeySettings { flow_label: true, ..all.clone() }, ""),
         ] {
             assert_eq!(missing(own, former).text(), text);
         }

@@ -53,6 +53,7 @@ pub(crate) fn load_program() -> Result<String, String> {
             inner: true,
             vxlan_ports: Vec::new(),
             vlan_priority: true,
+            flow_label: true,
             ..KeySettings::default()
         },
         header_samples: true,

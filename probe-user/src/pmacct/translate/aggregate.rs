@@ -45,7 +45,8 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
         if name == "none" || key.contains(&name) {
             continue;
         }
-        let why = match Key::parse(&[&name]) {
+        let defined: Vec<&str> = work.primitives.iter().map(|own| own.name.as_str()).collect();
+        let why = match Key::parse_with(&[&name], &[], &defined) {
             Err(_) if let Some(fault) = own.and_then(|own| own.fault.clone()) => fault,
             _ if own.is_some_and(|own| own.fault.is_none()) => {
                 key.push(name);
