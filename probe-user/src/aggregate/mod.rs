@@ -35,7 +35,7 @@ pub use output::{
     StdoutTable,
 };
 #[cfg(feature = "kafka")]
-pub use output::{KafkaOutput, KafkaOutputSettings, KafkaTable};
+pub use output::{KafkaFormat, KafkaOutput, KafkaOutputSettings, KafkaTable};
 pub use primitive::{Key, Primitive, PrimitiveError, is_taken};
 pub use purge::{LeftOut, Minimums, Purge, Row, RowLimits, TopBy};
 pub use selection::{LabelCondition, Selection, TagCondition};

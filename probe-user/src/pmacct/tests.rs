@@ -114,7 +114,7 @@ const KEYS: &str = "daemonize debug logfile pidfile plugins pcap_interface inter
     bgp_daemon_msglog_kafka_config_file bgp_table_dump_amqp_routing_key bgp_daemon_msglog_amqp_routing_key \
     bgp_daemon_lg bgp_daemon_lg_user bgp_daemon_lg_passwd bgp_daemon_xconnect_map rpki_roas_file rpki_rtr_cache \
     rpki_rtr_cache_version kafka_topic kafka_broker_host kafka_broker_port kafka_refresh_time kafka_history \
-    kafka_history_roundoff kafka_output kafka_config_file kafka_multi_values kafka_avro_schema_registry print_output \
+    kafka_history_roundoff kafka_output kafka_config_file kafka_multi_values kafka_avro_schema_registry avro_schema_file avro_schema_output_file avro_buffer_size kafka_avro_schema_topic print_output \
     print_output_file print_output_file_append print_refresh_time print_history print_history_roundoff \
     print_cache_entries imt_path imt_mem_pools_number nfprobe_receiver nfprobe_version nfprobe_timeouts \
     nfprobe_source_ip nfprobe_engine nfprobe_direction nfprobe_ifindex sfprobe_receiver sfprobe_agentip \
@@ -344,6 +344,58 @@ fn files_topics_places_and_tags_are_those_of_each_plugin() {
         "{error}"
     );
     fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Avro to Kafka: with a registry, without, with a topic of variables, and where its keys are of no use.
+#[test]
+fn avro_and_its_registry_are_those_of_each_plugin() {
+    let text = "plugins: kafka[r], kafka[v], kafka[p], kafka[x], kafka[j]\naggregate: src_host, peer_src_ip\n\
+        kafka_output: avro\nkafka_topic[r]: daisy.flow\nkafka_topic[v]: acct.$peer_src_ip\n\
+        kafka_avro_schema_registry[r]: http://user:canary@127.0.0.1:8081\n\
+        kafka_avro_schema_registry[v]: http://127.0.0.1:8081\nkafka_markers: true\nkafka_multi_values[r]: 10000\n\
+        kafka_multi_values[p]: 10000\navro_schema_output_file[p]: /tmp/p.avsc\navro_buffer_size: 8192\n\
+        kafka_avro_schema_topic[p]: schemas\nkafka_output[x]: avro_json\nkafka_output[j]: json\n\
+        avro_schema_file[j]: /tmp/j.avsc\n";
+    let configuration = Configuration::parse(Path::new("pmacct.conf"), text).unwrap();
+    let (document, remarks) = translate::translate(&configuration).unwrap();
+    assert!(document.has_secrets());
+    let raw = config::parse(Path::new("pmacct.toml"), &document.text()).unwrap();
+    let kafka: Vec<_> = raw.aggregate.iter().map(|aggregate| aggregate.kafka.as_ref().unwrap()).collect();
+    let [registered, variable, plain, as_json, json] = kafka[..] else { panic!("{}", document.text()) };
+    let avro = crate::aggregate::KafkaFormat::Avro;
+    let formats = [registered, variable, plain, as_json, json].map(|table| table.format == avro);
+    assert_eq!(formats, [true, true, true, false, false]);
+    assert_eq!(registered.schema_registry, "http://user:canary@127.0.0.1:8081");
+    assert_eq!(
+        [registered, variable, plain].map(|table| table.schema_subject.as_str()),
+        ["daisy.flow-acct_data", "pmacct_kafka_v-acct_data", ""]
+    );
+    let files = [registered, plain, json].map(|table| table.schema_file.as_str());
+    assert_eq!(files, ["", "/tmp/p.avsc", ""]);
+    assert_eq!([registered, variable, plain, json].map(|table| table.markers), [true, true, false, true]);
+    assert_eq!([registered, plain].map(|table| table.message_octets), [0, 10_000]);
+    let remarks: Vec<String> = remarks.iter().map(ToString::to_string).collect();
+    for (line, remark) in [
+        (8, "kafka_markers: markers are left out: in Avro without kafka_avro_schema_registry"),
+        (9, "kafka_multi_values[r]: with kafka_avro_schema_registry each row has a message of its own"),
+        (12, "avro_buffer_size: not needed"),
+        (13, "kafka_avro_schema_topic[p]: schemas are not sent to topics"),
+        (14, "kafka_output[x]: messages are JSON, which has the same names, or binary Avro"),
+        (16, "avro_schema_file[j]: not needed: it is for kafka_output: avro only"),
+    ] {
+        let start = format!("pmacct.conf:{line}: {remark}");
+        assert!(remarks.iter().any(|remark| remark.starts_with(&start)), "{start} {remarks:#?}");
+    }
+    assert!(!remarks.concat().contains("canary"));
+    let config = config::Config::resolve(raw, Overrides::default());
+    assert_eq!(config.is_ok(), cfg!(feature = "avro"));
+    if let Err(error) = config {
+        let error = error.to_string();
+        assert!(
+            error.contains("aggregate.kafka.format") && error.contains("without its feature avro"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
