@@ -67,7 +67,7 @@ pub enum ConfigError {
         /// Section and key; in an array of tables with the number of the table, from 0, in brackets.
         key: String,
         /// The value.
-        value: String,
+        value: Box<str>,
         /// Why.
         reason: String,
         /// Whether time may mend it.

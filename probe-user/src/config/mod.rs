@@ -403,7 +403,7 @@ fn address(
         Ok(0) if key.ends_with("collectors") => Err(invalid(key, &text, "its port cannot be 0")),
         Ok(_) => look_up(text).ok_or_else(|| {
             let reason = "its host cannot be resolved".to_owned();
-            let (place, key, value) = (key.to_owned(), key.to_owned(), text.to_owned());
+            let (place, key, value) = (key.to_owned(), key.to_owned(), text.into());
             ConfigError::Value { place, key, value, reason, may_pass: true }
         }),
     }
@@ -417,7 +417,7 @@ fn look_up(text: &str, in_use: &[SocketAddr]) -> Option<SocketAddr> {
 
 fn invalid(key: impl Into<String>, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {
     let key = key.into();
-    let (value, reason) = (value.to_string(), reason.into());
+    let (value, reason) = (value.to_string().into(), reason.into());
     ConfigError::Value { place: key.clone(), key, value, reason, may_pass: false }
 }
 

@@ -124,7 +124,8 @@ fn the_unit_tries_again_what_may_pass() {
     let is_tried_again = |collector: &str| {
         let output = Command::new(daemon()).args(["run", "--collector", collector]).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(errors.starts_with("pathflow: --collector") && errors.lines().count() == 1, "{errors}");
+        assert!(errors.starts_with(&format!("pathflow: --collector: {collector:?} cannot")), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
         let code = output.status.code().unwrap().to_string();
         !value("RestartPreventExitStatus").unwrap().split_whitespace().any(|status| status == code)
     };

@@ -126,10 +126,9 @@ fn an_address_of_the_metrics_page_that_is_in_use_is_named() {
 #[test]
 fn a_value_that_cannot_be_used_is_named_with_its_flag() {
     let network = Network::new();
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 5] = [
         (&["--drain-interval", "10ms"], &["--drain-interval", "10ms", "100ms to 5s"]),
         (&["--collector", "192.0.2.2"], &["--collector", "192.0.2.2", "HOST:PORT"]),
-        (&["--collector", "no-such-host.invalid:4739"], &["--collector", "no-such-host.invalid"]),
         (&["--collector", "203.0.113.1:4739"], &["203.0.113.1:4739", "unreachable"]),
         (&["--listen", "127.0.0.1:port"], &["--listen", "127.0.0.1:port"]),
         (&["--idle-timeout", "0s"], &["--idle-timeout", "0s"]),
