@@ -1,5 +1,5 @@
 //! Builds the kernel programs and sets `PATHFLOW_EBPF` and `PATHFLOW_MIRROR_EBPF` to the paths of their
-//! objects.
+//! objects; with the feature `ndpi` also the shim for that library.
 
 #[path = "../xtask/src/ebpf/build_script.rs"]
 mod build_script;
@@ -13,5 +13,26 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    #[cfg(feature = "ndpi")]
+    if let Err(error) = ndpi() {
+        println!("cargo::error={error}");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
+}
+
+/// Compiles the shim against the headers that are installed, and links with the library.
+#[cfg(feature = "ndpi")]
+fn ndpi() -> Result<(), String> {
+    const SHIM: &str = "src/classify/ndpi.c";
+    println!("cargo::rerun-if-changed={SHIM}");
+    let library =
+        pkg_config::Config::new().range_version("4.2".."4.3").probe("libndpi").map_err(|error| {
+            let error = error.to_string();
+            let reason = error.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            format!("feature ndpi: nDPI 4.2 is not installed (Debian 12: libndpi-dev): {reason}")
+        })?;
+    // Its headers do without what compilers warn of.
+    cc::Build::new().file(SHIM).includes(library.include_paths).warnings(false).compile("pathflow_ndpi");
+    Ok(())
 }

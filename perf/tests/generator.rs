@@ -88,6 +88,7 @@ fn send_and_drain(sizes: TableSizes, frame: &Frame, packets: u64, flows: u32, or
         fib_lookup: false,
         keys: KeySettings::default(),
         header_samples: false,
+        payloads: None,
         filters: FilterSet::default(),
     };
     far.run(|| {

@@ -43,6 +43,13 @@ pub mod map {
     pub const EXTENSION_NEWS: &str = "EXTENSION_NEWS";
     /// `Array<ExtensionState, cpus>`.
     pub const EXTENSION_STATES: &str = "EXTENSION_STATES";
+    /// `PerfEventArray`: [`PayloadHeader`](super::PayloadHeader), and the packet behind it.
+    pub const PAYLOADS: &str = "PAYLOADS";
+    /// `Array<PayloadState, cpus>`, mmapable.
+    pub const PAYLOAD_STATES: &str = "PAYLOAD_STATES";
+    /// `Array<u64>`, mmapable, a power of two long: at the low bits of the hash of a key, the hash of one whose packets
+    /// user space does not want any more.
+    pub const PAYLOAD_DONE: &str = "PAYLOAD_DONE";
 }
 
 /// Names of the read-only globals that user space sets before it loads the program. All are `u32` but
@@ -80,6 +87,14 @@ pub mod global {
     pub const VXLAN_PORTS: &str = "VXLAN_PORTS";
     /// [`DATAGRAM_SECONDS`](crate::flow::DATAGRAM_SECONDS) in ticks.
     pub const DATAGRAM_TICKS: &str = "DATAGRAM_TICKS";
+    /// Packets with payload of each flow and epoch of which user space gets the first octets; 0 = of none.
+    pub const PAYLOAD_PACKETS: &str = "PAYLOAD_PACKETS";
+    /// Octets of such a packet, from the start of the frame.
+    pub const PAYLOAD_OCTETS: &str = "PAYLOAD_OCTETS";
+    /// Such packets of one CPU in one epoch at most: a flood of new flows must not cost each of them this.
+    pub const PAYLOAD_BUDGET: &str = "PAYLOAD_BUDGET";
+    /// Elements of [`map::PAYLOAD_DONE`](super::map::PAYLOAD_DONE), less one.
+    pub const PAYLOAD_MASK: &str = "PAYLOAD_MASK";
 }
 
 /// Names of the programs in the object.
@@ -275,6 +290,71 @@ impl ExtensionNews {
             extension: KeyExtension::from_octets(&field(octets, size_of::<u64>())),
         }
     }
+}
+
+/// What is said of a packet that user space gets to find its application. Its octets follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PayloadHeader {
+    /// Observation point.
+    pub observation_point: u16,
+    /// Octets of the packet that follow.
+    pub captured: u16,
+    /// Length of the frame in octets, without its check sequence; of a packet of several segments, of all of it.
+    pub frame_length: u32,
+    /// Hash of its key in the kernel's tables; 0 = it comes from elsewhere.
+    pub hash: u64,
+    /// When it was seen, in nanoseconds (`CLOCK_MONOTONIC`).
+    pub time: u64,
+}
+
+impl PayloadHeader {
+    /// As it lies in memory.
+    #[must_use]
+    pub fn octets(&self) -> [u8; size_of::<Self>()] {
+        let mut octets = [0; size_of::<Self>()];
+        let fields = [
+            &self.observation_point.to_ne_bytes()[..],
+            &self.captured.to_ne_bytes(),
+            &self.frame_length.to_ne_bytes(),
+            &self.hash.to_ne_bytes(),
+            &self.time.to_ne_bytes(),
+        ];
+        for (place, octet) in octets.iter_mut().zip(fields.into_iter().flatten()) {
+            *place = *octet;
+        }
+        octets
+    }
+
+    /// From how it lies in memory.
+    #[must_use]
+    pub fn from_octets(octets: &[u8; size_of::<Self>()]) -> Self {
+        Self {
+            observation_point: u16::from_ne_bytes(field(octets, 0)),
+            captured: u16::from_ne_bytes(field(octets, 2)),
+            frame_length: u32::from_ne_bytes(field(octets, 4)),
+            hash: u64::from_ne_bytes(field(octets, 8)),
+            time: u64::from_ne_bytes(field(octets, 16)),
+        }
+    }
+}
+
+/// What one CPU has sent of such packets. Written by the kernel program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PayloadState {
+    /// The epoch that `in_epoch` is of, its low 32 bits.
+    pub epoch: u32,
+    /// Packets of this epoch.
+    pub in_epoch: u32,
+    /// Packets that are in the buffer, or were.
+    pub sent: u64,
+    /// Packets beyond the budget of their epoch.
+    pub over_budget: u64,
+    /// Packets for which there was no room in the buffer.
+    pub buffer_full: u64,
+    /// Zero; brings the element to one cache line.
+    pub reserved: [u64; 4],
 }
 
 /// How packets of an observation point are sampled. Written by user space at any time.

@@ -33,6 +33,7 @@ use crate::maps::{
     self, CONTROL, DATAGRAMS, EXTENSION_STATES, HEADERS, INTERFACES, IPV4_TABLES, POINTS, SPILL_LOGS,
     WIDE_TABLES,
 };
+use crate::payload::pathflow_payload;
 use crate::sample::Sampler;
 
 /// Where the MAC addresses are in an Ethernet frame.
@@ -161,6 +162,8 @@ struct Addition {
     octets: u64,
     tcp_control_bits: u16,
     now: u32,
+    /// Octets of payload, as a difference that the verifier knows nothing of: 0 or less = there is none.
+    payload: u32,
 }
 
 impl<H: Hook> FlowSink for Packet<'_, H> {
@@ -391,11 +394,14 @@ impl<H: Hook> Packet<'_, H> {
         while probe < PROBES {
             let Some(slot) = table.get_ptr_mut(slot_number(hash, probe, maps::ipv4_mask())) else { break };
             // SAFETY: an element of the table of this CPU and generation, as looked up above.
-            match unsafe { add(slot, self.epoch, &key, addition) } {
-                Added::ToFlow => return null_mut(),
-                Added::NewFlow => return slot,
-                Added::No => probe += 1,
+            let added = unsafe { add(slot, self.epoch, &key, addition) };
+            if matches!(added, Added::No) {
+                probe += 1;
+                continue;
             }
+            // SAFETY: the packet is in this slot.
+            unsafe { self.show(&raw const (*slot).counters, key.0[0], hash, addition) };
+            return if matches!(added, Added::NewFlow) { slot } else { null_mut() };
         }
         self.spill(key.widen(Encapsulation::NONE), addition);
         null_mut()
@@ -419,11 +425,14 @@ impl<H: Hook> Packet<'_, H> {
             // SAFETY: points to an element of an array map; only the address of its part is taken.
             let flow = unsafe { &raw mut (*slot).slot };
             // SAFETY: an element of the table of this CPU and generation, as looked up above.
-            match unsafe { add(flow, self.epoch, &key, addition) } {
-                Added::ToFlow => return null_mut(),
-                Added::NewFlow => return slot,
-                Added::No => probe += 1,
+            let added = unsafe { add(flow, self.epoch, &key, addition) };
+            if matches!(added, Added::No) {
+                probe += 1;
+                continue;
             }
+            // SAFETY: the packet is in this slot.
+            unsafe { self.show(&raw const (*flow).counters, key.0[0], hash, addition) };
+            return if matches!(added, Added::NewFlow) { slot } else { null_mut() };
         }
         self.spill(key, addition);
         null_mut()
@@ -486,7 +495,26 @@ impl<H: Hook> Packet<'_, H> {
         // SAFETY: `counters` points to an element of an array map, which lives as long as the program,
         // and this CPU is its only writer in this epoch.
         unsafe { count(&raw mut (*self.counters).seen, packets, octets) };
-        Addition { packets, octets, tcp_control_bits: facts.tcp_control_bits, now: jiffies() }
+        let payload = facts.octets.wrapping_sub(headers);
+        Addition { packets, octets, tcp_control_bits: facts.tcp_control_bits, now: jiffies(), payload }
+    }
+
+    /// Sends the packet to user space, if it has payload and is one of the first in its slot.
+    ///
+    /// # Safety
+    /// `counters` must be those of a slot to which the packet was added.
+    #[inline(always)]
+    unsafe fn show(&self, counters: *const FlowCounters, first_word: u64, hash: u64, addition: Addition) {
+        if maps::payload_packets() == 0 || addition.payload as i32 <= 0 {
+            return;
+        }
+        // SAFETY: by the caller's guarantee.
+        let before = unsafe { read_volatile(&raw const (*counters).packets) } - addition.packets as u64;
+        if before < maps::payload_packets() as u64 {
+            let observation_point = (first_word >> 32) as u8 as u32;
+            let (context, length) = (self.hook.pointer(), self.hook.wire_length());
+            pathflow_payload(context, length, observation_point, self.epoch, hash);
+        }
     }
 
     /// Counts packets as seen, and as in no flow.

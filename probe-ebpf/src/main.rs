@@ -16,6 +16,7 @@ mod frame;
 mod hook;
 mod log;
 mod maps;
+mod payload;
 mod sample;
 
 use aya_ebpf::{

@@ -3,14 +3,14 @@
 use core::ptr::read_volatile;
 
 use aya_ebpf::{
-    btf_maps::{Array, ArrayOfMaps, LruHashMap, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, LruHashMap, PerfEventByteArray, RingBuf},
     macros::btf_map,
 };
 use pathflow_common::extension::{CHOSEN_PLACES, KeyExtension};
 use pathflow_common::flow::{self, Datagram, DatagramPorts, Ipv4Slot, WideSlot};
 use pathflow_common::layout::{
     self, Control, ExtensionNews, ExtensionState, HeaderSample, INTERFACE_SLOTS, IPV4_SLOTS_MARK,
-    OBSERVATION_POINTS, PointCounters, SPILL_SLOTS_MARK, Sampling, SamplingState, TableHeader,
+    OBSERVATION_POINTS, PayloadState, PointCounters, SPILL_SLOTS_MARK, Sampling, SamplingState, TableHeader,
     WIDE_SLOTS_MARK,
 };
 
@@ -51,6 +51,13 @@ pub static EXTENSIONS: LruHashMap<KeyExtension, u64, EXTENSIONS_HELD> = LruHashM
 pub static EXTENSION_NEWS: RingBuf<ExtensionNews, RING_OCTETS> = RingBuf::new();
 #[btf_map]
 pub static EXTENSION_STATES: Array<ExtensionState, PER_CPU> = Array::new();
+/// It has an element for each CPU: the loader sees to it.
+#[btf_map]
+pub static PAYLOADS: PerfEventByteArray = PerfEventByteArray::new();
+#[btf_map]
+pub static PAYLOAD_STATES: Array<PayloadState, PER_CPU, MMAPABLE> = Array::new();
+#[btf_map]
+pub static PAYLOAD_DONE: Array<u64, PER_CPU, MMAPABLE> = Array::new();
 #[btf_map]
 pub static HEADERS: Array<TableHeader, PER_CPU, MMAPABLE> = Array::new();
 #[btf_map]
@@ -119,6 +126,19 @@ global!(
 global!(
     /// For how long fragments are of one datagram, in ticks.
     datagram_ticks, DATAGRAM_TICKS: u32);
+
+global!(
+    /// Packets with payload of each flow and epoch of which user space gets the first octets.
+    payload_packets, PAYLOAD_PACKETS: u32);
+global!(
+    /// Octets of such a packet.
+    payload_octets, PAYLOAD_OCTETS: u32);
+global!(
+    /// Such packets of one CPU in one epoch at most.
+    payload_budget, PAYLOAD_BUDGET: u32);
+global!(
+    /// Elements of the array of those that are not wanted any more, less one.
+    payload_mask, PAYLOAD_MASK: u32);
 
 #[unsafe(no_mangle)]
 static VXLAN_PORTS: [u16; layout::VXLAN_PORTS] = [0; layout::VXLAN_PORTS];

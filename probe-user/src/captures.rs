@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::capture::pin::{LinkPins, Place};
 use crate::capture::xsk::{Mirror, MirrorOutput, MirrorSettings};
 use crate::capture::{CaptureError, Delta, FilterSet, Hook, KernelProgram};
+use crate::classify::{Classes, TapSource};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::RunError;
@@ -83,6 +84,10 @@ pub struct Outlet {
     pub ledger: Arc<Ledger>,
     /// What keys have beyond their words.
     pub extensions: Arc<Extensions>,
+    /// Applications of flows, if anybody asks.
+    pub classes: Option<Arc<Classes>>,
+    /// Takes what they are found by, where packets come to user space.
+    pub taps: Option<TapSource>,
     /// The clock.
     pub clock: Clock,
     /// Pulled if a worker cannot go on.
@@ -258,7 +263,7 @@ impl Captures {
             let point = self.points.add(point, |number| self.outlet.ledger.has_no_flow(number));
             *number = point.ok_or(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })?;
         }
-        let Outlet { shards, pool, ledger, extensions, clock, stop } = self.outlet.clone();
+        let Outlet { shards, pool, ledger, extensions, classes, taps, clock, stop } = self.outlet.clone();
         let [ingress_point, egress_point] = points;
         let output = MirrorOutput {
             ingress_point,
@@ -268,6 +273,8 @@ impl Captures {
             ledger,
             keys: self.keys.clone(),
             extensions,
+            classes,
+            taps,
             filters: self.filters.clone(),
             clock,
             stop,

@@ -11,6 +11,7 @@ use crate::aggregate::encode::EncodeError;
 use crate::capture::CaptureError;
 use crate::capture::pcap::PcapFileError;
 use crate::capture::xsk::MirrorError;
+use crate::classify::ClassifyError;
 use crate::interfaces::SelectionError;
 
 /// Why the daemon cannot run here.
@@ -66,6 +67,9 @@ pub enum RunError {
         /// What is wrong.
         error: pathflow_exporter::kafka::KafkaError,
     },
+    /// Flows cannot be classified.
+    #[error("class: {0}")]
+    Classify(#[from] ClassifyError),
     /// The schema of an aggregate's rows cannot be written.
     #[cfg(feature = "avro")]
     #[error("{name}: kafka.schema_file: {}: {error}", path.display())]

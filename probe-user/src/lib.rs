@@ -9,6 +9,7 @@ pub mod answers;
 pub mod bgp_output;
 pub mod capture;
 pub mod captures;
+pub mod classify;
 pub mod cli;
 pub mod clock;
 pub mod config;

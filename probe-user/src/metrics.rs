@@ -7,6 +7,7 @@ mod aggregate;
 mod bgp;
 mod bgp_output;
 mod bmp;
+mod classify;
 mod sflow;
 
 use std::fmt;
@@ -25,8 +26,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::bgp_output::OutputCounts;
-use crate::capture::FlowTables;
 use crate::capture::pin::CrashLoss;
+use crate::capture::{FlowTables, PayloadCounts, PayloadStates};
+use crate::classify::{ClassCounts, Classes, TapSource};
 use crate::ledger::{Amount, Books, Ledger, PointAccounts};
 use crate::metering::observation::{ObservationPoints, PointTable};
 use crate::metering::samples::{SamplePool, SampleTotals};
@@ -150,6 +152,12 @@ pub struct Sources {
     pub rpki: Option<Arc<Statistics>>,
     /// Files of what BGP peers have sent.
     pub bgp_output: OutputCounts,
+    /// Applications of flows, if anybody asks.
+    pub classes: Option<Arc<Classes>>,
+    /// What the kernel program sends to find them.
+    pub payloads: Option<PayloadStates>,
+    /// What mirror ports send to find them.
+    pub taps: Option<TapSource>,
 }
 
 impl Sources {
@@ -170,6 +178,9 @@ impl Sources {
             bmp: self.bmp.as_ref().and_then(bmp::Bmp::of),
             rpki: self.rpki.clone(),
             bgp_output: self.bgp_output.clone(),
+            classes: self.classes.as_ref().map(|classes| classes.counts()),
+            payloads: self.payloads.as_ref().map(PayloadStates::counts),
+            tapped_lost: self.taps.as_ref().map_or(0, TapSource::lost),
         }));
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry)?;
@@ -189,6 +200,9 @@ struct Scrape {
     bmp: Option<bmp::Bmp>,
     rpki: Option<Arc<Statistics>>,
     bgp_output: OutputCounts,
+    classes: Option<ClassCounts>,
+    payloads: Option<PayloadCounts>,
+    tapped_lost: u64,
 }
 
 /// Rows of a family: label values in the order of its label names, and the value.
@@ -594,6 +608,7 @@ impl Collector for Scrape {
         bgp_output::encode(&mut encoder, &self.bgp_output, lost)?;
         aggregate::encode(&mut encoder, &self.books.aggregates_by_name())?;
         bmp::encode(&mut encoder, self.bmp.as_ref())?;
+        classify::encode(&mut encoder, self.classes.as_ref(), self.payloads.as_ref(), self.tapped_lost)?;
         self.flows(&mut encoder)?;
         self.sinks(&mut encoder)?;
         self.durations(&mut encoder)

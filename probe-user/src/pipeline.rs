@@ -13,6 +13,7 @@ use pathflow_exporter::{FieldGroups, LineStyle};
 use crate::aggregate::{Aggregates, Feed, Surroundings};
 use crate::capture::Delta;
 use crate::captures::Shared;
+use crate::classify::{ClassCounts, Classes};
 use crate::config::raw::StdoutStyle;
 use crate::config::{Config, ExportProcess};
 use crate::enrich::{RouteDetail, RouteSource};
@@ -42,6 +43,8 @@ pub struct Ended {
     pub latencies: Arc<Latencies>,
     /// What was sampled and sent by sFlow.
     pub sflow: SflowEnded,
+    /// What was classified, if anybody asked.
+    pub classes: Option<ClassCounts>,
     /// Whether it ended because a part failed, or something that was held could not be sent in time.
     pub failed: bool,
 }
@@ -59,6 +62,8 @@ pub struct Pipeline {
     pub pool: Receiver<Vec<Delta>>,
     /// What keys have beyond their words.
     pub extensions: Arc<Extensions>,
+    /// Applications of flows, if anybody asks.
+    pub classes: Option<Arc<Classes>>,
     shard_threads: Vec<JoinHandle<()>>,
     /// What records go to.
     pub exports: Exports,
@@ -126,7 +131,17 @@ impl Pipeline {
             shard_threads.push(spawn(format!("shard-{number}"), move || shard.run())?);
             shards.push(sender);
         }
-        Ok(Self { ledger, latencies, shards, pool, extensions, shard_threads, exports, aggregates })
+        Ok(Self {
+            ledger,
+            latencies,
+            shards,
+            pool,
+            extensions,
+            classes: config.classify.is_some().then(Arc::default),
+            shard_threads,
+            exports,
+            aggregates,
+        })
     }
 
     /// Ends shards and sinks, in this order. Nobody else may hold a queue of a shard any more. `has_failed`
@@ -139,7 +154,8 @@ impl Pipeline {
         self.aggregates.finish();
         let books = self.ledger.books();
         let failed = has_failed || !books.is_settled();
-        Ended { books, latencies: self.latencies, sflow: SflowEnded::default(), failed }
+        let classes = self.classes.map(|classes| classes.counts());
+        Ended { books, latencies: self.latencies, sflow: SflowEnded::default(), classes, failed }
     }
 }
 

@@ -16,6 +16,7 @@ use tracing::warn;
 use crate::capture::FilterSet;
 use crate::capture::pcap::{FilePacket, PacketFile, PcapFileError};
 use crate::captures::Shared;
+use crate::classify::{Classifier, ClassifyError};
 use crate::clock::Reading;
 use crate::config::Config;
 use crate::enrich::{CurrentSettings, RouteSource};
@@ -55,7 +56,7 @@ pub fn run(config: &Config, file: &Path, stop: &Stop) -> Result<Replayed, RunErr
     for kept in pipeline.aggregates.kept().load() {
         warn!("aggregate {}: what it keeps in memory is gone when the replay ends", kept.aggregate());
     }
-    let mut replay = Replay::new(config, &pipeline);
+    let mut replay = Replay::new(config, &pipeline)?;
     let mut fault = None;
     // Once the stop is pulled the file is at its end, after what has been read of it already.
     while let Some(packets) = &mut packets {
@@ -105,6 +106,8 @@ fn shared(file: &Path) -> Shared {
 /// The part of a drain worker, with packets of a file.
 struct Replay {
     meter: PacketMeter,
+    /// Finds applications, if anybody asks.
+    classifier: Option<Classifier>,
     filters: FilterSet,
     /// Room for packets without an Ethernet header, so that filters find one.
     imagined: Vec<u8>,
@@ -116,10 +119,19 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(config: &Config, pipeline: &Pipeline) -> Self {
+    fn new(config: &Config, pipeline: &Pipeline) -> Result<Self, ClassifyError> {
+        let classes = pipeline.classes.clone();
+        let classifier = match (config.classify, &classes) {
+            (Some(settings), Some(classes)) => {
+                Some(Classifier::new(settings, config.keys.clone(), Arc::clone(classes))?)
+            }
+            _ => None,
+        };
         let batches =
-            Batches::new(pipeline.shards.clone(), pipeline.pool.clone(), Arc::clone(&pipeline.ledger));
-        Self {
+            Batches::new(pipeline.shards.clone(), pipeline.pool.clone(), Arc::clone(&pipeline.ledger))
+                .with_classes(classes);
+        Ok(Self {
+            classifier,
             meter: PacketMeter::new(
                 batches,
                 config.keys.clone(),
@@ -131,7 +143,7 @@ impl Replay {
             now: 0,
             next_expiry: 0,
             interval: config.drain_interval.as_nanos() as u64,
-        }
+        })
     }
 
     fn packet(&mut self, packet: &FilePacket<'_>) {
@@ -153,6 +165,9 @@ impl Replay {
                 Some(results) => filter_results = results,
                 None => return self.meter.filtered(point, packet.frame().wire_length()),
             }
+        }
+        if let (Some(classifier), Ok(link)) = (&mut self.classifier, packet.start()) {
+            classifier.packet(packet.frame(), link, time);
         }
         let origin = Origin { observation_point: point, filter_results };
         self.meter.packet(origin, time, packet.neighbour(), packet.frame(), packet.start());

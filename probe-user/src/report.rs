@@ -9,6 +9,7 @@ use pathflow_common::DropReason;
 use pathflow_exporter::sflow::SampleTally;
 use pathflow_exporter::{LimitReason, LossReason, Tally};
 
+use crate::classify::ClassCounts;
 use crate::ledger::{Amount, SinkAccounts};
 use crate::metering::samples::SampleTotals;
 use crate::pipeline::Ended;
@@ -47,6 +48,9 @@ pub fn report(ended: &Ended) -> String {
         aggregates::lines(&mut text, accounts);
     }
     sflow_lines(&mut text, &ended.sflow);
+    if let Some(classes) = &ended.classes {
+        class_lines(&mut text, classes);
+    }
     for (sink, loss) in &ended.books.crash_losses {
         if !loss.lost.is_zero() {
             amount(&mut text, &format!("{sink}: lost with runs that were killed"), loss.lost);
@@ -74,6 +78,20 @@ pub fn report(ended: &Ended) -> String {
         }
     }
     text
+}
+
+/// Those of a loss only if there was one.
+fn class_lines(text: &mut String, classes: &ClassCounts) {
+    let ClassCounts { packets, classified, unknown, pending, pending_full, table_full, held: _ } = *classes;
+    let _ = writeln!(
+        text,
+        "applications: {classified} flows classified, {unknown} unknown, {pending} not decided, by {packets} packets"
+    );
+    for (reason, flows) in [("pending_full", pending_full), ("table_full", table_full)] {
+        if flows > 0 {
+            let _ = writeln!(text, "  flows given up or forgotten before their time: {reason} {flows}");
+        }
+    }
 }
 
 fn sink_lines(text: &mut String, sink: &SinkAccounts) {

@@ -20,8 +20,12 @@ use tracing::{info, warn};
 use crate::adoption;
 use crate::answers::Answers;
 use crate::capture::pin::Pins;
-use crate::capture::{CaptureError, Epochs, FlowTables, KernelProgram, LoadSettings, receiving_cpus};
+use crate::capture::{
+    CaptureError, Epochs, FlowTables, KernelProgram, LoadSettings, PayloadSettings, PayloadStates, Payloads,
+    receiving_cpus,
+};
 use crate::captures::{Captures, Outlet, Shared};
+use crate::classify::{Classifier, PayloadReader};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::raw::EgressInterface;
@@ -46,6 +50,10 @@ use crate::stop::Stop;
 const CPUS_PER_WORKER: usize = 8;
 /// Without a drain for this many intervals, the program is not healthy.
 const STALLED_INTERVALS: u32 = 3;
+
+/// First packets of flows of one CPU in one epoch that user space gets at most: in a flood that is less than a tenth of
+/// the CPU's time.
+const PAYLOAD_BUDGET: u32 = 65_536;
 
 /// What the main thread hears while packets are counted.
 #[derive(Debug)]
@@ -134,6 +142,13 @@ fn capture(
     let mut sflow = settings.header_samples.then(start_sflow).transpose()?;
     let reader = SampleReader::start(ring, samples.clone(), sflow.as_ref().map(Sflow::queue))?;
 
+    let classifier = classifier(config, &pipeline, &mut program, &settings)?;
+    let payload_states = classifier.as_ref().map(|(.., states)| states.clone());
+    let start = |(payloads, classifier, _)| {
+        PayloadReader::start(payloads, classifier, Arc::clone(&shared.points), clock)
+    };
+    let payload_reader = classifier.map(start).transpose()?;
+
     announce(config, &program, &tables, &settings);
     for sink in pipeline.ledger.books().sinks {
         info!("exporting {} to {}", sink.format, sink.destination);
@@ -144,6 +159,8 @@ fn capture(
         pool: pipeline.pool.clone(),
         ledger: Arc::clone(&pipeline.ledger),
         extensions: Arc::clone(&pipeline.extensions),
+        classes: pipeline.classes.clone(),
+        taps: payload_reader.as_ref().map(|reader| reader.taps().clone()),
         clock,
         stop: stop.clone(),
     };
@@ -166,6 +183,7 @@ fn capture(
         ledger: Arc::clone(&pipeline.ledger),
         latencies: Arc::clone(&pipeline.latencies),
         extensions: Arc::clone(&pipeline.extensions),
+        classes: pipeline.classes.clone(),
     };
     if let Some(pins) = pins.as_mut() {
         adoption::adopt(pins, &captures, &mut epochs, &shared.points, &context, clock)?;
@@ -185,6 +203,9 @@ fn capture(
             bmp: routing.station.clone(),
             rpki: routing.cache.clone(),
             bgp_output: routing.output_counts(),
+            classes: pipeline.classes.clone(),
+            payloads: payload_states,
+            taps: payload_reader.as_ref().map(|reader| reader.taps().clone()),
         };
         let stalled_after = config.drain_interval * STALLED_INTERVALS + Duration::from_secs(1);
         // Serves until the process ends, so nobody waits for it.
@@ -203,6 +224,8 @@ fn capture(
         info!("stopping: detaching, then exporting what is held");
     }
     captures.end();
+    // Before the last deltas leave.
+    payload_reader.into_iter().for_each(PayloadReader::finish);
     stop_timekeeper.pull();
     join(drain_threads);
     reader.finish();
@@ -215,6 +238,23 @@ fn capture(
         info!("the kernel goes on counting until the next start; `pathflow detach` ends that");
     }
     Ok(ended)
+}
+
+/// What finds applications of flows, if an aggregate asks for them, and where its packets come from.
+fn classifier(
+    config: &Config,
+    pipeline: &Pipeline,
+    program: &mut KernelProgram,
+    loaded: &LoadSettings,
+) -> Result<Option<(Payloads, Classifier, PayloadStates)>, RunError> {
+    let (Some(settings), Some(classes), Some(loaded)) =
+        (config.classify, &pipeline.classes, &loaded.payloads)
+    else {
+        return Ok(None);
+    };
+    let classifier = Classifier::new(settings, config.keys.clone(), Arc::clone(classes))?;
+    let (payloads, states) = program.payloads(loaded)?;
+    Ok(Some((payloads, classifier, states)))
 }
 
 /// Follows interfaces and settings until the end is heard. Without a monitor, which has said why it has ended, the interfaces
@@ -305,6 +345,15 @@ fn load_settings(config: &Config, interfaces: &[Interface]) -> Result<LoadSettin
         fib_lookup: config.egress_interface == EgressInterface::Fib,
         keys: config.keys.clone(),
         header_samples: each().any(|settings| settings.header_sampling_interval.is_some()),
+        payloads: config.classify.map(|settings| PayloadSettings {
+            packets: settings.packets,
+            octets: settings.octets,
+            budget: PAYLOAD_BUDGET,
+            // Both directions are flows of their own.
+            done: 2 * (settings.max_flows as u32).next_power_of_two(),
+            // No longer than what was found out is remembered.
+            kept: settings.idle_timeout / 2,
+        }),
     })
 }
 

@@ -85,6 +85,9 @@ const PEERS: &[Package] = &[
     },
     Package { name: "python3", proof: Proof::Program("python3") },
     Package { name: "python3-pip", proof: Proof::Program("pip3") },
+    // Tests have the feature ndpi, which programs as they are shipped do not need.
+    Package { name: "libndpi-dev", proof: Proof::File("/usr/include/ndpi/ndpi_api.h") },
+    Package { name: "libndpi-bin", proof: Proof::Program("ndpiReader") },
 ];
 
 /// Lints the kernel program with the compiler that builds it.

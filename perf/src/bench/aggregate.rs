@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use pathflow::aggregate::{AggregateSettings, Aggregation, Bins, Key, Observed, Spread as Amounts};
+use pathflow::classify::Class;
 use pathflow_exporter::{BgpAttributes, BgpPathSegment, BgpPathSegmentKind, BgpRoute, FlowRecord};
 use pathflow_perf::random::Random;
 use serde::Serialize;
@@ -75,6 +76,7 @@ fn measure(name: &'static str, key: &[&str], rows: u32, common: &Common) -> Resu
             record: FlowRecord { label: Some(Arc::clone(&label)), ..record(number, &routes) },
             extension: None,
             inner_tcp_control_bits: 0,
+            class: Class::UNKNOWN,
             begins: false,
             start: 1_795_246_800_000_000,
             time: 1_795_246_800_000_000,

@@ -13,6 +13,7 @@ use pathflow::aggregate::encode::{AvroEncoder, EncodeSettings, Format, FormatTab
 use pathflow::aggregate::{
     AggregateSettings, Aggregation, Bins, Key, Observed, Purge, Row, Spread as Counted, Value,
 };
+use pathflow::classify::Class;
 use pathflow_exporter::{BgpAttributes, BgpPathSegment, BgpPathSegmentKind, BgpRoute, FlowRecord};
 use pathflow_perf::cpu;
 use pathflow_perf::random::Random;
@@ -226,6 +227,7 @@ fn purge(subject: &Subject) -> Result<Purge> {
             record,
             extension: None,
             inner_tcp_control_bits: 0,
+            class: Class::UNKNOWN,
             begins: true,
             start,
             time: start,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use pathflow::capture::Delta;
+use pathflow::classify::Class;
 use pathflow::config::raw;
 use pathflow::interfaces::MacAddress;
 use pathflow::metering::{FlowCache, Timeouts};
@@ -143,5 +144,6 @@ fn delta(flow: u32) -> Delta {
         other_interface: 0,
         next_hop: None,
         neighbour: MacAddress::UNKNOWN,
+        class: Class::UNKNOWN,
     }
 }

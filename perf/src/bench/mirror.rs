@@ -192,6 +192,8 @@ fn mirror(link: &Link, frame: &Frame, flows: u32, packets: u64) -> Result<Run> {
         ledger: Arc::clone(&ledger),
         keys: KeySettings::default(),
         extensions: Arc::new(Extensions::new(1, 1)),
+        classes: None,
+        taps: None,
         filters: FilterSet::default(),
         clock: Clock::new(),
         stop,

@@ -69,6 +69,7 @@ pub(crate) fn settings(sizes: TableSizes, cpu: u32) -> LoadSettings {
         fib_lookup: false,
         keys: KeySettings::default(),
         header_samples: false,
+        payloads: None,
         filters: FilterSet::default(),
     }
 }

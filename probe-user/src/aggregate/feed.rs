@@ -136,7 +136,17 @@ impl Feed {
             && extension.as_ref().is_some_and(|extension| extension.inner.ether_type != 0);
         let inner_tcp_control_bits = if is_inside { delta.tcp_control_bits } else { 0 };
         let end = now.unix_microseconds(delta.last);
-        self.batch.push(Observed { record, extension, inner_tcp_control_bits, begins, start, time, end });
+        let class = delta.class;
+        self.batch.push(Observed {
+            record,
+            extension,
+            inner_tcp_control_bits,
+            class,
+            begins,
+            start,
+            time,
+            end,
+        });
     }
 
     /// The extension of this number; `None` for 0, and for one that is forgotten.

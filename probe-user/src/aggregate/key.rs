@@ -15,6 +15,7 @@ use super::intern::{Interned, Kept, NOTHING, RoutePart};
 use super::observed::Observed;
 use super::primitive::{Key, Primitive};
 use super::value::{RouteValue, Value};
+use crate::classify::Class;
 use crate::enrich::{Place, TagsOf};
 
 /// Words of the longest key: that of all primitives.
@@ -250,7 +251,8 @@ const fn width(primitive: Primitive) -> usize {
         | P::TimestampEnd
         | P::TimestampArrival => 8,
         P::SrcMac | P::DstMac | P::TunnelSrcMac | P::TunnelDstMac => 6,
-        P::Vlan
+        P::Class
+        | P::Vlan
         | P::InVlan
         | P::OutVlan
         | P::InCvlan
@@ -384,6 +386,7 @@ fn write(
         P::SrcHostLongitude => put_degrees(octets, offset, part.places.source.longitude),
         P::DstHostLatitude => put_degrees(octets, offset, part.places.destination.latitude),
         P::DstHostLongitude => put_degrees(octets, offset, part.places.destination.longitude),
+        P::Class => put(octets, offset, &observed.class.number().to_ne_bytes()),
         P::SrcMac => put(octets, offset, &record.source_mac_address),
         P::DstMac => put(octets, offset, &record.destination_mac_address),
         P::Vlan => put(octets, offset, &record.vlan_id.to_ne_bytes()),
@@ -497,6 +500,7 @@ fn read<'a>(
             Value::Degrees(Some(degrees).filter(|degrees| !degrees.is_nan()))
         }
         P::SrcMac | P::DstMac | P::TunnelSrcMac | P::TunnelDstMac => Value::Mac(take(field)),
+        P::Class => Value::Text(Class::from_number(short()).name()),
         P::Etype => Value::EtherType(short()),
         P::Vlan
         | P::InVlan

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use pathflow_common::extension::KeyExtension;
 use pathflow_exporter::FlowRecord;
 
+use crate::classify::Class;
+
 /// A delta of a flow, enriched as a record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
@@ -14,6 +16,8 @@ pub struct Observed {
     pub extension: Option<Arc<KeyExtension>>,
     /// TCP control bits of all packets inside tunnels, or-ed (RFC 7125).
     pub inner_tcp_control_bits: u16,
+    /// Its application, as far as it was known then.
+    pub class: Class,
     /// Whether these are the first packets of a flow.
     pub begins: bool,
     /// Time of the first packet, in microseconds since the Unix epoch.

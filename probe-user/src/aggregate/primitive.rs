@@ -65,6 +65,8 @@ primitives! {
     Tag2, "tag2", "tag2", "TAG2";
     /// The operator's text.
     Label, "label", "label", "LABEL";
+    /// Application of the flow, by its payload.
+    Class, "class", "class", "CLASS";
     /// Source MAC address on the link where packets came in.
     SrcMac, "src_mac", "mac_src", "SRC_MAC";
     /// Destination MAC address on the link where packets went out.
@@ -263,7 +265,6 @@ impl Primitive {
 
 /// Primitives of pmacct that cannot be had here, and why.
 const UNAVAILABLE: &[(&str, &str)] = &[
-    ("class", "pathflow does not look into payload, nor does a pmacctd without nDPI"),
     ("out_cvlan", "a flow has the VLAN of the interface where it was seen; use in_cvlan"),
     ("mpls_vpn_rd", "a router's VPNs are not known"),
     ("mpls_pw_id", "pseudowires are not known"),
@@ -475,14 +476,14 @@ mod tests {
     }
 
     /// Of the primitives in pmacct's CONFIG-KEYS (August 2026) and `pmacctd -a` (1.7.7).
-    const UNAVAILABLE_OF_PMACCT: &str = "out_cvlan flow_label class mpls_vpn_rd mpls_pw_id \
+    const UNAVAILABLE_OF_PMACCT: &str = "out_cvlan flow_label mpls_vpn_rd mpls_pw_id \
         nat_event fw_event post_nat_src_host post_nat_dst_host \
         post_nat_src_port post_nat_dst_port fwd_status nvgre \
         timestamp_export export_proto_seqno export_proto_version export_proto_sysid path_delay_avg_usec \
         path_delay_min_usec path_delay_max_usec srv6_seg_ipv6_list vrf_name ingress_vrf_name egress_vrf_name";
     /// The others.
     const OF_PMACCT: &str = "src_mac dst_mac vlan in_vlan out_vlan in_cvlan cos etype src_host dst_host src_net dst_net src_mask dst_mask \
-        src_as dst_as src_port dst_port tos proto none flows tag tag2 label tcpflags in_iface out_iface in_iface_name \
+        src_as dst_as src_port dst_port tos proto none flows tag tag2 label class tcpflags in_iface out_iface in_iface_name \
         out_iface_name std_comm ext_comm lrg_comm as_path peer_src_ip peer_dst_ip peer_src_as peer_dst_as local_pref \
         med dst_roa src_std_comm src_ext_comm src_lrg_comm src_as_path src_local_pref src_med src_roa mpls_label_top \
         mpls_label_bottom mpls_label_stack mpls_stack_depth tunnel_src_mac tunnel_dst_mac tunnel_src_host tunnel_dst_host \

@@ -16,14 +16,23 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
+use crate::classify::Class;
 
 fn record() -> FlowRecord {
     FlowRecord::between(IpAddr::from([192, 0, 2, 1]), IpAddr::from([198, 51, 100, 1]))
 }
 
 fn observed(record: FlowRecord, start: u64) -> Observed {
-    let (extension, inner_tcp_control_bits) = (None, 0);
-    Observed { record, extension, inner_tcp_control_bits, begins: true, start, time: start, end: start + 10 }
+    Observed {
+        record,
+        extension: None,
+        inner_tcp_control_bits: 0,
+        class: Class::UNKNOWN,
+        begins: true,
+        start,
+        time: start,
+        end: start + 10,
+    }
 }
 
 fn route(path: &[u32], community: u32) -> Arc<BgpRoute> {

@@ -25,6 +25,7 @@ use pathflow_common::layout::{
 use super::CaptureError;
 use super::extension_table::{ExtensionNumbers, ExtensionTable};
 use super::mapping::Mapping;
+use crate::classify::Class;
 use crate::interfaces::MacAddress;
 
 /// The mapped tables of one CPU and one generation.
@@ -63,6 +64,8 @@ pub struct Delta {
     /// MAC address at the other end of the link: the source of packets that come in, the destination of those that go
     /// out; zero if it is not known.
     pub neighbour: MacAddress,
+    /// The application, if anybody asks, as far as it is known when the delta leaves for its shard.
+    pub class: Class,
 }
 
 /// The kernel's table of datagrams in fragments, key and value as they lie in memory.
@@ -382,6 +385,7 @@ impl TickTime {
             other_interface: counters.other_interface,
             next_hop,
             neighbour: MacAddress(counters.neighbour),
+            class: Class::UNKNOWN,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use pathflow_common::flow::{Ipv4Slot, WideSlot};
-use pathflow_common::layout::{Control, PointCounters, Sampling, SamplingState, TableHeader};
+use pathflow_common::layout::{Control, PayloadState, PointCounters, Sampling, SamplingState, TableHeader};
 use pathflow_common::mirror::{Heartbeat, MirrorCounters};
 
 use super::pin::{Place, Row};
@@ -37,6 +37,7 @@ element!(
     PointCounters,
     Sampling,
     SamplingState,
+    PayloadState,
     Ipv4Slot,
     WideSlot,
     Heartbeat,

@@ -9,6 +9,7 @@ mod header_samples;
 mod kernel_log;
 mod mapping;
 mod object;
+mod payloads;
 pub mod pcap;
 pub mod pin;
 pub mod program;
@@ -22,7 +23,8 @@ pub use flow_table::{Delta, Drained, Epochs, FlowTables, TickTime};
 pub use header_samples::HeaderSamples;
 #[cfg(feature = "kernel-log")]
 pub use kernel_log::KernelLog;
-pub use program::{KernelProgram, LoadSettings, TableSizes};
+pub use payloads::{PayloadCounts, PayloadStates, Payloads};
+pub use program::{KernelProgram, LoadSettings, PayloadSettings, TableSizes};
 pub use support::receiving_cpus;
 
 /// Why packets cannot be captured here. Each message is one line that an operator can act on.

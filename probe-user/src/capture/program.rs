@@ -1,6 +1,7 @@
 //! Loads the kernel program, makes its tables, attaches it to interfaces.
 
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use aya::maps::{ArrayOfMaps, Map, MapData};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
@@ -17,6 +18,7 @@ use super::extension_table::{self, ExtensionTable};
 use super::filter::FilterSet;
 use super::flow_table::{CpuTables, Epochs, FlowTables, RcuWait, TableMaps};
 use super::mapping::{Element, Mapping};
+use super::payloads::{PayloadStates, Payloads};
 use super::pin::{LinkPins, Place, Run, name as pin};
 use super::{CaptureError, HeaderSamples, object, support};
 use crate::clock::Clock;
@@ -57,6 +59,26 @@ impl TableSizes {
     }
 }
 
+/// What user space gets of packets with payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadSettings {
+    /// So many of each flow and epoch.
+    pub packets: u32,
+    /// So many octets of each.
+    pub octets: u32,
+    /// So many of one CPU in one epoch at most.
+    pub budget: u32,
+    /// Flows, a power of two, of which it can be said that no more of their packets are wanted.
+    pub done: u32,
+    /// How long that holds.
+    pub kept: Duration,
+}
+
+impl PayloadSettings {
+    /// Nothing.
+    const NONE: Self = Self { packets: 0, octets: 0, budget: 0, done: 1, kept: Duration::ZERO };
+}
+
 /// What to load.
 #[derive(Clone, Debug)]
 pub struct LoadSettings {
@@ -73,6 +95,8 @@ pub struct LoadSettings {
     pub keys: KeySettings,
     /// Whether header samples may be wanted.
     pub header_samples: bool,
+    /// Whether, and what, user space gets of the first packets of flows.
+    pub payloads: Option<PayloadSettings>,
     /// Packets to account, and what else is asked of them.
     pub filters: FilterSet,
 }
@@ -133,6 +157,7 @@ impl KernelProgram {
         let tick = Clock::tick_nanoseconds();
         let datagram_ticks = (u64::from(DATAGRAM_SECONDS) * 1_000_000_000 / tick) as u32;
         let ring = if settings.header_samples { RING_OCTETS } else { NO_RING_OCTETS };
+        let payloads = settings.payloads.unwrap_or(PayloadSettings::NONE);
         let extension = &settings.keys.extension;
         let (held, news) = if extension.is_any() {
             (extension_table::HELD, EXTENSION_NEWS_OCTETS)
@@ -152,6 +177,12 @@ impl KernelProgram {
             .map_max_entries(map::EXTENSIONS, held)
             .map_max_entries(map::EXTENSION_NEWS, news)
             .map_max_entries(map::EXTENSION_STATES, cpus)
+            .override_global(global::PAYLOAD_PACKETS, &payloads.packets, true)
+            .override_global(global::PAYLOAD_OCTETS, &payloads.octets, true)
+            .override_global(global::PAYLOAD_BUDGET, &payloads.budget, true)
+            .override_global(global::PAYLOAD_MASK, &(payloads.done - 1), true)
+            .map_max_entries(map::PAYLOAD_DONE, payloads.done)
+            .map_max_entries(map::PAYLOAD_STATES, cpus)
             .override_global(global::DATAGRAM_TICKS, &datagram_ticks, true)
             .map_max_entries(map::HEADER_SAMPLES, ring)
             .map_max_entries(map::SAMPLING_STATES, cpus * OBSERVATION_POINTS)
@@ -254,6 +285,21 @@ impl KernelProgram {
     /// [`CaptureError::Map`] if the ring cannot be read.
     pub fn header_samples(&mut self) -> Result<HeaderSamples, CaptureError> {
         Ok(HeaderSamples::new(take_map(&mut self.ebpf, map::HEADER_SAMPLES)?))
+    }
+
+    /// The first packets of flows, which the kernel program sends because it was loaded with these settings, and what it
+    /// counts of them; to be called once.
+    ///
+    /// # Errors
+    /// [`CaptureError::Map`] if the buffers cannot be read.
+    pub fn payloads(
+        &mut self,
+        settings: &PayloadSettings,
+    ) -> Result<(Payloads, PayloadStates), CaptureError> {
+        let cpus = self.cpus.last().map_or(0, |last| last + 1);
+        let states = PayloadStates::new(map_array(&self.ebpf, map::PAYLOAD_STATES, cpus)?);
+        let done = map_array(&self.ebpf, map::PAYLOAD_DONE, settings.done)?;
+        Ok((Payloads::open(take_map(&mut self.ebpf, map::PAYLOADS)?, done, settings.kept)?, states))
     }
 
     /// The messages of the kernel program, to be read as long as it runs.

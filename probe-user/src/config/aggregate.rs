@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         for (text, expected) in [
-            ("key = [\"class\"]", "aggregate.key: \"class\" cannot be used: pathflow does not look into"),
+            ("key = [\"vrf_name\"]", "aggregate.key: \"vrf_name\" cannot be used: VRFs are not known"),
             ("key = [\"src_hots\"]", "it is not a primitive; did you mean \"src_host\"?"),
             ("key = [\"sum_as\", \"proto\"]", "has to be the only primitive"),
             ("filter = \"not prt 22\"", "aggregate.filter: \"not prt 22\" cannot be used: can't parse"),

@@ -6,6 +6,7 @@
 mod aggregate;
 mod bgp;
 mod capture;
+mod classify;
 pub(crate) mod duration;
 mod enrich;
 mod environment;
@@ -35,6 +36,7 @@ pub use transport::ExportTransport;
 use crate::aggregate::{AggregateSettings, Primitive};
 use crate::bgp_output::OutputSettings;
 use crate::capture::{Filter, FilterSet, TableSizes};
+use crate::classify::ClassifySettings;
 use crate::enrich::EnrichSettings;
 use crate::interfaces::{Direction, Hook, InterfaceRules, InterfaceSettings};
 use crate::metering::Timeouts;
@@ -90,6 +92,8 @@ pub struct Config {
     pub enrich: EnrichSettings,
     /// What is added up beside the flows, and where it goes.
     pub aggregates: Vec<AggregateSettings>,
+    /// How applications of flows are found; `None` = no aggregate asks for them.
+    pub classify: Option<ClassifySettings>,
     /// Address of the metrics page; `None` = no page.
     pub listen: Option<SocketAddr>,
     /// Least level of messages that are logged.
@@ -269,6 +273,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
     let custom = primitive::settings(&capture.primitive, &aggregate)?;
     let aggregates =
         aggregate::settings(&aggregate, &custom.primitives, capture.drain_interval, &mut filters)?;
+    let classify = classify::settings(&capture.classify, &aggregates)?;
     let extension = extension(&aggregates, custom.places, capture.tunnels)?;
     aggregate::check_stdout(&aggregates, export.stdout)?;
     let agents = processes.iter().filter_map(|process| process.source_address);
@@ -324,6 +329,7 @@ fn check(raw: Raw, look_up: impl Fn(&str) -> Option<SocketAddr>) -> Result<Confi
         control: (!control.socket.is_empty()).then(|| PathBuf::from(&control.socket)),
         enrich,
         aggregates,
+        classify,
         listen,
         log: log.level,
     })

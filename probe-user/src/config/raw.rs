@@ -97,6 +97,8 @@ pub struct Capture {
     pub spill_slots: u32,
     /// Packets to account, in tcpdump's syntax; empty = all.
     pub filter: String,
+    /// `[capture.classify]`
+    pub classify: Classify,
 }
 
 impl Default for Capture {
@@ -123,6 +125,36 @@ impl Default for Capture {
             ipv6_slots: 16_384,
             spill_slots: 8_192,
             filter: String::new(),
+            classify: Classify::default(),
+        }
+    }
+}
+
+/// `[capture.classify]`: how the applications of flows are found, for aggregates with `class` in their keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Classify {
+    /// Packets with payload of one flow that are looked at, both directions together.
+    pub packets: u32,
+    /// Octets of each of them.
+    pub octets: u32,
+    /// Flows that are remembered.
+    pub max_flows: u32,
+    /// How long a flow is remembered that has no packets.
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
+    /// Whether ports and addresses may say what payload does not.
+    pub guess: bool,
+}
+
+impl Default for Classify {
+    fn default() -> Self {
+        Self {
+            packets: 10,
+            octets: 1536,
+            max_flows: 262_144,
+            idle_timeout: Duration::from_mins(10),
+            guess: false,
         }
     }
 }

@@ -34,6 +34,7 @@ impl Config {
             control,
             enrich: _,
             aggregates: _,
+            classify,
             listen,
             log,
         } = self;
@@ -48,6 +49,10 @@ impl Config {
             ("capture.tunnels", keys.inner != started.keys.inner),
             ("capture.vxlan_ports", keys.vxlan_ports != started.keys.vxlan_ports),
             ("capture.filter", !filters.requires_the_same_as(&started.filters)),
+            (
+                "capture.classify",
+                matches!((classify, &started.classify), (Some(now), Some(then)) if now != then),
+            ),
             ("flow.active_timeout", timeouts.active != started.timeouts.active),
             ("flow.idle_timeout", timeouts.idle != started.timeouts.idle),
             ("flow.tcp_end_timeout", timeouts.tcp_end != started.timeouts.tcp_end),
@@ -158,6 +163,13 @@ fn bind(aggregate: &mut AggregateSettings, started: &Config, prints_flows: bool)
         return Err("key: packets are told apart by \"cos\" only if an aggregate has it at the start: it \
                     needs a restart"
             .to_owned());
+    }
+    if aggregate.key.primitives.contains(&Primitive::Class) && started.classify.is_none() {
+        return Err(
+            "key: payload is looked at for \"class\" only if an aggregate has it at the start: it needs a \
+                    restart"
+                .to_owned(),
+        );
     }
     if let Some(history) = &aggregate.history
         && !history.is_multiple_of(started.drain_interval)

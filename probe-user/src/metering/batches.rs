@@ -8,6 +8,7 @@ use foldhash::quality::FixedState;
 
 use super::shard::ShardMessage;
 use crate::capture::Delta;
+use crate::classify::Classes;
 use crate::clock::Reading;
 use crate::ledger::{Amount, Ledger, PointAmounts};
 
@@ -24,6 +25,7 @@ pub struct Batches {
     /// A buffer and its amounts for each shard.
     buffers: Vec<(Vec<Delta>, PointAmounts)>,
     hasher: FixedState,
+    classes: Option<Arc<Classes>>,
 }
 
 impl Batches {
@@ -31,7 +33,14 @@ impl Batches {
     #[must_use]
     pub fn new(shards: Vec<Sender<ShardMessage>>, pool: Receiver<Vec<Delta>>, ledger: Arc<Ledger>) -> Self {
         let buffers = shards.iter().map(|_| (Vec::with_capacity(DELTA_BATCH), PointAmounts::new())).collect();
-        Self { shards, pool, ledger, buffers, hasher: FixedState::default() }
+        Self { shards, pool, ledger, buffers, hasher: FixedState::default(), classes: None }
+    }
+
+    /// Deltas get their classes from these, if there are any.
+    #[must_use]
+    pub fn with_classes(mut self, classes: Option<Arc<Classes>>) -> Self {
+        self.classes = classes;
+        self
     }
 
     /// The accounts that hand-overs are entered in.
@@ -74,6 +83,9 @@ impl Batches {
         };
         if deltas.is_empty() {
             return;
+        }
+        if let Some(classes) = &self.classes {
+            classes.apply(deltas);
         }
         self.ledger.drained(amounts);
         amounts.clear();

@@ -14,6 +14,7 @@ use super::extensions::Extensions;
 use super::fragments::{Held, HeldFragments};
 use super::shard::ShardMessage;
 use crate::capture::{CaptureError, Delta, Epochs, ExtensionNumbers, FlowTables, TickTime};
+use crate::classify::Classes;
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metrics::Latencies;
@@ -37,6 +38,8 @@ pub struct DrainContext {
     pub latencies: Arc<Latencies>,
     /// What keys have beyond their words.
     pub extensions: Arc<Extensions>,
+    /// Applications of flows, if anybody asks.
+    pub classes: Option<Arc<Classes>>,
 }
 
 /// What a drain worker is told.
@@ -179,8 +182,8 @@ struct Drain {
 
 impl Drain {
     fn new(context: DrainContext) -> Self {
-        let DrainContext { tables, shards, pool, ledger, latencies, extensions } = context;
-        let batches = Batches::new(shards, pool, ledger);
+        let DrainContext { tables, shards, pool, ledger, latencies, extensions, classes } = context;
+        let batches = Batches::new(shards, pool, ledger).with_classes(classes);
         let fragments = HeldFragments::default();
         let extensions = ExtensionNumbers::new(extensions);
         Self { tables, latencies, batches, fragments, extensions, ticks: None, warned: false }

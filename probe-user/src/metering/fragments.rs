@@ -110,6 +110,7 @@ mod tests {
     use pathflow_common::flow::{Encapsulation, Ipv4Key, KEY_FLAG_LATER_FRAGMENT, KeyFields};
 
     use super::*;
+    use crate::classify::Class;
     use crate::interfaces::MacAddress;
 
     const SECOND: u64 = 1_000_000_000;
@@ -133,6 +134,7 @@ mod tests {
             other_interface: 0,
             next_hop: None,
             neighbour: MacAddress::UNKNOWN,
+            class: Class::UNKNOWN,
         }
     }
 

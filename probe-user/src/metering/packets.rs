@@ -23,6 +23,7 @@ use super::batches::Batches;
 use super::extensions::Extensions;
 use super::fragments::{DatagramTable, Held, HeldFragments};
 use crate::capture::Delta;
+use crate::classify::Class;
 use crate::interfaces::MacAddress;
 
 /// Flows that are added up between two hand-overs.
@@ -115,6 +116,8 @@ pub struct PacketMeter {
     without_extension: Cell<bool>,
     /// MAC address at the other end of the link of the packet in hand.
     neighbour: MacAddress,
+    /// Number of the packet in hand among those of its flow since the last hand-over; 0 = it has no payload, or no flow.
+    number_in_flow: u64,
 }
 
 impl PacketMeter {
@@ -139,7 +142,15 @@ impl PacketMeter {
             is_later_fragment: Cell::new(false),
             without_extension: Cell::new(false),
             neighbour: MacAddress::UNKNOWN,
+            number_in_flow: 0,
         }
+    }
+
+    /// Number of the packet that was accounted last among those of its flow since the last hand-over; `None` if it has no
+    /// payload, or is in no flow yet.
+    #[must_use]
+    pub fn number_in_flow(&self) -> Option<u64> {
+        Some(self.number_in_flow).filter(|number| *number > 0)
     }
 
     /// The batches that packets go to.
@@ -159,6 +170,7 @@ impl PacketMeter {
         link: Result<Link, DropReason>,
     ) {
         self.neighbour = neighbour;
+        self.number_in_flow = 0;
         // What goes on is of one second, so that it is of one time bin.
         let second = time / SECOND;
         if second != self.second {
@@ -250,19 +262,22 @@ impl PacketMeter {
             other_interface: 0,
             next_hop: None,
             neighbour: self.neighbour,
+            class: Class::UNKNOWN,
         };
-        match self.held.hold(delta) {
+        let has_payload = facts.octets > u32::from(facts.header_octets);
+        let number = match self.held.hold(delta) {
             Held::Complete(delta) => self.add(delta),
             Held::WithoutPorts(delta) => {
                 self.batches.fragments_without_ports(&delta);
-                self.add(delta);
+                self.add(delta)
             }
-            Held::Waiting => {}
-        }
+            Held::Waiting => 0,
+        };
+        self.number_in_flow = if has_payload { number } else { 0 };
     }
 
-    /// Adds a packet to its flow.
-    fn add(&mut self, delta: Delta) {
+    /// Adds a packet to its flow; returns how many there are in it now.
+    fn add(&mut self, delta: Delta) -> u64 {
         let hash = self.hasher.hash_one(delta.key.0);
         if let Some(flow) = self.flows.find_mut(hash, |flow| flow.key == delta.key) {
             flow.octets += delta.octets;
@@ -271,10 +286,11 @@ impl PacketMeter {
             flow.first = flow.first.min(delta.first);
             flow.last = flow.last.max(delta.last);
             flow.tcp_control_bits |= delta.tcp_control_bits;
-            return;
+            return flow.packets;
         }
         let hasher = &self.hasher;
         self.flows.insert_unique(hash, delta, |flow| hasher.hash_one(flow.key.0));
+        1
     }
 }
 

@@ -123,6 +123,8 @@ const KEYS: &str = "daemonize debug logfile pidfile plugins pcap_interface inter
     nfacctd_account_options nfacctd_templates_file nfacctd_templates_receiver uacctd_group uacctd_nl_size tee_receivers \
     tee_transparent sql_table sql_history sql_optimize_clauses sql_refresh_time amqp_host amqp_routing_key bmp_daemon \
     bmp_daemon_ip bmp_daemon_port bmp_daemon_max_peers telemetry_daemon redis_host cluster_name geoipv2_file geoip_ipv4_file classifier_num_roots \
+    classifier_max_flows classifier_proto_guess classifier_idle_scan_period classifier_idle_max_time \
+    classifier_giveup_proto_tcp classifier_giveup_proto_udp classifier_giveup_proto_other \
     print_trigger_exec kafka_trigger_exec files_uid files_gid files_umask kafka_topic_rr \
     pre_tag_map[p] pre_tag_map[n]";
 
@@ -158,6 +160,7 @@ fn value(key: &str, folder: &Path) -> String {
         "daemonize"
         | "debug"
         | "networks_file_no_lpm"
+        | "classifier_proto_guess"
         | "bgp_daemon"
         | "print_output_file_append"
         | "bmp_daemon" => "true".into(),
@@ -195,6 +198,30 @@ fn every_key_of_the_documents_becomes_something_or_is_remarked_on() {
         assert!(!of_line.iter().any(|text| text.contains("unknown")), "{key}: {of_line:?}");
     }
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_pmacct_says_of_classification_is_said_of_it_here() {
+    let text = "plugins: print\naggregate: src_host, class\nclassifier_num_roots: 1024\nclassifier_max_flows: 500000\n\
+        classifier_idle_max_time: 300\nclassifier_giveup_proto_tcp: 12\nclassifier_giveup_proto_udp: 8\n\
+        classifier_proto_guess: true\n";
+    let configuration = Configuration::parse(Path::new("pmacct.conf"), text).unwrap();
+    let (document, remarks) = translate::translate(&configuration).unwrap();
+    let raw: config::raw::Raw = toml::from_str(&document.text()).unwrap();
+    assert_eq!(
+        raw.capture.classify,
+        config::raw::Classify {
+            packets: 12,
+            max_flows: 500_000,
+            idle_timeout: std::time::Duration::from_secs(300),
+            guess: true,
+            ..config::raw::Classify::default()
+        }
+    );
+    assert_eq!(raw.aggregate[0].key, ["src_host", "class"]);
+    let of_line = |line| remarks.iter().find(|remark| remark.line == line).map(|remark| remark.text.as_str());
+    assert_eq!(of_line(7), Some("there is one number for all protocols: 12"));
+    assert_eq!(of_line(6), None);
 }
 
 #[test]
@@ -288,21 +315,16 @@ fn keys_of_rows_become_those_of_their_aggregates() {
     fs::write(&file, text).unwrap();
     let imported = import(&file).unwrap();
     let [print, kafka] = &imported.raw.aggregate[..] else { panic!("{}", imported.toml) };
-    assert_eq!(print.key, ["vlan", "cos", "label"]);
+    assert_eq!(print.key, ["vlan", "cos", "label", "class"]);
     assert_eq!(print.key, kafka.key);
     assert_eq!((print.stitching, kafka.stitching), (true, false));
     assert!(print.format.label_as_map && kafka.format.label_as_map);
     let remarks: Vec<String> = imported.remarks.iter().map(ToString::to_string).collect();
-    for (line, remark) in [
-        (
-            2,
-            "aggregate: class is left out: pathflow does not look into payload, nor does a pmacctd without nDPI",
-        ),
-        (7, "print_stitching: the key is pmacctd_stitching; pmacct ignores this one, too"),
-    ] {
-        let start = format!("{}:{line}: {remark}", file.display());
-        assert!(remarks.iter().any(|remark| remark.starts_with(&start)), "{remarks:#?}");
-    }
+    let start = format!(
+        "{}:7: print_stitching: the key is pmacctd_stitching; pmacct ignores this one, too",
+        file.display()
+    );
+    assert!(remarks.iter().any(|remark| remark.starts_with(&start)), "{remarks:#?}");
     fs::remove_file(file).unwrap();
 }
 

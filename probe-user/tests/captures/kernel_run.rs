@@ -105,6 +105,7 @@ impl Kernel {
             fib_lookup: false,
             keys: view.settings(),
             header_samples: false,
+            payloads: None,
             filters,
         };
         match KernelProgram::load(&settings) {
@@ -129,6 +130,7 @@ impl Kernel {
             fib_lookup: true,
             keys: KeySettings { vlan_priority: true, ..view.settings() },
             header_samples: true,
+            payloads: None,
             filters: FilterSet::new(Some(filter)),
         };
         let (mut program, _tables, _epochs) = KernelProgram::load(&settings).expect("XDP");

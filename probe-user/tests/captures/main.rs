@@ -21,6 +21,7 @@
 //! - [`stitching`]: times of the first and last packets of rows are those of tshark and of pmacctd;
 //! - [`aggregate_filter`]: those with filters have the packets that tcpdump selects;
 //! - [`aggregate_history`]: each packet is in the time bin of its time, as in pmacctd;
+//! - [`classes`]: applications of flows are those that ndpiReader finds (needs it);
 //! - [`offline`]: `pathflow replay` finds the same flows in files and streams of every form;
 //! - [`replay`]: captures sent over a veth pair come out of the running daemon complete (needs root and
 //!   tcpreplay).
@@ -31,6 +32,8 @@ mod aggregate;
 mod aggregate_filter;
 #[cfg(test)]
 mod aggregate_history;
+#[cfg(test)]
+mod classes;
 mod corpus;
 mod families;
 mod file;

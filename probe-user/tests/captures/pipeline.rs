@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pathflow::capture::Delta;
+use pathflow::classify::Class;
 use pathflow::interfaces::MacAddress;
 use pathflow::metering::{FlowCache, Timeouts};
 use pathflow_common::DropReason;
@@ -96,6 +97,7 @@ fn delta(packet: &Packet, fate: Fate) -> Option<Delta> {
         other_interface: 0,
         next_hop: None,
         neighbour: MacAddress::UNKNOWN,
+        class: Class::UNKNOWN,
     })
 }
 

@@ -16,6 +16,8 @@ mod bgp_output;
 #[cfg(test)]
 mod bmp;
 #[cfg(test)]
+mod classes;
+#[cfg(test)]
 mod collector_down;
 #[cfg(test)]
 mod counts;

@@ -17,6 +17,7 @@ use super::support::tool::{output, tool};
 use super::support::traffic::Traffic;
 use super::support::wait_for;
 
+mod classes;
 mod filters;
 mod starvation;
 

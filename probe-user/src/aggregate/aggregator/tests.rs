@@ -8,6 +8,7 @@ use pathflow_exporter::FlowRecord;
 
 use super::super::{Bins, Key};
 use super::*;
+use crate::classify::Class;
 use crate::ledger::{AggregateAccounts, Amount, OutputAccount};
 
 /// An output that tells what it was given, and waits until it may go on.
@@ -99,6 +100,7 @@ impl Bench {
             },
             extension: None,
             inner_tcp_control_bits: 0,
+            class: Class::UNKNOWN,
             begins: true,
             start: time,
             time,

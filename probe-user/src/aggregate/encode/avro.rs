@@ -244,6 +244,7 @@ fn kind(primitive: Primitive, options: &FormatTable) -> Kind {
         primitive if route::is_of_route(primitive) => array(options.communities_as_array),
         P::SrcHostLatitude | P::SrcHostLongitude | P::DstHostLatitude | P::DstHostLongitude => Kind::Double,
         P::Label
+        | P::Class
         | P::SrcMac
         | P::DstMac
         | P::Etype

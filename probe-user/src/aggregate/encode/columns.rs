@@ -22,10 +22,11 @@ pub const NOT_IN_COLUMNS: [Primitive; 10] = [
 
 /// Columns in their order, which is not that of JSON. Flows come between packets and octets, the operator's own behind
 /// all others.
-const ORDER: [Primitive; 77] = [
+const ORDER: [Primitive; 78] = [
     Primitive::Tag,
     Primitive::Tag2,
     Primitive::Label,
+    Primitive::Class,
     Primitive::SrcMac,
     Primitive::DstMac,
     Primitive::Vlan,
@@ -283,6 +284,8 @@ fn width(primitive: Primitive, custom: &CustomPrimitives) -> usize {
         | P::MplsLabelBottom => 19,
         P::MplsStackDepth | P::TunnelTcpFlags => 18,
         P::Cos => 4,
+        // Two names and what is between them.
+        P::Class => 34,
         P::Vlan | P::InCvlan | P::Etype | P::Tos => 7,
         P::SrcRoa | P::DstRoa | P::Med | P::SrcMed => 8,
         P::LocalPref | P::SrcLocalPref => 9,

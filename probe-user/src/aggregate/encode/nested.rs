@@ -214,6 +214,7 @@ const fn key(primitive: Primitive) -> (&'static str, bool, bool) {
         P::Tag => ("tag", true, false),
         P::Tag2 => ("tag2", true, false),
         P::Label => ("label", true, false),
+        P::Class => ("application_name", true, false),
         P::SrcMac | P::TunnelSrcMac => ("source_mac_address", true, true),
         P::DstMac | P::TunnelDstMac => ("destination_mac_address", true, false),
         P::Vlan => ("vlan_id", true, false),

@@ -14,6 +14,7 @@ use pathflow_exporter::FlowRecord;
 use super::{FileOutput, FileSettings, FileTable, RowOutput as _};
 use crate::aggregate::encode::{EncodeSettings, Format, FormatTable};
 use crate::aggregate::{AggregateSettings, Aggregation, Key, Observed, Spread};
+use crate::classify::Class;
 use crate::enrich::{EnrichSettings, Geography};
 
 /// Primitives that pmacctd 1.7.7 has without BGP, but for those that make it crash (`vxlan`, `peer_src_as`).
@@ -172,6 +173,7 @@ fn pathflow(directory: &Path, format: Format, key: &str, packets: &[Packet]) -> 
             record,
             extension: None,
             inner_tcp_control_bits: 0,
+            class: Class::UNKNOWN,
             begins: true,
             start,
             time: start,

@@ -14,6 +14,7 @@ use pathflow_exporter::{FlowRecord, Tally};
 use super::*;
 use crate::aggregate::encode::{EncodeSettings, Format, FormatTable};
 use crate::aggregate::{AggregateSettings, Aggregation, Bins, Key, Observed, Spread};
+use crate::classify::Class;
 use crate::ledger::ProgramCounts;
 
 /// 2026-11-21T05:45:00Z
@@ -77,6 +78,7 @@ fn purge(key: &[&str], history: &str, packets: &[Packet]) -> Purge {
             record,
             extension: None,
             inner_tcp_control_bits: 0,
+            class: Class::UNKNOWN,
             begins: true,
             start: time,
             time,

@@ -56,6 +56,7 @@ pub(crate) fn load_program() -> Result<String, String> {
             ..KeySettings::default()
         },
         header_samples: true,
+        payloads: None,
         filters: FilterSet::default(),
     };
     match KernelProgram::load(&settings) {

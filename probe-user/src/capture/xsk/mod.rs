@@ -41,6 +41,7 @@ use self::program::MirrorProgram;
 use self::socket::{FrameLayout, OpenError, QueueSocket, SocketSettings};
 use self::worker::{Shared, WorkerParts};
 use super::{CaptureError, Delta, FilterSet, support};
+use crate::classify::{Classes, TapSource};
 use crate::clock::Clock;
 use crate::ledger::Ledger;
 use crate::metering::batches::Batches;
@@ -107,6 +108,10 @@ pub struct MirrorOutput {
     pub keys: KeySettings,
     /// What keys have beyond their words.
     pub extensions: Arc<Extensions>,
+    /// Applications of flows, if anybody asks.
+    pub classes: Option<Arc<Classes>>,
+    /// Takes what they are found by.
+    pub taps: Option<TapSource>,
     /// Which packets are accounted; `None` = all.
     pub filters: FilterSet,
     /// The clock.
@@ -327,11 +332,13 @@ impl Mirror {
                 queue,
                 shared: Arc::clone(&self.shared),
                 meter: PacketMeter::new(
-                    Batches::new(output.shards.clone(), output.pool.clone(), Arc::clone(&output.ledger)),
+                    Batches::new(output.shards.clone(), output.pool.clone(), Arc::clone(&output.ledger))
+                        .with_classes(output.classes.clone()),
                     output.keys.clone(),
                     Arc::clone(&output.extensions),
                     usize::MAX,
                 ),
+                tap: output.taps.as_ref().map(TapSource::tap),
                 clock: output.clock,
                 drain_interval: settings.drain_interval,
             };

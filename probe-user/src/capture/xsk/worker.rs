@@ -18,6 +18,7 @@ use pathflow_common::parse::link::Link;
 use super::program::MirrorMaps;
 use super::socket::{QueueSocket, Receiver, SocketStatistics};
 use crate::capture::FilterSet;
+use crate::classify::Tap;
 use crate::clock::Clock;
 use crate::interfaces::MacAddress;
 use crate::ledger::Ledger;
@@ -127,6 +128,7 @@ pub(super) struct WorkerParts {
     pub(super) queue: u32,
     pub(super) shared: Arc<Shared>,
     pub(super) meter: PacketMeter,
+    pub(super) tap: Option<Tap>,
     pub(super) clock: Clock,
     pub(super) drain_interval: Duration,
 }
@@ -136,10 +138,10 @@ pub(super) struct WorkerParts {
 /// # Errors
 /// If the socket fails, which it also does when its interface is gone.
 pub(super) fn run(parts: WorkerParts) -> io::Result<()> {
-    let WorkerParts { socket, queue, shared, meter, clock, drain_interval } = parts;
+    let WorkerParts { socket, queue, shared, meter, tap, clock, drain_interval } = parts;
     let is_zero_copy = socket.is_zero_copy();
     let mut receiver = Receiver::new(socket);
-    let mut accounts = Accounts { shared: Arc::clone(&shared), meter };
+    let mut accounts = Accounts { shared: Arc::clone(&shared), meter, tap };
     let mut now = clock.read();
     let (mut next_beat, mut next_drain) = (0, 0);
     let result = loop {
@@ -160,6 +162,7 @@ pub(super) fn run(parts: WorkerParts) -> io::Result<()> {
         let is_last = shared.stopping.load(Ordering::Acquire);
         let frames = receiver.receive(|frame, octets| accounts.packet(frame, octets, now.monotonic));
         if frames == 0 {
+            accounts.tap.iter_mut().for_each(Tap::send);
             if is_last {
                 break Ok(());
             }
@@ -180,6 +183,8 @@ pub(super) fn run(parts: WorkerParts) -> io::Result<()> {
 struct Accounts {
     shared: Arc<Shared>,
     meter: PacketMeter,
+    /// Takes what tells of applications, if anybody asks.
+    tap: Option<Tap>,
 }
 
 impl Accounts {
@@ -192,6 +197,7 @@ impl Accounts {
         let place = if point == self.shared.egress { DESTINATION_MAC } else { SOURCE_MAC };
         let neighbour = frame.get(place).and_then(|mac| mac.try_into().ok());
         let neighbour = neighbour.map_or(MacAddress::UNKNOWN, MacAddress);
+        let captured = frame;
         let frame = SliceFrame::captured(frame, octets);
         self.meter.packet(
             Origin { observation_point: point, filter_results },
@@ -200,6 +206,11 @@ impl Accounts {
             &frame,
             Link::ethernet(&frame).ok_or(DropReason::Truncated),
         );
+        if let (Some(tap), Some(number)) = (&mut self.tap, self.meter.number_in_flow())
+            && number <= tap.wanted()
+        {
+            tap.packet(point, time, captured, octets);
+        }
         self.note_entered();
     }
 
@@ -210,6 +221,7 @@ impl Accounts {
 
     /// Enters what was received in the ledger, then lets it go on.
     fn hand_over(&mut self, now: u64) {
+        self.tap.iter_mut().for_each(Tap::send);
         self.meter.hand_over(now);
         self.note_entered();
     }

@@ -6,6 +6,7 @@ use pathflow_common::flow::{Encapsulation, Ipv4Key, KeyFields};
 use proptest::prelude::*;
 
 use super::*;
+use crate::classify::Class;
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
@@ -35,6 +36,7 @@ fn delta(number: u32, first: u64, last: u64, packets: u64, tcp_control_bits: u16
         other_interface: 0,
         next_hop: None,
         neighbour: MacAddress::UNKNOWN,
+        class: Class::UNKNOWN,
     }
 }
 

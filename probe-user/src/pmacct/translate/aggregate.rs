@@ -1,6 +1,7 @@
 //! What plugins that write rows have in common: `[[aggregate]]`.
 
 use crate::aggregate::{Key, PrimitiveError};
+use crate::classify::{ClassifyError, IS_BUILT_IN};
 use crate::pmacct::ImportError;
 use crate::pmacct::configuration::Plugin;
 use crate::pmacct::document::TableId;
@@ -50,6 +51,7 @@ fn key(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) {
                 key.push(name);
                 continue;
             }
+            Ok(_) if name == "class" && !IS_BUILT_IN => ClassifyError::NotBuiltIn.to_string(),
             Ok(_) => {
                 key.push(name);
                 continue;

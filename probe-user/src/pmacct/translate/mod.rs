@@ -3,6 +3,7 @@
 mod aggregate;
 mod bgp;
 mod capture;
+mod classify;
 mod enrich;
 mod kafka;
 mod leftover;
@@ -34,6 +35,7 @@ pub(super) fn translate(configuration: &Configuration) -> Result<(Document, Vec<
     let plugins = work.plugins();
     capture::translate(&mut work)?;
     work.primitives = primitives::translate(&mut work)?;
+    classify::translate(&mut work);
     // Nobody reads flows on standard output, unless `print` says so.
     let export = work.document.table("export");
     work.document.set(export, "stdout", "none", None);

@@ -122,7 +122,11 @@ fn fields(work: &mut Translation<'_>, plugin: &Plugin, table: TableId, is_ipfix:
         work.remark(&setting, Verdict::Differs, text);
     }
     if has(&["class"]) {
-        work.remark(&setting, Verdict::NotHonoured, "class is left out: pathflow does not look into payload");
+        work.remark(
+            &setting,
+            Verdict::NotHonoured,
+            "class is left out: records do not have the application; aggregates can",
+        );
     }
 }
 

@@ -44,6 +44,8 @@ impl Stuck {
             ledger: Arc::clone(&ledger),
             keys: KeySettings::default(),
             extensions: Arc::new(Extensions::new(1, 1)),
+            classes: None,
+            taps: None,
             filters: FilterSet::default(),
             clock: Clock::new(),
             stop,

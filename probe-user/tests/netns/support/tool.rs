@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs the tests use, with the Debian packages they are from.
-const PACKAGES: [(&str, &str); 35] = [
+const PACKAGES: [(&str, &str); 36] = [
     ("/usr/lib/frr/bgpd", "frr"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
@@ -30,6 +30,7 @@ const PACKAGES: [(&str, &str); 35] = [
     ("nsenter", "util-linux"),
     ("openssl", "openssl"),
     ("setpriv", "util-linux"),
+    ("python3", "python3"),
     ("sfacctd", "pmacct"),
     ("sfcapd", "nfdump-sflow"),
     ("socat", "socat"),

@@ -61,6 +61,7 @@ pub(super) fn value(primitive: Primitive, route: &Arc<BgpRoute>, any: Any) -> Va
     let state = [OriginValidation::Valid, OriginValidation::InvalidCoveredByNotFound][usize::from(octet) % 2];
     match primitive {
         P::Label
+        | P::Class
         | P::SrcHostCountry
         | P::DstHostCountry
         | P::SrcHostPocode
@@ -109,6 +110,7 @@ fn is_number(primitive: Primitive) -> bool {
     !matches!(
         primitive,
         P::Label
+            | P::Class
             | P::SrcMac
             | P::DstMac
             | P::Etype

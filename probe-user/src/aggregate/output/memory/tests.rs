@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::aggregate::encode::FormatTable;
 use crate::aggregate::{Aggregation, Key, MemoryTable, Observed, Spread};
+use crate::classify::Class;
 
 const KEY: [&str; 3] = ["src_host", "dst_port", "as_path"];
 
@@ -43,6 +44,7 @@ fn purge(packets: &[Packet]) -> Purge {
             record,
             extension: None,
             inner_tcp_control_bits: 0,
+            class: Class::UNKNOWN,
             begins: true,
             start: 1,
             time: 1,
