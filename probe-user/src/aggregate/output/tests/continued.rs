@@ -7,7 +7,7 @@ fn other_columns_after_a_restart_have_titles_of_their_own() {
     let scratch = Scratch::new("restart");
     let path = scratch.path("%H%M");
     for (markers, format) in [(false, Format::Csv), (true, Format::Csv), (false, Format::Formatted)] {
-        let table = || FileTable { markers, format, ..FileTable::default() };
+        let table = || FileTable { format, markers, ..FileTable::default() };
         output(&path, table(), &["src_port"]).write(&purge(&["src_port"], "5m", &[(1, 0, 0)]));
         let other = ["tag", "src_port"];
         let mut second = output(&path, table(), &other);
