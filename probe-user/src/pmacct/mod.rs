@@ -51,7 +51,7 @@ pub enum ImportError {
         /// The file.
         file: PathBuf,
         /// What is wrong.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
 }
 
@@ -119,7 +119,7 @@ fn fault(file: &Path, document: &Document, error: ConfigError) -> ImportError {
             line: origin.line,
             reason: format!("{}: {reason}", origin.key),
         },
-        None => ImportError::Translation { file: file.to_owned(), source: error },
+        None => ImportError::Translation { file: file.to_owned(), source: Box::new(error) },
     }
 }
 
