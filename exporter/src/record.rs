@@ -274,7 +274,7 @@ impl AsMut<Self> for FlowRecord {
 ///
 /// Arithmetic is modulo 2^64: whatever the counters of a record say, sums never panic and a ledger of tallies
 /// still balances.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tally {
     /// Flow records.
     pub records: u64,

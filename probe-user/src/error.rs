@@ -66,6 +66,17 @@ pub enum RunError {
         /// What is wrong.
         error: pathflow_exporter::kafka::KafkaError,
     },
+    /// The schema of an aggregate's rows cannot be written.
+    #[cfg(feature = "avro")]
+    #[error("{name}: kafka.schema_file: {}: {error}", path.display())]
+    SchemaFile {
+        /// Name of the output.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// From the system.
+        error: io::Error,
+    },
     /// Standard output cannot be used.
     #[error("standard output: {0}")]
     Stdout(io::Error),

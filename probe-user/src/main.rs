@@ -1,5 +1,5 @@
 //! The `pathflow` program: reads arguments and configuration, runs, reports, and says by its exit status
-//! how it went: 0 after a normal end, 1 if it failed while running, 2 if it could not start.
+//! how it went: 0 after a normal end, 1 if it failed while running, 2 if it could not start, 75 if it could not yet.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -18,7 +18,7 @@ use pathflow::aggregate::encode::Format;
 use pathflow::capture::pin;
 use pathflow::cli::{Cli, Command, Control, Doctor, Replay, Rows, Source};
 use pathflow::config::raw::Raw;
-use pathflow::config::{self, Config, Environment, Overrides};
+use pathflow::config::{self, Config, ConfigError, Environment, Overrides};
 use pathflow::control::{self, CELL_SEPARATOR, Request, Response, RowsRequest};
 use pathflow::doctor::{self, Plan};
 use pathflow::host::System;
@@ -36,6 +36,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// It could not start: usage, configuration, or this machine.
 const CANNOT_START: u8 = 2;
+/// It could not start for what may pass: `EX_TEMPFAIL` of sysexits(3).
+const CANNOT_START_YET: u8 = 75;
 /// Columns of `pathflow doctor`, whatever the terminal: the output is the same in a pipe.
 const TABLE_WIDTH: usize = 110;
 
@@ -64,7 +66,8 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         say(&format!("pathflow: {}\n", one_line(&error)));
-        ExitCode::from(CANNOT_START)
+        let may_pass = error.downcast_ref::<ConfigError>().is_some_and(ConfigError::may_pass);
+        ExitCode::from(if may_pass { CANNOT_START_YET } else { CANNOT_START })
     })
 }
 

@@ -1,7 +1,7 @@
 //! `ClickHouse` as a library for Python, with which the tables of `deploy/clickhouse` are tested. It is in no Debian
 //! package, and comes from the Python Package Index.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
@@ -19,19 +19,6 @@ pub(crate) fn folder() -> Result<PathBuf> {
         return Ok(folder);
     }
     println!("Fetching chdb {VERSION} (about half a minute).");
-    let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--root-user-action",
-        "ignore",
-    ])
-    .arg("--target")
-    .arg(&folder)
-    .arg(format!("chdb=={VERSION}"));
-    process::run(&mut pip).context("chdb cannot be fetched")?;
+    process::pip(&folder, &format!("chdb=={VERSION}")).context("chdb cannot be fetched")?;
     Ok(folder)
 }

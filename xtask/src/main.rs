@@ -1,6 +1,7 @@
 //! pathflow's developer commands; run them as `cargo xtask <command>`.
 #![forbid(unsafe_code)]
 
+mod avro;
 mod build;
 mod clickhouse;
 mod codegen;
@@ -64,6 +65,8 @@ enum Command {
     Kafka,
     /// Fetch `ClickHouse` for the tests, as a library for Python, and say where it is
     Clickhouse,
+    /// Fetch a schema registry and a reader of Avro for the tests, and say where they are
+    Avro,
     /// Make the sources that are made from tables
     Codegen,
     /// Check the rules that neither rustfmt nor clippy knows
@@ -87,6 +90,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench { arguments } => build::bench(&arguments)?,
         Command::Kafka => println!("{}", kafka::libraries()?.display()),
         Command::Clickhouse => println!("{}", clickhouse::folder()?.display()),
+        Command::Avro => println!("{}\n{}", avro::registry()?.display(), avro::reader()?.display()),
         Command::Codegen => codegen::run()?,
         Command::Tidy => tidy::run()?,
     }

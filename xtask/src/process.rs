@@ -1,6 +1,6 @@
 //! Starting other programs, with an error that names the command.
 
-use std::{env, ffi::OsStr, process::Command};
+use std::{env, ffi::OsStr, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -25,6 +25,14 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Whether a command can be run here and succeeds; its output is not shown.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
+}
+
+/// Installs a package of the Python Package Index, such as `name==1.2.3`, in a folder of its own.
+pub(crate) fn pip(folder: &Path, package: &str) -> Result<()> {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.args(["--root-user-action", "ignore", "--target"]).arg(folder).arg(package);
+    run(&mut pip)
 }
 
 /// The command as one would type it.

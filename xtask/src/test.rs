@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    clickhouse, ebpf, goflow2, kafka, process,
+    avro, clickhouse, ebpf, goflow2, kafka, process,
     setup::{self, Purpose},
     tidy,
 };
@@ -75,6 +75,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result<ExitCode> {
         report.step("tests in network namespaces", |tally| {
             let mut command = target_test(NETNS, filter);
             command.env("PATHFLOW_KAFKA", kafka::libraries()?).env("PATHFLOW_CHDB", clickhouse::folder()?);
+            command.env("PATHFLOW_APICURIO", avro::registry()?).env("PATHFLOW_FASTAVRO", avro::reader()?);
             let (variable, options) = kafka::JAVA_OPTIONS;
             command.env(variable, options);
             run_counted(&mut command, &mut io::stdout(), tally)

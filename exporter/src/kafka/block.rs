@@ -7,7 +7,7 @@ use super::Message;
 use crate::record::Tally;
 
 /// A block is full with this many messages ...
-const MESSAGES: usize = 1000;
+pub(super) const MESSAGES: usize = 1000;
 
 /// ... or with this many octets.
 const OCTETS: usize = 256 * 1024;

@@ -1,7 +1,7 @@
 //! The worker's side of the spool: what is written, forced out, read back; and what to do when the disk fails.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -53,14 +53,26 @@ pub(super) struct Found {
     pub disk: Disk,
     pub file: Option<AccountFile>,
     pub events: Vec<KafkaEvent>,
+    /// In the spool.
     pub recovered: Amount,
+    /// No longer in the spool, because of damage to it.
+    pub damaged: Amount,
     pub lost_by_crash: Tally,
+}
+
+/// How the run ended that wrote the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Orderly,
+    Killed,
+    /// With the machine.
+    WentDown,
 }
 
 impl Disk {
     /// Opens what an earlier run left.
     pub(super) fn open(settings: &KafkaSettings) -> Result<Found, KafkaError> {
-        let mut disk = Self {
+        let disk = Self {
             folder: None,
             spool: None,
             unsent: VecDeque::new(),
@@ -76,43 +88,53 @@ impl Disk {
             file: None,
             events: Vec::new(),
             recovered: Amount::default(),
+            damaged: Amount::default(),
             lost_by_crash: Tally::ZERO,
         };
         let Some(spool) = &settings.spool else { return Ok(found) };
-        disk = found.disk;
         let failed = |text: String| KafkaError::Spool { path: spool.directory.clone(), text };
         let folder = SpoolFolder::take(spool)?;
         let file = folder.account_file().map_err(|error| failed(error.to_string()))?;
         let (standing, reserved) = file.read();
         let start = start_of_machine();
-        let went_down = file.marked().is_some_and(|marked| marked != start);
+        let marked = file.marked();
+        let end = match marked {
+            None => End::Orderly,
+            Some(marked) if marked == start => End::Killed,
+            Some(_) => End::WentDown,
+        };
         let opened = folder.open(standing.as_ref(), None).map_err(|error| failed(error.to_string()))?;
-        disk.folder = Some(folder);
-        let (events, lost_by_crash) = (&mut found.events, &mut found.lost_by_crash);
-        found.recovered = disk.take_over(opened, standing, reserved, went_down, events, lost_by_crash);
+        found.disk.folder = Some(folder);
+        found.take_over(opened, standing, reserved, end);
         file.mark(start).map_err(|error| failed(error.to_string()))?;
         found.file = Some(file);
-        found.disk = disk;
         Ok(found)
     }
 
+    pub(super) fn can_store(&self, now: Instant) -> bool {
+        self.spool.is_some() && self.full_until.is_none_or(|until| now >= until)
+    }
+}
+
+impl Found {
     /// Continues where an earlier run ended, and says what it left behind.
     fn take_over(
         &mut self,
         opened: Opened,
         standing: Option<Standing>,
         reserved: Reservation,
-        went_down: bool,
-        events: &mut Vec<KafkaEvent>,
-        lost_by_crash: &mut Tally,
-    ) -> Amount {
-        let Opened { spool, entries, set_aside } = opened;
-        let mut readable = Amount::default();
+        end_of_run: End,
+    ) {
+        let Opened { spool, entries, damaged, set_aside } = opened;
         for entry in &entries {
-            readable += entry.amount;
+            self.recovered += entry.amount;
         }
+        for entry in &damaged {
+            self.damaged += entry.amount;
+        }
+        let readable = self.recovered;
         let removed = spool.removed();
-        let end = entries.last().map_or(0, |entry| entry.first + entry.amount.messages);
+        let end = entries.last().map_or(0, |entry| entry.first.saturating_add(entry.amount.messages));
         let end = end.max(spool.end_of_remains());
         // After a power cut the file beside the spool may be older than the spool.
         let standing = standing.filter(|standing| standing.instance == spool.instance());
@@ -129,40 +151,37 @@ impl Disk {
             if entry.first < standing.accepted.messages {
                 known += entry.amount;
             } else {
-                known.messages += entry.amount.messages.min(given.saturating_sub(entry.first));
+                let messages = entry.amount.messages.min(given.saturating_sub(entry.first));
+                known += Amount { messages, ..Amount::default() };
                 accepted.tally += entry.amount.tally;
             }
         }
         let lost = given.saturating_sub(known.messages);
-        if lost > 0 {
-            *lost_by_crash = standing.accepted.less(known).tally;
-        }
+        let tally = if lost > 0 { standing.accepted.less(known).tally } else { Tally::ZERO };
         let uncertain = reserved.end.saturating_sub(given);
-        if lost + uncertain > 0 || went_down {
-            events.push(KafkaEvent::CrashLoss {
-                messages: lost,
-                uncertain,
-                tally: *lost_by_crash,
-                went_down,
-            });
+        let went_down = end_of_run == End::WentDown;
+        if end_of_run == End::Orderly {
+            // All was settled or in the spool.
+            self.damaged += Amount { messages: lost, tally };
+        } else if lost + uncertain > 0 || went_down {
+            self.lost_by_crash = tally;
+            self.events.push(KafkaEvent::CrashLoss { messages: lost, uncertain, tally, went_down });
         }
         accepted.messages = accepted.messages.max(reserved.end).max(end).max(removed.messages);
         let settled = accepted.less(removed).less(readable);
-        self.standing =
+        self.disk.standing =
             Standing { instance: spool.instance(), epoch: spool.epoch(), accepted, settled, removed };
-        events.extend(set_aside.map(told));
+        self.events.extend(set_aside.map(told));
+        if self.damaged.messages > 0 {
+            self.events.push(KafkaEvent::SpoolDamaged { messages: self.damaged.messages });
+        }
         if readable.messages > 0 {
             let Amount { messages, tally } = readable;
-            events.push(KafkaEvent::SpoolRecovered { messages, tally });
+            self.events.push(KafkaEvent::SpoolRecovered { messages, tally });
         }
-        self.has_grown = readable.messages > 0;
-        self.spool = Some(spool);
-        self.unsent = entries.into();
-        readable
-    }
-
-    pub(super) fn can_store(&self, now: Instant) -> bool {
-        self.spool.is_some() && self.full_until.is_none_or(|until| now >= until)
+        self.disk.has_grown = readable.messages > 0;
+        self.disk.spool = Some(spool);
+        self.disk.unsent = entries.into();
     }
 }
 
@@ -373,7 +392,7 @@ impl Worker {
                 return;
             }
         };
-        let Opened { mut spool, entries, set_aside } = opened;
+        let Opened { mut spool, entries, damaged, set_aside } = opened;
         self.inbox.begin_epoch(spool.epoch());
         self.disk.standing.epoch = spool.epoch();
         let resting = self.held.topics.values().flat_map(|topic| &topic.resting);
@@ -381,12 +400,13 @@ impl Worker {
             Resting::Stored(entry) => Some(entry),
             Resting::InMemory(_) => None,
         });
-        let wanted: HashSet<u64> = self.disk.unsent.iter().chain(resting).map(|entry| entry.first).collect();
-        let mut found: HashMap<u64, Entry> = HashMap::new();
+        let wanted: HashSet<Entry> = self.disk.unsent.iter().chain(resting).copied().collect();
+        let mut found: HashSet<Entry> = HashSet::new();
+        let damaged: HashSet<u64> = damaged.iter().map(|entry| entry.first).collect();
         let mut failure = None;
         for entry in entries {
-            if wanted.contains(&entry.first) {
-                found.insert(entry.first, entry);
+            if wanted.contains(&entry) {
+                found.insert(entry);
             } else if let Err(error) = spool.remove(&entry, false) {
                 // Of what was with the producer: it is in memory or settled, and counted so.
                 failure = Some(error);
@@ -394,17 +414,16 @@ impl Worker {
         }
         // On a full disk they stay until there is room.
         failure = failure.or(spool.remove_now().err()).filter(|error| !matches!(error, SpoolError::DiskFull));
-        let is_there = |entry: &Entry| found.get(&entry.first) == Some(entry);
         let mut gone = Vec::new();
         self.disk.unsent.retain(|entry| {
-            is_there(entry) || {
+            found.contains(entry) || {
                 gone.push(*entry);
                 false
             }
         });
         for topic in self.held.topics.values_mut() {
             topic.resting.retain(|block| match block {
-                Resting::Stored(entry) if !is_there(entry) => {
+                Resting::Stored(entry) if !found.contains(entry) => {
                     gone.push(*entry);
                     false
                 }
@@ -414,9 +433,15 @@ impl Worker {
         for entry in gone {
             let Amount { messages, tally } = entry.amount;
             self.account.spooled -= tally;
-            self.account.lose(tally, KafkaLossReason::SpoolFailed);
             self.counts.lost += messages;
-            self.disk.standing.settled += entry.amount;
+            if damaged.contains(&entry.first) {
+                // The spool has counted it as removed.
+                self.account.lose(tally, KafkaLossReason::SpoolDamaged);
+                self.inbox.tell(KafkaEvent::SpoolDamaged { messages }, now);
+            } else {
+                self.account.lose(tally, KafkaLossReason::SpoolFailed);
+                self.disk.standing.settled += entry.amount;
+            }
         }
         if let Some(aside) = set_aside {
             self.inbox.tell(told(aside), now);

@@ -117,7 +117,7 @@ pub enum KafkaEvent {
         /// Messages that could be read and are in the new spool.
         messages: u64,
     },
-    /// A block of the spool was damaged, and its messages are lost.
+    /// Blocks of the spool were damaged or are missing, and their messages are lost.
     SpoolDamaged {
         /// How many.
         messages: u64,

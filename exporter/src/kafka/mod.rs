@@ -26,6 +26,8 @@ mod spool;
 mod worker;
 
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod power_cut;
 #[cfg(test)]
 mod tests;

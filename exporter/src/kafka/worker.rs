@@ -83,14 +83,15 @@ impl Worker {
         let inbox = Arc::new(inbox);
         let now = Instant::now();
         found.events.into_iter().for_each(|event| inbox.tell(event, now));
-        let recovered = found.recovered.tally;
-        let account = KafkaAccount {
+        let recovered = found.recovered.tally + found.damaged.tally;
+        let mut account = KafkaAccount {
             accepted: recovered,
             recovered,
-            spooled: recovered,
+            spooled: found.recovered.tally,
             lost_by_crash: found.lost_by_crash,
             ..KafkaAccount::default()
         };
+        account.lose(found.damaged.tally, KafkaLossReason::SpoolDamaged);
         let mut worker = Self {
             settings,
             inbox: Arc::clone(&inbox),
@@ -98,7 +99,7 @@ impl Worker {
             flights: Flights::default(),
             held: Held::default(),
             account,
-            counts: KafkaCounts::default(),
+            counts: KafkaCounts { lost: found.damaged.messages, ..KafkaCounts::default() },
             is_storing: false,
             instance: format!("{:032x}", u128::from_be_bytes(standing.instance)),
             producer: Some(producer),

@@ -1,4 +1,5 @@
-//! `json`: how many rows of an aggregate a core turns into pmacct's JSON, beside `serde_json` with the same keys.
+//! `json`: how many rows of an aggregate a core turns into pmacct's JSON, beside `serde_json` with the same keys, and into
+//! Avro.
 //!
 //! Rows are of a random flow each. They are written into a buffer that is handed on every thousand rows, as to a file.
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use pathflow::aggregate::encode::{EncodeSettings, Format, FormatTable, RowEncoder, Style};
+use pathflow::aggregate::encode::{AvroEncoder, EncodeSettings, Format, FormatTable, RowEncoder, Style};
 use pathflow::aggregate::{
     AggregateSettings, Aggregation, Bins, Key, Observed, Purge, Row, Spread as Counted, Value,
 };
@@ -132,6 +133,11 @@ pub(crate) fn run(common: &Common, report: &mut Report) -> Result<()> {
                 rows.row(out, row, purge.updated());
             })?;
         }
+        let settings = EncodeSettings::new(&FormatTable::default(), true);
+        let mut rows = AvroEncoder::new(&settings, purge.primitives(), "default_kafka")?;
+        measured("pathflow, Avro", subject, common, report, &purge, |out, row| {
+            rows.row(out, row, purge.updated());
+        })?;
         if subject.key == LONG_KEY {
             measured("serde_json", subject, common, report, &purge, |out, row| {
                 // Writing to memory does not fail.

@@ -93,8 +93,9 @@ impl InterfaceTexts {
             .iter()
             .map(|interface| (interface.index, interface.name.as_str().into()))
             .collect();
-        let vlans = context.interfaces.iter().filter(|interface| interface.vlan_id != 0);
-        self.vlans = vlans.map(|interface| (interface.index, interface.vlan_id)).collect();
+        // Of several with one number the last one is meant, also if that is none of a VLAN.
+        let vlans = context.interfaces.iter().map(|interface| (interface.index, interface.vlan_id));
+        self.vlans = vlans.collect();
         self.of = Some(context);
     }
 

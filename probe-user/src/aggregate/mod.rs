@@ -35,9 +35,9 @@ pub use output::{
     StdoutTable,
 };
 #[cfg(feature = "kafka")]
-pub use output::{KafkaOutput, KafkaOutputSettings, KafkaTable};
+pub use output::{KafkaFormat, KafkaOutput, KafkaOutputSettings, KafkaTable};
 pub use primitive::{Key, Primitive, PrimitiveError, is_taken};
-pub use purge::{LeftOut, Purge, Row, RowLimits, TopBy};
+pub use purge::{LeftOut, Minimums, Purge, Row, RowLimits, TopBy};
 pub use selection::{LabelCondition, Selection, TagCondition};
 pub use settings::{AggregateSettings, OutputSettings};
 pub use start::{Aggregates, CurrentRows, Surroundings};

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 pub use file::{FileHistory, FileOutput};
 #[cfg(feature = "kafka")]
-pub use kafka::{KafkaOutput, KafkaOutputSettings, KafkaTable};
+pub use kafka::{KafkaFormat, KafkaOutput, KafkaOutputSettings, KafkaTable};
 pub use memory::{AskError, KeptRows, MemoryOutput, Question, Selected};
 pub use settings::{
     FileSettings, FileTable, MemorySettings, MemoryTable, OutputSettingsError, StdoutSettings, StdoutTable,

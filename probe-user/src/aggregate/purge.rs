@@ -22,6 +22,17 @@ pub enum TopBy {
     Packets,
 }
 
+/// How many of the minimums a row has to meet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Minimums {
+    /// All.
+    #[default]
+    All,
+    /// One, whichever.
+    Any,
+}
+
 /// Which rows are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowLimits {
@@ -29,16 +40,51 @@ pub struct RowLimits {
     pub top: usize,
     /// By what they are the largest.
     pub top_by: TopBy,
-    /// Only rows of so many packets at least.
+    /// Only rows of so many packets at least; 0 = there is no such minimum, here and below.
     pub min_packets: u64,
     /// Only rows of so many octets at least.
     pub min_octets: u64,
+    /// Only rows of so many flows that began at least.
+    pub min_flows: u64,
+    /// Only rows of so many octets per packet at least, rounded down.
+    pub min_octets_per_packet: u64,
+    /// Only rows of so many packets per flow at least, rounded down; a row of flows that have all begun before counts as
+    /// one flow.
+    pub min_packets_per_flow: u64,
+    /// Whether rows have to meet all of these minimums.
+    pub minimums: Minimums,
+}
+
+impl RowLimits {
+    fn has_minimum(&self) -> bool {
+        let Self { min_packets, min_octets, min_flows, min_octets_per_packet, min_packets_per_flow, .. } =
+            *self;
+        [min_packets, min_octets, min_flows, min_octets_per_packet, min_packets_per_flow] != [0; 5]
+    }
+
+    fn is_met_by(&self, row: &Row<'_>) -> bool {
+        let (packets, octets, flows) = (row.packets(), row.octets(), row.flows());
+        let mut met = [
+            (self.min_packets, packets),
+            (self.min_octets, octets),
+            (self.min_flows, flows),
+            (self.min_octets_per_packet, octets / packets.max(1)),
+            (self.min_packets_per_flow, packets / flows.max(1)),
+        ]
+        .into_iter()
+        .filter(|(minimum, _)| *minimum > 0)
+        .map(|(minimum, value)| value >= minimum);
+        match self.minimums {
+            Minimums::All => met.all(|is_met| is_met),
+            Minimums::Any => met.any(|is_met| is_met),
+        }
+    }
 }
 
 /// What was left out of a purge, by [`RowLimits`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Rows of too few packets or octets.
+    /// Rows of too few packets, octets or flows.
     pub below_minimum: Tally,
     /// Rows that others are larger than.
     pub below_top: Tally,
@@ -138,15 +184,16 @@ impl Purge {
 
     /// Leaves out the rows that are not wanted.
     pub fn choose(&mut self, limits: &RowLimits) -> LeftOut {
-        let RowLimits { top, top_by, min_packets, min_octets } = *limits;
+        let RowLimits { top, top_by, .. } = *limits;
+        let has_minimum = limits.has_minimum();
         let mut left_out = LeftOut::default();
-        if top == 0 && min_packets == 0 && min_octets == 0 {
+        if top == 0 && !has_minimum {
             return left_out;
         }
         let mut chosen = Vec::new();
         for number in 0..self.table.len() as u32 {
             let Some(row) = self.row(number as usize) else { continue };
-            if row.packets() < min_packets || row.octets() < min_octets {
+            if has_minimum && !limits.is_met_by(&row) {
                 left_out.below_minimum += row.tally();
             } else {
                 chosen.push(number);

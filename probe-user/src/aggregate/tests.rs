@@ -265,8 +265,9 @@ fn vlans_are_those_of_tags_or_else_of_interfaces() {
         description: String::new(),
         vlan_id,
     };
-    let context =
-        ObservationContext { interfaces: vec![interface(1, 0), interface(2, 42)], selectors: Vec::new() };
+    // The first one of the last number is gone, or has the number from the kernel and not from the operator.
+    let interfaces = vec![interface(1, 0), interface(2, 42), interface(4, 43), interface(4, 0)];
+    let context = ObservationContext { interfaces, selectors: Vec::new() };
     let vlans = |vlan_id, flow_direction, ingress_interface, egress_interface| {
         let mut aggregation = Aggregation::new(settings(&["in_vlan", "out_vlan"]));
         aggregation.set_context(Arc::new(context.clone()));
@@ -289,6 +290,7 @@ fn vlans_are_those_of_tags_or_else_of_interfaces() {
     assert_eq!(vlans(0, incoming, 2, 1), [42, 0]);
     assert_eq!(vlans(9, incoming, 2, 1), [9, 0]);
     assert_eq!(vlans(0, incoming, 1, 3), [0, 0]);
+    assert_eq!(vlans(0, incoming, 1, 4), [0, 0]);
 }
 
 #[test]
@@ -400,6 +402,45 @@ fn the_largest_rows_are_chosen_and_the_others_counted() {
     assert_eq!((purge.tally().records, purge.tally().octets), (3, 2100));
     let purge = aggregation.purge(0, None, Some(purge));
     assert!(purge.is_empty());
+}
+
+/// pmacct keeps a row that meets one of several minimums, if it is not told otherwise.
+#[test]
+fn a_row_has_to_meet_all_minimums_or_any_one() {
+    // Many packets and few octets, the other way round, both, and neither; each is a flow.
+    let deltas = [(1, 200, 20_000), (2, 2, 200_000), (3, 300, 300_000), (4, 3, 300)].map(
+        |(number, packet_delta_count, octet_delta_count)| {
+            let record = FlowRecord {
+                bgp_source_as_number: number,
+                packet_delta_count,
+                octet_delta_count,
+                ..record()
+            };
+            observed(record, 0)
+        },
+    );
+    let chosen = |limits: RowLimits| {
+        let mut aggregation = Aggregation::new(settings(&["src_as"]));
+        add_all(&mut aggregation, &deltas);
+        let mut purge = aggregation.purge(0, None, None);
+        let left_out = purge.choose(&limits);
+        assert_eq!(left_out.below_minimum.records as usize + purge.len(), 4);
+        let mut numbers: Vec<u64> = purge.rows().map(|row| row.packets()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let limits = RowLimits { min_packets: 100, min_octets: 100_000, ..RowLimits::default() };
+    assert_eq!(chosen(limits), [300]);
+    assert_eq!(chosen(RowLimits { minimums: Minimums::Any, ..limits }), [2, 200, 300]);
+    // One minimum is the same in both ways, and so is none.
+    for minimums in [Minimums::All, Minimums::Any] {
+        let none = RowLimits { minimums, ..RowLimits::default() };
+        assert_eq!(chosen(RowLimits { min_octets_per_packet: 1000, ..none }), [2, 300]);
+        assert_eq!(chosen(RowLimits { min_octets_per_packet: 1001, ..none }), [2]);
+        assert_eq!(chosen(RowLimits { min_packets_per_flow: 200, ..none }), [200, 300]);
+        assert_eq!(chosen(RowLimits { min_flows: 2, ..none }), [0; 0]);
+        assert_eq!(chosen(none), [2, 3, 200, 300]);
+    }
 }
 
 /// Rules of an aggregate's own take the place of those for all, for what it selects as for what it writes.

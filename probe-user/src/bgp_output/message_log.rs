@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use pathflow_bgp::speaker::{LogCapacity, LogEvent, LogEvents, LogKind, SpeakerHandle};
 use pathflow_bgp::{Attributes, Family, Nlri};
 use rustix::fs::OFlags;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::account::TopicCounts;
 use super::file_name::FileNamePattern;
@@ -43,6 +43,8 @@ const ROUTES_AT_A_TIME: usize = 64;
 const CHUNK: usize = 1 << 16;
 /// How long a line may wait to be written.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+/// A file that cannot be opened, or takes no more, is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Where messages are logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +72,7 @@ pub enum LogTarget {
 pub struct MessageLogCounts {
     /// Lines written.
     pub lines: AtomicU64,
-    /// Lines that could not be written. Where a file takes no more, some of them may be in it.
+    /// Lines that could not be written.
     pub failures: AtomicU64,
     /// Messages, if they go to a broker; the other counters are of files.
     pub topic: Option<Arc<TopicCounts>>,
@@ -154,10 +156,16 @@ impl MessageLog {
 #[derive(Debug)]
 struct OpenFile {
     path: PathBuf,
-    /// `None` if it could not be opened: that was said, and lines are lost until the name is another one.
+    /// `None` if it could not be opened or took no more: lines are lost until it does.
     file: Option<BufWriter<File>>,
     /// Lines that are not known to be in the file.
     pending: u64,
+    /// Octets of the file without them.
+    whole: u64,
+    /// When to try again.
+    retry: Instant,
+    /// Whether it was said that lines are lost.
+    has_said: bool,
 }
 
 struct Writer {
@@ -289,27 +297,26 @@ impl Writer {
 
     /// Appends the lines, `count` of them, to the file that is the peer's at this time.
     fn append(&mut self, path: PathBuf, peer: PeerName, count: u64) {
+        let now = Instant::now();
         if self.files.get(&peer.address).is_none_or(|open| open.path != path)
-            && let Some(mut before) = self.files.insert(peer.address, OpenFile::new(path))
+            && let Some(mut before) = self.files.insert(peer.address, OpenFile::new(path, now))
         {
-            before.flush(&self.counts);
+            before.flush(&self.counts, now);
         }
         let Some(open) = self.files.get_mut(&peer.address) else { return };
-        open.pending += count;
-        let written = open.file.as_mut().map(|file| file.write_all(self.lines.as_bytes()));
-        open.settle_failure(written, &self.counts);
+        open.append(self.lines.as_bytes(), count, &self.counts, now);
     }
 
     /// Every file under its name, where there may be none now.
     fn open_again(&mut self) {
         for open in self.files.values_mut() {
-            *open = OpenFile::new(std::mem::take(&mut open.path));
+            *open = OpenFile::new(std::mem::take(&mut open.path), Instant::now());
         }
     }
 
     fn flush(&mut self) {
         for open in self.files.values_mut() {
-            open.flush(&self.counts);
+            open.flush(&self.counts, Instant::now());
         }
         #[cfg(feature = "kafka")]
         if let Some(topic) = &mut self.topic {
@@ -319,34 +326,80 @@ impl Writer {
 }
 
 impl OpenFile {
-    fn new(path: PathBuf) -> Self {
-        let file = open(&path).map(|file| BufWriter::with_capacity(CHUNK, file));
-        if let Err(error) = &file {
-            warn!("BGP message log: {}: {error}; lines are lost", path.display());
+    fn new(path: PathBuf, now: Instant) -> Self {
+        let mut new = Self { path, file: None, pending: 0, whole: 0, retry: now, has_said: false };
+        if let Err(error) = new.open(now) {
+            new.say(&error);
         }
-        Self { path, file: file.ok(), pending: 0 }
+        new
     }
 
-    fn flush(&mut self, counts: &MessageLogCounts) {
-        let written = self.file.as_mut().map(BufWriter::flush);
-        if let Some(Ok(())) = written {
-            counts.lines.fetch_add(std::mem::take(&mut self.pending), Ordering::Relaxed);
+    fn open(&mut self, now: Instant) -> io::Result<()> {
+        self.retry = now + AGAIN;
+        let file = open(&self.path)?;
+        self.whole = file.metadata()?.len();
+        self.file = Some(BufWriter::with_capacity(CHUNK, file));
+        Ok(())
+    }
+
+    /// Once, until lines are written again.
+    fn say(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.has_said, true) {
+            warn!(
+                "BGP message log: {}: {error}; lines are lost until it can be written",
+                self.path.display()
+            );
         }
-        self.settle_failure(written, counts);
+    }
+
+    fn append(&mut self, lines: &[u8], count: u64, counts: &MessageLogCounts, now: Instant) {
+        self.pending += count;
+        let written = self.file.as_mut().map(|file| file.write_all(lines));
+        self.settle_failure(written, counts, now);
+    }
+
+    fn flush(&mut self, counts: &MessageLogCounts, now: Instant) {
+        if self.file.is_none() && now >= self.retry {
+            // It was said, and is tried again if it fails.
+            let _ = self.open(now);
+        }
+        let written = self.file.as_mut().map(BufWriter::flush);
+        if let Some(Ok(())) = written
+            && self.pending > 0
+        {
+            counts.lines.fetch_add(std::mem::take(&mut self.pending), Ordering::Relaxed);
+            let length = self.file.as_ref().and_then(|file| file.get_ref().metadata().ok());
+            self.whole = length.map_or(self.whole, |metadata| metadata.len());
+            if std::mem::replace(&mut self.has_said, false) {
+                info!("BGP message log: {}: lines are written again", self.path.display());
+            }
+        }
+        self.settle_failure(written, counts, now);
     }
 
     /// What is pending is lost, if there is no file or it takes no more.
-    fn settle_failure(&mut self, written: Option<io::Result<()>>, counts: &MessageLogCounts) {
+    fn settle_failure(&mut self, written: Option<io::Result<()>>, counts: &MessageLogCounts, now: Instant) {
         match written {
             Some(Ok(())) => return,
             Some(Err(error)) => {
-                warn!("BGP message log: {}: {error}; lines are lost", self.path.display());
+                self.say(&error);
+                self.retry = now + AGAIN;
                 // Without another try to write what it holds.
-                self.file.take().map(BufWriter::into_parts);
+                if let Some((file, _)) = self.file.take().map(BufWriter::into_parts) {
+                    cut(&file, self.whole);
+                }
             }
             None => {}
         }
         counts.failures.fetch_add(std::mem::take(&mut self.pending), Ordering::Relaxed);
+    }
+}
+
+/// Takes back what is behind the last line that is known to be in the file: the next one begins a line.
+fn cut(file: &File, whole: u64) {
+    // Somebody may have made it shorter meanwhile. If it cannot be cut, half a line stays.
+    if file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > whole) {
+        let _ = file.set_len(whole);
     }
 }
 
@@ -364,4 +417,64 @@ fn open(path: &Path) -> io::Result<File> {
         ));
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// On a file system of its own, which is full for a while.
+    #[test]
+    fn a_file_system_that_was_full_gets_lines_again_and_whole_ones_only() {
+        let folder = std::env::temp_dir().join(format!("pathflow-message-log-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "none"]).arg(&folder).status();
+        assert!(mounted.unwrap().success(), "this test needs mount(8) and the right to use it");
+        let (path, counts, start) = (folder.join("log"), MessageLogCounts::default(), Instant::now());
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut open = OpenFile::new(path.clone(), start);
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        for number in 0..400 {
+            open.append(&line, 1, &counts, start);
+            if number % 10 == 9 {
+                open.flush(&counts, start);
+            }
+        }
+        let (lines, failures) = (count(&counts.lines), count(&counts.failures));
+        assert_eq!(lines + failures, 400);
+        assert!(lines > 100 && failures > 100, "{lines} lines, {failures} failures");
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!((text.lines().count() as u64, text.len() % 1000), (lines, 0));
+
+        // There is room again, and a second has gone by.
+        fs::write(&path, "").unwrap();
+        open.flush(&counts, start + AGAIN);
+        open.append(&line, 1, &counts, start + AGAIN);
+        open.flush(&counts, start + AGAIN);
+        let text = fs::read_to_string(&path).unwrap();
+        drop(open);
+        assert!(Command::new("umount").arg(&folder).status().unwrap().success());
+        fs::remove_dir(&folder).unwrap();
+        assert_eq!((count(&counts.lines), count(&counts.failures)), (lines + 1, failures));
+        assert_eq!(text.as_bytes(), line);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_opened_is_tried_again() {
+        let path = std::env::temp_dir().join(format!("pathflow-message-log-folder-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        let (counts, start) = (MessageLogCounts::default(), Instant::now());
+        let mut open = OpenFile::new(path.clone(), start);
+        open.append(b"a\n", 1, &counts, start);
+        fs::remove_dir(&path).unwrap();
+        open.flush(&counts, start + AGAIN);
+        open.append(b"b\n", 1, &counts, start + AGAIN);
+        open.flush(&counts, start + AGAIN);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "b\n");
+        fs::remove_file(&path).unwrap();
+        assert_eq!((counts.lines.into_inner(), counts.failures.into_inner()), (1, 1));
+    }
 }

@@ -135,6 +135,10 @@ fn check(
             top_by: aggregate.top_by,
             min_packets: aggregate.min_packets,
             min_octets: aggregate.min_octets,
+            min_flows: aggregate.min_flows,
+            min_octets_per_packet: aggregate.min_octets_per_packet,
+            min_packets_per_flow: aggregate.min_packets_per_flow,
+            minimums: aggregate.minimums,
         },
         outputs,
     })

@@ -70,10 +70,18 @@ pub enum ConfigError {
         value: String,
         /// Why.
         reason: String,
+        /// Whether time may mend it.
+        may_pass: bool,
     },
 }
 
 impl ConfigError {
+    /// Whether the same configuration may be right some time later: a name has no address now.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Value { may_pass: true, .. })
+    }
+
     /// The same fault of a value that was given in a file, which has this text.
     #[must_use]
     pub fn in_file(mut self, file: &Path, text: &str) -> Self {

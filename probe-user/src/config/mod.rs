@@ -392,7 +392,11 @@ fn address(
     match port.parse::<u16>() {
         Err(_) => Err(invalid(key, &text, "its port is not a number from 0 to 65535")),
         Ok(0) if key.ends_with("collectors") => Err(invalid(key, &text, "its port cannot be 0")),
-        Ok(_) => look_up(text).ok_or_else(|| invalid(key, &text, "its host cannot be resolved")),
+        Ok(_) => look_up(text).ok_or_else(|| {
+            let reason = "its host cannot be resolved".to_owned();
+            let (place, key, value) = (key.to_owned(), key.to_owned(), text.to_owned());
+            ConfigError::Value { place, key, value, reason, may_pass: true }
+        }),
     }
 }
 
@@ -404,7 +408,8 @@ fn look_up(text: &str, in_use: &[SocketAddr]) -> Option<SocketAddr> {
 
 fn invalid(key: impl Into<String>, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {
     let key = key.into();
-    ConfigError::Value { place: key.clone(), key, value: value.to_string(), reason: reason.into() }
+    let (value, reason) = (value.to_string(), reason.into());
+    ConfigError::Value { place: key.clone(), key, value, reason, may_pass: false }
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub struct NamedInterface {
 pub struct InterfaceNames {
     by_index: BTreeMap<u32, Arc<NamedInterface>>,
     by_number: BTreeMap<u32, Arc<NamedInterface>>,
+    /// What is meant by a number is behind all others that have it.
+    in_order: Vec<Arc<NamedInterface>>,
     gone: VecDeque<u32>,
 }
 
@@ -52,9 +54,9 @@ impl InterfaceNames {
         self.of_index(kernel_index).map_or(kernel_index, |interface| interface.number)
     }
 
-    /// All, by the kernel's index.
+    /// All. Of several with one number in records the one that [`of_number`](Self::of_number) takes comes last.
     pub fn iter(&self) -> impl Iterator<Item = &NamedInterface> {
-        self.by_index.values().map(Arc::as_ref)
+        self.in_order.iter().map(Arc::as_ref)
     }
 
     fn next(&self, interfaces: &[Interface], rules: &InterfaceRules) -> Self {
@@ -87,12 +89,9 @@ impl InterfaceNames {
         let is_own = |interface: &&Arc<NamedInterface>| interface.number == interface.kernel_index;
         let remembered = gone.iter().filter_map(|index| by_index.get(index));
         let (kernels, operators): (Vec<_>, Vec<_>) = present.values().partition(is_own);
-        let by_number = remembered
-            .chain(kernels)
-            .chain(operators)
-            .map(|interface| (interface.number, Arc::clone(interface)))
-            .collect();
-        Self { by_index, by_number, gone }
+        let in_order: Vec<_> = remembered.chain(kernels).chain(operators).map(Arc::clone).collect();
+        let by_number = in_order.iter().map(|interface| (interface.number, Arc::clone(interface))).collect();
+        Self { by_index, by_number, in_order, gone }
     }
 }
 
@@ -147,6 +146,14 @@ mod tests {
         assert_eq!(names.of_index(3).unwrap().name, "eth1");
         assert_eq!(names.of_number(2), None);
         assert_eq!(names.iter().count(), 2);
+        let last = |number| names.iter().filter(|interface| interface.number == number).last();
+        assert_eq!(last(3).unwrap().name, "eth0", "whoever goes through them all comes to the same");
+        // One that is gone has the number only as long as no other one has it.
+        table.update(&[link(4, "eth2")], &rules("ifname=eth0 ifindex=3\n"));
+        table.update(&[link(4, "eth2")], &rules("ifname=eth2 ifindex=3\n"));
+        let later = table.load();
+        assert_eq!(later.of_number(3).unwrap().name, "eth2");
+        assert_eq!(later.iter().filter(|interface| interface.number == 3).last().unwrap().name, "eth2");
         // Whoever took the state earlier keeps it.
         assert_eq!(before.iter().count(), 0);
     }

@@ -87,7 +87,7 @@ pub(crate) fn log(name: &str, event: &KafkaEvent) {
             path.display()
         ),
         KafkaEvent::SpoolDamaged { messages } => {
-            warn!("{name}: a block of the spool was damaged, {messages} messages are lost");
+            warn!("{name}: the spool was damaged, {messages} messages of it are lost");
         }
         KafkaEvent::SpoolFull => warn!("{name}: the spool has its full size; its oldest messages are lost"),
         KafkaEvent::DiskFull => warn!("{name}: the file system of the spool is full"),

@@ -210,6 +210,7 @@ fn canonical(key: &str) -> String {
         }
     }
     match key {
+        "avro_schema_output_file" => "avro_schema_file",
         "interface" => "pcap_interface",
         "interface_wait" => "pcap_interface_wait",
         "savefile_wait" => "pcap_savefile_wait",

@@ -114,7 +114,10 @@ impl Document {
     #[must_use]
     pub fn has_secrets(&self) -> bool {
         let properties = self.tables.iter().filter(|table| table.name.ends_with(".properties"));
+        let mut urls = self.tables.iter().flat_map(|table| &table.entries);
         properties.flat_map(|table| &table.entries).any(|entry| is_secret(&entry.key))
+            // `http://USER:PASSWORD@HOST`
+            || urls.any(|entry| entry.key == "schema_registry" && entry.value.to_string().contains('@'))
     }
 
     /// The text. Each key has the line that it is from behind it.

@@ -114,7 +114,7 @@ const KEYS: &str = "daemonize debug logfile pidfile plugins pcap_interface inter
     bgp_daemon_msglog_kafka_config_file bgp_table_dump_amqp_routing_key bgp_daemon_msglog_amqp_routing_key \
     bgp_daemon_lg bgp_daemon_lg_user bgp_daemon_lg_passwd bgp_daemon_xconnect_map rpki_roas_file rpki_rtr_cache \
     rpki_rtr_cache_version kafka_topic kafka_broker_host kafka_broker_port kafka_refresh_time kafka_history \
-    kafka_history_roundoff kafka_output kafka_config_file kafka_multi_values kafka_avro_schema_registry print_output \
+    kafka_history_roundoff kafka_output kafka_config_file kafka_multi_values kafka_avro_schema_registry avro_schema_file avro_schema_output_file avro_buffer_size kafka_avro_schema_topic print_output \
     print_output_file print_output_file_append print_refresh_time print_history print_history_roundoff \
     print_cache_entries imt_path imt_mem_pools_number nfprobe_receiver nfprobe_version nfprobe_timeouts \
     nfprobe_source_ip nfprobe_engine nfprobe_direction nfprobe_ifindex sfprobe_receiver sfprobe_agentip \
@@ -206,6 +206,78 @@ fn the_peers_of_pmaccts_bmp_daemon_are_routers() {
     assert!(text.contains("max_routers = 7 # line 4: bmp_daemon_max_peers"), "{text}");
 }
 
+/// Without a type pmacct keeps a row that meets one of several minimums; with `all` it is as if nothing were said here.
+#[test]
+fn minimums_of_rows_have_the_meaning_that_they_had() {
+    use crate::aggregate::Minimums;
+    let file = std::env::temp_dir().join(format!("pathflow-minimums-{}.conf", std::process::id()));
+    let imported = |lines: &str| {
+        fs::write(&file, format!("plugins: print[p], kafka[k]\naggregate: src_host\n{lines}")).unwrap();
+        let imported = import(&file).unwrap();
+        let remarks: Vec<String> = imported.remarks.iter().map(ToString::to_string).collect();
+        let limits = config::Config::resolve(imported.raw, Overrides::default()).unwrap().aggregates;
+        (limits.iter().map(|aggregate| aggregate.limits).collect::<Vec<_>>(), remarks)
+    };
+    let (limits, remarks) = imported(
+        "kafka_preprocess: minp=100, minb=100000\nprint_preprocess: minp=7, minbpp=8\nprint_preprocess_type: all\n",
+    );
+    assert_eq!(
+        (limits[1].min_packets, limits[1].min_octets, limits[1].minimums),
+        (100, 100_000, Minimums::Any)
+    );
+    assert_eq!((limits[0].min_packets, limits[0].min_octets_per_packet), (7, 8));
+    assert_eq!(limits[0].minimums, Minimums::All);
+    assert!(!remarks.iter().any(|remark| remark.contains("preprocess")), "{remarks:?}");
+    let (limits, remarks) = imported(
+        "kafka_preprocess: minf=2, minppf=3, maxp=4, nonsense=5\nkafka_preprocess_type: some\n\
+         print_preprocess_type: all\n",
+    );
+    assert_eq!(
+        (limits[1].min_flows, limits[1].min_packets_per_flow, limits[1].minimums),
+        (2, 3, Minimums::Any)
+    );
+    for expected in [
+        ":3: kafka_preprocess: flows are those that began",
+        ":3: kafka_preprocess: not needed: pmacct knows maxp of plugins for SQL only",
+        ":3: kafka_preprocess: nonsense is left out",
+        ":4: kafka_preprocess_type: it is neither any nor all",
+        ":5: print_preprocess_type: not needed",
+    ] {
+        assert!(remarks.iter().any(|remark| remark.contains(expected)), "{expected}\n{remarks:#?}");
+    }
+    fs::remove_file(&file).unwrap();
+}
+
+/// There is one idle timeout: whatever else pmacct would have done is said.
+#[test]
+fn timeouts_that_mean_something_else_are_remarked_on() {
+    let alike = "tcp=30:udp=30:icmp=30:general=30:maxlife=60:tcp.rst=5:tcp.fin=5";
+    let silent = "silent flows are reported after 15 seconds (pmacctd: after five minutes to an hour)";
+    let active = "flows that go on are reported every minute (pmacctd: after a week)";
+    for (value, expected) in [
+        (alike, &[][..]),
+        ("maxlife=60", &[silent]),
+        ("tcp=120:udp=120:icmp=120:general=120", &[active]),
+        (
+            "tcp=120:maxlife=3600",
+            &["120s, also for udp, icmp, general (pmacctd: five minutes for udp and icmp, else"],
+        ),
+        ("tcp=9:udp=8:icmp=7:general=6:maxlife=1", &["for all protocols: the longest, 9s"]),
+        ("tcp=9:udp=9:icmp=9:general=9:maxlife=1:tcp.fin=4", &["by FIN as by RST: 4s"]),
+        ("tcp=9:udp=9:icmp=9:general=9:maxlife=1:tcp.fin=4:tcp.rst=3", &["by FIN as by RST: 3s"]),
+    ] {
+        let text = format!("plugins: nfprobe\naggregate: src_host\nnfprobe_timeouts: {value}\n");
+        let configuration = Configuration::parse(Path::new("pmacct.conf"), &text).unwrap();
+        let (_, remarks) = translate::translate(&configuration).unwrap();
+        let of_line: Vec<&str> =
+            remarks.iter().filter(|remark| remark.line == 3).map(|remark| remark.text.as_str()).collect();
+        assert_eq!(of_line.len(), expected.len(), "{value}: {of_line:?}");
+        for (text, expected) in of_line.iter().zip(expected) {
+            assert!(text.contains(expected), "{value}: {text}");
+        }
+    }
+}
+
 /// What a key of pmacct's becomes, in the aggregates of two plugins.
 #[test]
 fn keys_of_rows_become_those_of_their_aggregates() {
@@ -272,6 +344,58 @@ fn files_topics_places_and_tags_are_those_of_each_plugin() {
         "{error}"
     );
     fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Avro to Kafka: with a registry, without, with a topic of variables, and where its keys are of no use.
+#[test]
+fn avro_and_its_registry_are_those_of_each_plugin() {
+    let text = "plugins: kafka[r], kafka[v], kafka[p], kafka[x], kafka[j]\naggregate: src_host, peer_src_ip\n\
+        kafka_output: avro\nkafka_topic[r]: daisy.flow\nkafka_topic[v]: acct.$peer_src_ip\n\
+        kafka_avro_schema_registry[r]: http://user:canary@127.0.0.1:8081\n\
+        kafka_avro_schema_registry[v]: http://127.0.0.1:8081\nkafka_markers: true\nkafka_multi_values[r]: 10000\n\
+        kafka_multi_values[p]: 10000\navro_schema_output_file[p]: /tmp/p.avsc\navro_buffer_size: 8192\n\
+        kafka_avro_schema_topic[p]: schemas\nkafka_output[x]: avro_json\nkafka_output[j]: json\n\
+        avro_schema_file[j]: /tmp/j.avsc\n";
+    let configuration = Configuration::parse(Path::new("pmacct.conf"), text).unwrap();
+    let (document, remarks) = translate::translate(&configuration).unwrap();
+    assert!(document.has_secrets());
+    let raw = config::parse(Path::new("pmacct.toml"), &document.text()).unwrap();
+    let kafka: Vec<_> = raw.aggregate.iter().map(|aggregate| aggregate.kafka.as_ref().unwrap()).collect();
+    let [registered, variable, plain, as_json, json] = kafka[..] else { panic!("{}", document.text()) };
+    let avro = crate::aggregate::KafkaFormat::Avro;
+    let formats = [registered, variable, plain, as_json, json].map(|table| table.format == avro);
+    assert_eq!(formats, [true, true, true, false, false]);
+    assert_eq!(registered.schema_registry, "http://user:canary@127.0.0.1:8081");
+    assert_eq!(
+        [registered, variable, plain].map(|table| table.schema_subject.as_str()),
+        ["daisy.flow-acct_data", "pmacct_kafka_v-acct_data", ""]
+    );
+    let files = [registered, plain, json].map(|table| table.schema_file.as_str());
+    assert_eq!(files, ["", "/tmp/p.avsc", ""]);
+    assert_eq!([registered, variable, plain, json].map(|table| table.markers), [true, true, false, true]);
+    assert_eq!([registered, plain].map(|table| table.message_octets), [0, 10_000]);
+    let remarks: Vec<String> = remarks.iter().map(ToString::to_string).collect();
+    for (line, remark) in [
+        (8, "kafka_markers: markers are left out: in Avro without kafka_avro_schema_registry"),
+        (9, "kafka_multi_values[r]: with kafka_avro_schema_registry each row has a message of its own"),
+        (12, "avro_buffer_size: not needed"),
+        (13, "kafka_avro_schema_topic[p]: schemas are not sent to topics"),
+        (14, "kafka_output[x]: messages are JSON, which has the same names, or binary Avro"),
+        (16, "avro_schema_file[j]: not needed: it is for kafka_output: avro only"),
+    ] {
+        let start = format!("pmacct.conf:{line}: {remark}");
+        assert!(remarks.iter().any(|remark| remark.starts_with(&start)), "{start} {remarks:#?}");
+    }
+    assert!(!remarks.concat().contains("canary"));
+    let config = config::Config::resolve(raw, Overrides::default());
+    assert_eq!(config.is_ok(), cfg!(feature = "avro"));
+    if let Err(error) = config {
+        let error = error.to_string();
+        assert!(
+            error.contains("aggregate.kafka.format") && error.contains("without its feature avro"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

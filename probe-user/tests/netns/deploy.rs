@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::bgp;
 use super::support::bird::Bird;
-use super::support::probe::ProbeBuilder;
+use super::support::probe::{ProbeBuilder, daemon};
 use super::support::routed::{LEFT, Routed, SERVER};
 use super::support::temp_dir::TempDir;
 use super::support::tool::output;
@@ -113,4 +113,23 @@ fn ingestion_specs_name_keys_that_there_are() {
     }
     let routes: Value = serde_json::from_str(&read("druid/bgp.json")).unwrap();
     assert_eq!(routes["spec"]["dataSchema"]["timestampSpec"]["column"], "timestamp");
+}
+
+/// What systemd tries again is what time may mend, and nothing else.
+#[test]
+fn the_unit_tries_again_what_may_pass() {
+    let unit = read("systemd/pathflow.service");
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    assert_eq!(value("Restart"), Some("on-failure"));
+    let is_tried_again = |collector: &str| {
+        let output = Command::new(daemon()).args(["run", "--collector", collector]).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.starts_with("pathflow: --collector") && errors.lines().count() == 1, "{errors}");
+        let code = output.status.code().unwrap().to_string();
+        !value("RestartPreventExitStatus").unwrap().split_whitespace().any(|status| status == code)
+    };
+    // RFC 6761, section 6.4: there is no such host.
+    assert!(is_tried_again("collector.invalid:4739"));
+    assert!(!is_tried_again("192.0.2.1:port"));
+    assert_eq!(value("ExecStartPre"), None, "its status is not looked at");
 }

@@ -53,6 +53,8 @@ mod interfaces;
 #[cfg(test)]
 mod kafka;
 #[cfg(test)]
+mod kafka_avro;
+#[cfg(test)]
 mod kafka_guarded;
 #[cfg(test)]
 mod ledger;

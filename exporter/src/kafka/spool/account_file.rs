@@ -26,7 +26,7 @@ const RESERVATION: u64 = 512;
 const MARK: u64 = 1024;
 
 /// A number of messages, and what they stand for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::kafka) struct Amount {
     pub messages: u64,
     pub tally: Tally,
@@ -34,7 +34,8 @@ pub(in crate::kafka) struct Amount {
 
 impl AddAssign for Amount {
     fn add_assign(&mut self, other: Self) {
-        self.messages += other.messages;
+        // Some are read from a disk.
+        self.messages = self.messages.saturating_add(other.messages);
         self.tally += other.tally;
     }
 }

@@ -7,6 +7,7 @@
 mod account_file;
 mod ballast;
 mod codec;
+mod meta;
 mod open;
 mod store;
 

@@ -8,18 +8,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
     NO_LINK,
     account_file::{AccountFile, Standing},
     ballast::Ballast,
-    store::{self, Entry, Meta, PAGE, Spool, SpoolError},
+    meta::Meta,
+    store::{self, Entry, PAGE, Read, Spool, SpoolError},
 };
 use crate::kafka::{KafkaError, block::Block, settings::SpoolSettings};
 
 /// Of the file; another one is set aside.
 const VERSION: i64 = 1;
+
+/// What is in it.
+const TABLES: &str = "CREATE TABLE IF NOT EXISTS spool (first INTEGER PRIMARY KEY, epoch INTEGER NOT NULL,
+               count INTEGER NOT NULL, records INTEGER NOT NULL, packets INTEGER NOT NULL, octets INTEGER NOT NULL,
+               raw INTEGER NOT NULL, crc INTEGER NOT NULL, v BLOB NOT NULL) STRICT;
+             CREATE TABLE IF NOT EXISTS meta (id INTEGER PRIMARY KEY, instance BLOB NOT NULL, epoch INTEGER NOT NULL,
+               messages INTEGER NOT NULL, records INTEGER NOT NULL, packets INTEGER NOT NULL,
+               octets INTEGER NOT NULL) STRICT;";
 
 /// The check of the whole file takes no longer; damage that it does not find is found when a block is read.
 const CHECK_TIME: Duration = Duration::from_secs(2);
@@ -38,6 +47,8 @@ pub(in crate::kafka) struct Opened {
     pub spool: Spool,
     /// Every block in it, in order.
     pub entries: Vec<Entry>,
+    /// Blocks at its end that were damaged, and are no longer in it.
+    pub damaged: Vec<Entry>,
     pub set_aside: Option<SetAside>,
 }
 
@@ -95,15 +106,17 @@ impl SpoolFolder {
     }
 
     fn open_file(&self, path: &Path, standing: Option<&Standing>) -> Result<Opened, SpoolError> {
-        let mut connection = connect(path)?;
+        let mut connection = connect(path).map_err(at_first_sight)?;
         check(&mut connection)?;
         let (max_pages, ballast) = self.prepare(&connection)?;
-        let mut meta = store::read_meta(&connection)?.unwrap_or_else(|| first_meta(standing));
+        check_tables(&connection)?;
+        let mut meta = Meta::read(&connection)?.unwrap_or_else(|| first_meta(standing));
         meta.epoch = next_epoch(meta.epoch, standing);
-        let entries = store::entries(&connection)?;
+        let mut entries = store::entries(&connection)?;
         let mut spool = Spool::new(connection, ballast, meta, max_pages, self.settings.sync_interval);
+        let damaged = cut_damaged_end(&mut spool, &mut entries)?;
         spool.begin_epoch(meta.epoch)?;
-        Ok(Opened { spool, entries, set_aside: None })
+        Ok(Opened { spool, entries, damaged, set_aside: None })
     }
 
     /// Size, journal, tables, ballast.
@@ -122,14 +135,7 @@ impl SpoolFolder {
             |_| Ok(()),
         )?;
         connection.pragma_update_and_check(None, "max_page_count", max_pages as i64, |_| Ok(()))?;
-        connection.execute_batch(
-            "CREATE TABLE IF NOT EXISTS spool (first INTEGER PRIMARY KEY, epoch INTEGER NOT NULL,
-               count INTEGER NOT NULL, records INTEGER NOT NULL, packets INTEGER NOT NULL, octets INTEGER NOT NULL,
-               raw INTEGER NOT NULL, crc INTEGER NOT NULL, v BLOB NOT NULL) STRICT;
-             CREATE TABLE IF NOT EXISTS meta (id INTEGER PRIMARY KEY, instance BLOB NOT NULL, epoch INTEGER NOT NULL,
-               messages INTEGER NOT NULL, records INTEGER NOT NULL, packets INTEGER NOT NULL,
-               octets INTEGER NOT NULL) STRICT;",
-        )?;
+        connection.execute_batch(TABLES)?;
         connection.pragma_update(None, "user_version", VERSION)?;
         Ok((max_pages, Ballast::new(&self.settings.directory, 2 * journal * PAGE)))
     }
@@ -237,8 +243,18 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// What SQLite says of a file that it reads for the first time. That the format is not supported, or that it must not write
+/// there, is what the header says: the file itself was opened to be written.
+fn at_first_sight(error: rusqlite::Error) -> SpoolError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::Unknown | ErrorCode::ReadOnly) => SpoolError::Damaged(error.to_string()),
+        _ => error.into(),
+    }
+}
+
 fn check(connection: &mut Connection) -> Result<(), SpoolError> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(at_first_sight)?;
     if version != VERSION && version != 0 {
         return Err(SpoolError::Damaged(format!("it has version {version}, not {VERSION}")));
     }
@@ -249,9 +265,43 @@ fn check(connection: &mut Connection) -> Result<(), SpoolError> {
     match result {
         Ok(text) if text == "ok" => Ok(()),
         Ok(text) => Err(SpoolError::Damaged(text)),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => Ok(()),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the tables are those that were made, also to the letter: one flipped bit in the name of a table hides all rows.
+fn check_tables(connection: &Connection) -> Result<(), SpoolError> {
+    let new = Connection::open_in_memory()?;
+    new.execute_batch(TABLES)?;
+    let tables = |connection: &Connection| -> rusqlite::Result<Vec<[String; 4]>> {
+        let mut statement =
+            connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
+        let rows = statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
+        rows.collect()
+    };
+    if tables(connection)? == tables(&new)? {
+        Ok(())
+    } else {
+        Err(SpoolError::Damaged("its tables are not those of a spool".to_owned()))
+    }
+}
+
+/// Takes out what is damaged behind the last whole block: the next sequence number is the one behind the last, and only a
+/// whole block is to be believed.
+fn cut_damaged_end(spool: &mut Spool, entries: &mut Vec<Entry>) -> Result<Vec<Entry>, SpoolError> {
+    let mut damaged = Vec::new();
+    while let Some(last) = entries.last().copied() {
+        if let Read::Block(block) = spool.read(last.first)?
+            && Entry::of(&block) == last
+        {
+            break;
+        }
+        spool.remove(&last, true)?;
+        damaged.push(last);
+        entries.pop();
+    }
+    Ok(damaged)
 }
 
 fn first_meta(standing: Option<&Standing>) -> Meta {

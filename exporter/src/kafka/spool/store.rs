@@ -8,8 +8,12 @@ use super::{
     account_file::{Amount, Standing},
     ballast::Ballast,
     codec::{self, RowHead},
+    meta::Meta,
 };
-use crate::{kafka::block::Block, record::Tally};
+use crate::{
+    kafka::block::{self, Block},
+    record::Tally,
+};
 
 /// Octets of a page.
 pub(super) const PAGE: u64 = 16_384;
@@ -20,14 +24,8 @@ const PAGES_BESIDE: u64 = 4;
 /// A removal waits for others at most until there are so many; the next sync takes it in any case.
 const REMOVALS: usize = 256;
 
-/// Row of the table `meta` with [`Meta::end_of_remains`] in place of the number of messages.
-const REMAINS: i64 = 1;
-
-/// Row of the table `meta` with [`Meta::accepted`] in place of what is removed.
-const ACCEPTED: i64 = 2;
-
-/// Likewise with [`Meta::settled`].
-const SETTLED: i64 = 3;
+/// Most messages of a block.
+const MESSAGES: u64 = block::MESSAGES as u64;
 
 /// How often a full file system is asked whether it has the room of the ballast again.
 const BALLAST_RETRY: Duration = Duration::from_secs(10);
@@ -49,14 +47,17 @@ impl From<rusqlite::Error> for SpoolError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            // SQLite itself is content: there is a value of another type than was ever written.
+            None | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged(error.to_string())
+            }
             _ => Self::Failed(error.to_string()),
         }
     }
 }
 
 /// What is known of a block without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::kafka) struct Entry {
     /// Sequence number of its first message.
     pub first: u64,
@@ -76,19 +77,6 @@ pub(in crate::kafka) enum Read {
     Block(Block),
     /// Something else than was written.
     Damaged,
-}
-
-/// Who wrote a spool, and what is no longer in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Meta {
-    pub instance: [u8; 16],
-    pub epoch: u32,
-    pub removed: Amount,
-    /// Sequence numbers in blocks of remains are lower. Of such a block the row says only the first.
-    pub end_of_remains: u64,
-    /// As in [`Standing`], but as old as the rest of the file after a power cut, not as old as may be.
-    pub accepted: Amount,
-    pub settled: Amount,
 }
 
 /// The spool, open.
@@ -223,7 +211,7 @@ impl Spool {
         for (block, compressed) in rows {
             insert(&transaction, block, compressed)?;
         }
-        write_meta(&transaction, &meta)?;
+        meta.write(&transaction)?;
         transaction.commit()?;
         self.meta = meta;
         self.removals.clear();
@@ -311,7 +299,7 @@ impl Spool {
         }
         let transaction = self.connection.transaction()?;
         delete(&transaction, &self.removals)?;
-        write_meta(&transaction, &self.meta)?;
+        self.meta.write(&transaction)?;
         transaction.commit()?;
         let count = self.removals.len();
         self.removals.clear();
@@ -363,7 +351,7 @@ impl Spool {
 
     fn commit_meta(&mut self) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        write_meta(&transaction, &self.meta)?;
+        self.meta.write(&transaction)?;
         transaction.commit()
     }
 
@@ -418,51 +406,6 @@ fn delete<'a>(connection: &Connection, rows: impl IntoIterator<Item = &'a u64>) 
     Ok(())
 }
 
-pub(super) fn write_meta(connection: &Connection, meta: &Meta) -> rusqlite::Result<()> {
-    let Meta { instance, epoch, removed, end_of_remains, accepted, settled } = meta;
-    let mut statement = connection.prepare_cached(
-        "INSERT OR REPLACE INTO meta (id, instance, epoch, messages, records, packets, octets)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    let remains = Amount { messages: *end_of_remains, ..Amount::default() };
-    for (id, amount) in [(REMAINS, &remains), (ACCEPTED, accepted), (SETTLED, settled), (0, removed)] {
-        let Amount { messages, tally } = amount;
-        if id == 0 || *messages > 0 {
-            statement.execute(params![
-                id,
-                instance,
-                epoch,
-                *messages as i64,
-                tally.records as i64,
-                tally.packets as i64,
-                tally.octets as i64
-            ])?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn read_meta(connection: &Connection) -> rusqlite::Result<Option<Meta>> {
-    let mut statement = connection
-        .prepare("SELECT instance, epoch, messages, records, packets, octets FROM meta WHERE id = ?")?;
-    let mut row = |id: i64| {
-        let row = statement.query_row([id], |row| {
-            let number = |index| row.get::<_, i64>(index).map(|number| number as u64);
-            let tally = Tally { records: number(3)?, packets: number(4)?, octets: number(5)? };
-            Ok((row.get(0)?, row.get(1)?, Amount { messages: number(2)?, tally }))
-        });
-        row.optional()
-    };
-    let Some((instance, epoch, removed)) = row(0)? else { return Ok(None) };
-    let mut amount = |id| -> rusqlite::Result<Amount> {
-        let found: Option<([u8; 16], u32, Amount)> = row(id)?;
-        Ok(found.map_or_else(Amount::default, |(_, _, amount)| amount))
-    };
-    let end_of_remains = amount(REMAINS)?.messages;
-    let (accepted, settled) = (amount(ACCEPTED)?, amount(SETTLED)?);
-    Ok(Some(Meta { instance, epoch, removed, end_of_remains, accepted, settled }))
-}
-
 /// The block that begins with `first`; `None` if it is missing or damaged.
 pub(super) fn read_row(connection: &Connection, first: u64) -> rusqlite::Result<Option<Block>> {
     let mut statement = connection.prepare_cached(
@@ -478,14 +421,25 @@ pub(super) fn read_row(connection: &Connection, first: u64) -> rusqlite::Result<
     Ok(block.optional()?.flatten())
 }
 
-/// What the rows say of themselves, in order.
+/// What the rows say of themselves, in order. Nobody has compared it with a checksum: what no row can say is left out of
+/// it.
 pub(super) fn entries(connection: &Connection) -> rusqlite::Result<Vec<Entry>> {
     let mut statement =
         connection.prepare("SELECT first, count, records, packets, octets FROM spool ORDER BY first")?;
-    let entries = statement.query_map([], |row| {
-        let number = |index| row.get::<_, i64>(index).map(|number| number as u64);
-        let tally = Tally { records: number(2)?, packets: number(3)?, octets: number(4)? };
-        Ok(Entry { first: number(0)?, amount: Amount { messages: number(1)?, tally } })
+    let rows = statement.query_map([], |row| {
+        let number = |index| row.get::<_, i64>(index).unwrap_or_default() as u64;
+        let tally = Tally { records: number(2), packets: number(3), octets: number(4) };
+        Ok(Entry { first: row.get::<_, i64>(0)? as u64, amount: Amount { messages: number(1), tally } })
     })?;
-    entries.collect()
+    let mut entries = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut next = 0_u64;
+    for Entry { first, amount } in entries.iter_mut().rev() {
+        if !(1..=MESSAGES).contains(&amount.messages) {
+            // As a rule the next block begins where this one ends.
+            amount.messages =
+                next.checked_sub(*first).filter(|count| (1..=MESSAGES).contains(count)).unwrap_or(1);
+        }
+        next = *first;
+    }
+    Ok(entries)
 }

@@ -17,17 +17,23 @@ fn parts(label: &str) -> impl Iterator<Item = (&str, &str)> {
     parts.map(|part| part.split_once(DELIMITER).unwrap_or((part, "")))
 }
 
+/// Each key with its value.
+pub(super) fn pairs(label: &str) -> impl Iterator<Item = (&str, &str)> {
+    parts(label).enumerate().filter_map(move |(position, (key, value))| {
+        // Labels have few parts, so that this costs less than to remember them.
+        if parts(label).take(position).any(|(earlier, _)| earlier == key) {
+            return None;
+        }
+        let later = parts(label).skip(position + 1).filter(|(later, _)| *later == key);
+        Some((key, later.last().map_or(value, |(_, value)| value)))
+    })
+}
+
 /// Appends the object.
 pub(super) fn object(out: &mut Line, label: &str) {
     out.push(b'{');
     let start = out.len();
-    for (position, (key, value)) in parts(label).enumerate() {
-        // Labels have few parts, so that this costs less than to remember them.
-        if parts(label).take(position).any(|(earlier, _)| earlier == key) {
-            continue;
-        }
-        let later = parts(label).skip(position + 1).filter(|(later, _)| *later == key);
-        let value = later.last().map_or(value, |(_, value)| value);
+    for (key, value) in pairs(label) {
         if out.len() > start {
             out.put(b", ");
         }

@@ -3,6 +3,8 @@
 //! What does not change from row to row is made ready once by [`RowEncoder::new`]; a row then costs no allocation when
 //! the buffer has its size.
 
+#[cfg(feature = "avro")]
+mod avro;
 mod columns;
 mod custom;
 mod label;
@@ -18,6 +20,8 @@ mod text;
 mod time;
 mod value;
 
+#[cfg(feature = "avro")]
+pub use avro::{AvroEncoder, Record, RecordSchema};
 pub use columns::NOT_IN_COLUMNS;
 pub(super) use line::Line;
 pub(super) use value::ValueWriter;

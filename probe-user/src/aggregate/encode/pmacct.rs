@@ -114,17 +114,21 @@ fn members(values: &mut ValueWriter, styles: Styles, out: &mut Line, members: &[
     }
 }
 
+/// The names of the flags that are set.
+pub(super) fn names_of_flags(flags: u8) -> impl Iterator<Item = &'static str> {
+    let is_set = move |(name, bit): (&'static str, u8)| (flags & (1 << bit) != 0).then_some(name);
+    TCP_FLAGS.into_iter().zip((0..8).rev()).filter_map(is_set)
+}
+
 /// Appends an array of the names of the flags that are set.
 pub(super) fn flag_names(out: &mut Line, flags: u8) {
     out.push(b'[');
     let mut separator: &[u8] = b"\"";
-    for (name, bit) in TCP_FLAGS.iter().zip((0..8).rev()) {
-        if flags & (1 << bit) != 0 {
-            out.put(separator);
-            out.put(name.as_bytes());
-            out.push(b'"');
-            separator = b", \"";
-        }
+    for name in names_of_flags(flags) {
+        out.put(separator);
+        out.put(name.as_bytes());
+        out.push(b'"');
+        separator = b", \"";
     }
     out.push(b']');
 }

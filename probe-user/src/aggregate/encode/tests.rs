@@ -1,6 +1,8 @@
 //! Rows against pmacct's own output, and rows of any content.
 
 mod any;
+#[cfg(feature = "avro")]
+mod avro;
 
 use std::sync::Arc;
 

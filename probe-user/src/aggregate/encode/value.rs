@@ -35,17 +35,19 @@ impl ValueWriter {
         }
     }
 
+    /// A number as it is written.
+    #[inline]
+    pub(super) const fn number(&self, primitive: Primitive, number: u64) -> u64 {
+        // The codepoint is in the upper six bits (RFC 2474, section 3).
+        let is_codepoint = matches!(primitive, Primitive::Tos | Primitive::TunnelTos) && self.tos_as_dscp;
+        if is_codepoint { number >> 2 } else { number }
+    }
+
     /// Appends the value. Text is appended as it is.
     #[inline]
     pub fn write(&mut self, out: &mut Line, primitive: Primitive, value: Value<'_>) {
         match value {
-            // The codepoint is in the upper six bits (RFC 2474, section 3).
-            Value::Number(tos)
-                if matches!(primitive, Primitive::Tos | Primitive::TunnelTos) && self.tos_as_dscp =>
-            {
-                text::number(out, tos >> 2);
-            }
-            Value::Number(number) => text::number(out, number),
+            Value::Number(number) => text::number(out, self.number(primitive, number)),
             Value::Degrees(degrees) if self.is_json => text::json_real(out, degrees.unwrap_or(0.0)),
             Value::Degrees(degrees) => text::fixed_real(out, degrees.unwrap_or(0.0)),
             Value::Text(text) => out.put(text.as_bytes()),

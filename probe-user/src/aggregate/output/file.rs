@@ -5,10 +5,12 @@
 //! in several purges, of which each has only what was counted since the one before. A FIFO is not waited for: without a
 //! reader, rows are lost.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, chown, fchown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, FileTypeExt as _, OpenOptionsExt as _, chown, fchown,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -36,8 +38,10 @@ const CHUNK: usize = 1 << 16;
 const FIFO_CHUNK: usize = 4096;
 /// How long a FIFO may be full.
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// Files that are known to be of this run: more than there are bins open at a time.
+/// So many files of earlier periods are known to be of this run: more than there are bins open at a time.
 const MOST_OWN: usize = 4096;
+/// Octets that the marker before the titles has at most, with some to spare.
+const MARKER: usize = 256;
 
 /// Writes rows to files.
 #[derive(Debug)]
@@ -62,12 +66,20 @@ pub struct FileHistory(Arc<Mutex<History>>);
 
 #[derive(Debug, Default)]
 struct History {
-    /// Files, the latest behind, each with the columns that it has at its end.
-    files: VecDeque<(PathBuf, u32)>,
-    /// Whether the last purge was early, so that the next one is of the same period.
-    is_continued: bool,
+    files: HashMap<PathBuf, Own>,
+    /// Number of the current period, which ends with a purge that was due.
+    period: u64,
     /// The columns of the last rows.
     columns: u32,
+}
+
+/// A file of this run.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    /// Of the last rows in it.
+    columns: u32,
+    /// Likewise.
+    period: u64,
 }
 
 impl FileHistory {
@@ -77,21 +89,16 @@ impl FileHistory {
 }
 
 impl History {
-    /// The columns at the end of a file, if it is of this run.
-    fn columns_of(&self, path: &Path) -> Option<u32> {
-        self.files.iter().rev().find(|(file, _)| file == path).map(|(_, columns)| *columns)
+    fn remember(&mut self, path: PathBuf, columns: u32) {
+        self.files.insert(path, Own { columns, period: self.period });
     }
 
-    fn remember(&mut self, path: &Path, columns: u32) {
-        if let Some((_, last)) = self.files.back_mut().filter(|(file, _)| file == path) {
-            *last = columns;
-            return;
+    /// The next purge is of another period. `forgets`: files of periods before this one need not be known.
+    fn end_period(&mut self, forgets: bool) {
+        if forgets && self.files.len() > MOST_OWN {
+            self.files.retain(|_, own| own.period == self.period);
         }
-        self.files.retain(|(file, _)| file != path);
-        if self.files.len() >= MOST_OWN {
-            self.files.pop_front();
-        }
-        self.files.push_back((path.to_owned(), columns));
+        self.period += 1;
     }
 }
 
@@ -164,8 +171,12 @@ impl FileOutput {
             }
         };
         let mut piece = target.piece();
-        let columns = self.history.lock().columns_of(&path);
-        piece.has_header |= columns.is_some_and(|columns| columns != self.columns);
+        let own = self.history.lock().files.get(&path).copied();
+        piece.has_header |= match own {
+            Some(own) => own.columns != self.columns,
+            // An earlier run may have had another key.
+            None => target.begins_otherwise(&self.writer.titles()),
+        };
         let sink = |octets: &[u8]| target.write(octets);
         let written = if purge.is_empty() {
             // An empty file is empty, without markers and titles.
@@ -186,8 +197,8 @@ impl FileOutput {
         match failure {
             None => {
                 self.books.deliver(tally);
-                self.history.lock().remember(&path, self.columns);
                 self.link(&path, latest.as_deref());
+                self.history.lock().remember(path, self.columns);
                 true
             }
             Some((error, lost)) => {
@@ -195,6 +206,13 @@ impl FileOutput {
                 self.books.lose(self.writer.name(), &path, &error, lost);
                 false
             }
+        }
+    }
+
+    fn end_period(&self, purge: &Purge) {
+        if !purge.is_early() {
+            // A replay begins every file anew that it does not know.
+            self.history.lock().end_period(!self.begins_anew);
         }
     }
 
@@ -216,7 +234,11 @@ impl FileOutput {
             self.make_directories(directory)?;
         }
         if self.settings.append || (kind.is_some() && self.is_to_go_on(path)) {
-            let file = written_file::open(options.append(true).create(true), OFlags::empty(), path, follows)?;
+            options.append(true).create(true);
+            // To read is for the titles alone.
+            let mut reading = options.clone();
+            let file = written_file::open(reading.read(true), OFlags::empty(), path, follows)
+                .or_else(|_| written_file::open(&mut options, OFlags::empty(), path, follows))?;
             let length = file.metadata()?.len();
             if length == 0 {
                 self.give_away(path, |user, group| fchown(&file, user, group));
@@ -234,12 +256,12 @@ impl FileOutput {
     /// Whether what is in a file is still valid when more comes for it.
     fn is_to_go_on(&self, path: &Path) -> bool {
         let history = self.history.lock();
-        let is_own = || history.columns_of(path).is_some();
+        let own = history.files.get(path);
         if self.settings.path.has_time() {
-            !self.begins_anew || is_own()
+            !self.begins_anew || own.is_some()
         } else {
             // Rows of a whole period replace those of the period before.
-            history.is_continued && is_own()
+            own.is_some_and(|own| own.period == history.period)
         }
     }
 
@@ -312,7 +334,7 @@ impl RowOutput for FileOutput {
 
     fn write(&mut self, purge: &Purge) {
         if purge.is_empty() && !self.settings.write_empty {
-            self.history.lock().is_continued &= purge.is_early();
+            self.end_period(purge);
             return;
         }
         let mut works = true;
@@ -325,7 +347,7 @@ impl RowOutput for FileOutput {
                 works = false;
             }
         }
-        self.history.lock().is_continued = purge.is_early();
+        self.end_period(purge);
         if works {
             self.books.works(self.writer.name());
         }
@@ -375,6 +397,16 @@ impl Target {
             Self::New { .. } | Self::Stream { .. } => Piece { octets: CHUNK, has_header: true },
             Self::Grown { length, .. } => Piece { octets: CHUNK, has_header: *length == 0 },
         }
+    }
+
+    /// Whether it has rows that do not stand below these titles, as far as its beginning says.
+    fn begins_otherwise(&self, titles: &[u8]) -> bool {
+        let Self::Grown { file, length: 1.. } = self else { return false };
+        let mut octets = vec![0; MARKER + titles.len()];
+        // What cannot be read is taken for what it always was.
+        let Ok(length) = file.read_at(&mut octets, 0) else { return false };
+        let mut lines = octets.get(..length).unwrap_or_default().split_inclusive(|octet| *octet == b'\n');
+        !titles.is_empty() && !lines.by_ref().take(2).any(|line| line == titles)
     }
 
     fn write(&mut self, octets: &[u8]) -> io::Result<()> {

@@ -1,5 +1,8 @@
 //! Rows to Apache Kafka: a message for each, or for as many as have room in one.
 
+#[cfg(feature = "avro")]
+mod avro;
+mod content;
 mod settings;
 mod template;
 
@@ -10,23 +13,22 @@ use pathflow_exporter::Tally;
 use pathflow_exporter::kafka::{Kafka, KafkaAccount, KafkaCounts, KafkaLossReason, Message, Refused};
 use tracing::{info, warn};
 
-pub use settings::{KafkaOutputSettings, KafkaTable};
+pub use settings::{KafkaFormat, KafkaOutputSettings, KafkaTable};
 
 use super::RowOutput;
-use super::writer::warn_of_ambiguous_rows;
-use crate::aggregate::encode::RowEncoder;
 use crate::aggregate::{Primitive, Purge, Row};
 use crate::error::RunError;
 use crate::kafka::events;
 use crate::kafka::queue::{Patience, refusal_name};
 use crate::ledger::OutputAccount;
+use content::Content;
 
 /// Writes rows to Kafka.
 #[derive(Debug)]
 pub struct KafkaOutput {
     name: String,
     settings: KafkaOutputSettings,
-    encoder: RowEncoder,
+    content: Content,
     /// `None` after the end.
     kafka: Option<Kafka>,
     /// Of [`Kafka`] at its end.
@@ -55,8 +57,7 @@ impl KafkaOutput {
         settings: KafkaOutputSettings,
         primitives: &[Primitive],
     ) -> Result<Self, RunError> {
-        let mut encoder = RowEncoder::new(&settings.encode, settings.format, primitives)?;
-        encoder.set_writer(name, true);
+        let content = Content::open(name, &settings, primitives)?;
         for warning in settings.client.warnings() {
             warn!("aggregate {name}: {warning}");
         }
@@ -65,7 +66,7 @@ impl KafkaOutput {
         Ok(Self {
             name: format!("aggregate {name}"),
             settings,
-            encoder,
+            content,
             kafka: Some(kafka),
             last: KafkaAccount::default(),
             last_counts: KafkaCounts::default(),
@@ -94,11 +95,11 @@ impl KafkaOutput {
             tally: self.pending,
         };
         let result = match &mut self.kafka {
-            Some(kafka) => patience.send(kafka, &message),
-            None => Err(Refused::Closing),
+            Some(kafka) => self.content.send(kafka, &message, patience),
+            None => Err(refusal_name(Refused::Closing)),
         };
-        if let Err(refused) = result {
-            self.refused.lose(refusal_name(refused), self.pending);
+        if let Err(reason) = result {
+            self.refused.lose(reason, self.pending);
         }
         self.topic.truncate(name);
         self.pending = Tally::ZERO;
@@ -115,12 +116,11 @@ impl KafkaOutput {
         }
     }
 
-    fn marker(&mut self, patience: &mut Patience, append: impl FnOnce(&RowEncoder, &mut Vec<u8>)) {
+    fn marker(&mut self, patience: &mut Patience, append: impl FnOnce(&mut Content, &mut Vec<u8>)) {
         if !self.settings.markers {
             return;
         }
-        append(&self.encoder, &mut self.payload);
-        self.payload.truncate(self.payload.trim_ascii_end().len());
+        append(&mut self.content, &mut self.payload);
         self.begin_common();
         self.send(patience);
     }
@@ -138,19 +138,26 @@ impl KafkaOutput {
         if self.settings.message_octets == 0 {
             self.settings.topic.render(row, &mut self.topic);
             self.settings.key.render(row, &mut self.key);
-            self.encoder.row(&mut self.payload, row, updated);
+            self.content.row(&mut self.payload, row, updated);
             self.pending = row.tally();
             return self.send(patience);
         }
         let whole = self.payload.len();
-        self.encoder.row(&mut self.payload, row, updated);
-        self.payload.push(b'\n');
+        self.content.row(&mut self.payload, row, updated);
+        self.payload.extend_from_slice(self.content.end_of_row());
         if self.payload.len() > self.settings.message_octets && whole > 0 {
             let next = self.payload.split_off(whole);
             self.send(patience);
             self.payload.extend_from_slice(&next);
         }
         self.pending += row.tally();
+    }
+
+    /// Sends what had to wait.
+    fn release(&mut self) {
+        if let Some(kafka) = &mut self.kafka {
+            self.content.poll(kafka);
+        }
     }
 
     fn log_events(&mut self) {
@@ -174,25 +181,25 @@ impl RowOutput for KafkaOutput {
             return;
         }
         let started = Instant::now();
+        self.release();
         let mut patience = Patience::new();
         let lost_before = self.refused.total_lost().records;
-        self.marker(&mut patience, RowEncoder::purge_init);
+        self.marker(&mut patience, Content::purge_init);
         self.begin_common();
         for row in purge.rows() {
             self.row(&row, purge.updated(), &mut patience);
         }
         self.send(&mut patience);
-        if !self.has_warned {
-            self.has_warned = warn_of_ambiguous_rows(&self.name, &mut self.encoder);
-        }
+        self.has_warned = self.has_warned || self.content.warn_of_ambiguous_rows(&self.name);
         let total = purge.len() as u64;
         let purged = total - (self.refused.total_lost().records - lost_before).min(total);
         let seconds = started.elapsed().as_secs();
-        self.marker(&mut patience, |encoder, out| encoder.purge_close(out, purged, total, seconds));
+        self.marker(&mut patience, |content, out| content.purge_close(out, purged, total, seconds));
         self.log_events();
     }
 
     fn poll(&mut self) {
+        self.release();
         self.log_events();
     }
 
@@ -205,6 +212,7 @@ impl RowOutput for KafkaOutput {
         account.spooled = kafka.spooled;
         account.recovered = kafka.recovered;
         account.delivered = kafka.delivered;
+        self.content.enter(&mut account);
         for reason in KafkaLossReason::ALL {
             let lost = kafka.lost(reason);
             if lost.records > 0 {
@@ -215,7 +223,8 @@ impl RowOutput for KafkaOutput {
     }
 
     fn close(&mut self, deadline: Instant) {
-        let Some(kafka) = self.kafka.take() else { return };
+        let Some(mut kafka) = self.kafka.take() else { return };
+        self.content.close(&mut kafka, deadline);
         self.last_counts = kafka.counts();
         let (account, left) = kafka.close(deadline);
         self.last = account;

@@ -55,6 +55,13 @@ impl RowWriter {
         &self.name
     }
 
+    /// The line of titles, line feed included; empty if the format has none.
+    pub(super) fn titles(&self) -> Vec<u8> {
+        let mut titles = Vec::new();
+        self.encoder.header(&mut titles);
+        titles
+    }
+
     /// Gives `rows` to `sink`; after its first error only counts.
     pub(super) fn write<'p>(
         &mut self,

@@ -9,7 +9,8 @@ use super::super::duration;
 pub use crate::aggregate::KafkaTable as AggregateKafka;
 use crate::aggregate::encode::FormatTable;
 pub use crate::aggregate::{
-    FileTable as AggregateFile, MemoryTable as AggregateMemory, StdoutTable as AggregateStdout, TopBy,
+    FileTable as AggregateFile, MemoryTable as AggregateMemory, Minimums, StdoutTable as AggregateStdout,
+    TopBy,
 };
 
 /// `[[aggregate]]`: an aggregate. Names of primitives are pmacct's.
@@ -58,6 +59,14 @@ pub struct Aggregate {
     pub min_packets: u64,
     /// Only rows of so many octets at least.
     pub min_octets: u64,
+    /// Only rows of so many flows that began at least.
+    pub min_flows: u64,
+    /// Only rows of so many octets per packet at least.
+    pub min_octets_per_packet: u64,
+    /// Only rows of so many packets per flow at least.
+    pub min_packets_per_flow: u64,
+    /// Whether rows have to meet all minimums or one.
+    pub minimums: Minimums,
     /// Whether bins and times are in UTC, and not in the time zone of the system.
     pub utc: bool,
     /// `[aggregate.format]`: how values are written.
@@ -96,6 +105,10 @@ impl Default for Aggregate {
             top_by: TopBy::Octets,
             min_packets: 0,
             min_octets: 0,
+            min_flows: 0,
+            min_octets_per_packet: 0,
+            min_packets_per_flow: 0,
+            minimums: Minimums::All,
             utc: false,
             format: FormatTable::default(),
             file: None,

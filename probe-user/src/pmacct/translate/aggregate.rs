@@ -206,34 +206,73 @@ fn limits(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str) {
             );
         }
     }
-    work.refuse_of(plugin, &format!("{prefix}_preprocess_type"), "it is left out");
     if prefix != "print" {
         let text = "it is left out: programs are run for files, as with print_trigger_exec";
         work.refuse_of(plugin, &format!("{prefix}_trigger_exec"), text);
     }
 }
 
+/// Of several minimums a row has to meet one, if nothing is said of it.
 fn preprocess(work: &mut Translation<'_>, plugin: &Plugin, prefix: &str, table: TableId) {
-    let Some(setting) = work.of_plugin(plugin, &format!("{prefix}_preprocess")) else { return };
+    let conditions = work.of_plugin(plugin, &format!("{prefix}_preprocess"));
+    let kind = work.of_plugin(plugin, &format!("{prefix}_preprocess_type"));
+    let Some(setting) = conditions else {
+        if let Some(kind) = kind {
+            let text = format!("not needed: there is no {prefix}_preprocess");
+            work.remark(&kind, Verdict::NotNeeded, text);
+        }
+        return;
+    };
+    let mut minimums = Vec::new();
     for condition in setting.list() {
         let (name, value) = condition
             .split_once('=')
             .map_or((condition.as_str(), ""), |(name, value)| (name.trim(), value.trim()));
-        let key = match name {
+        let name = name.to_lowercase();
+        let key = match name.as_str() {
             "minp" => "min_packets",
             "minb" => "min_octets",
+            "minf" => "min_flows",
+            "minbpp" => "min_octets_per_packet",
+            "minppf" => "min_packets_per_flow",
+            "qnum" | "maxp" | "maxf" | "maxb" | "maxbpp" | "maxppf" | "fss" | "fsrc" | "usrf" | "adjb"
+            | "recover" => {
+                let text = format!("not needed: pmacct knows {name} of plugins for SQL only");
+                work.remark(&setting, Verdict::NotNeeded, text);
+                continue;
+            }
             _ => {
-                work.remark(
-                    &setting,
-                    Verdict::NotHonoured,
-                    format!("{name} is left out; there are minp and minb"),
-                );
+                let text = format!("{name} is left out: there are minp, minb, minf, minbpp and minppf");
+                work.remark(&setting, Verdict::NotHonoured, text);
                 continue;
             }
         };
         match value.parse::<u32>() {
-            Ok(value) => work.document.set(table, key, i64::from(value), Some(&setting.origin)),
+            Ok(value) => {
+                work.document.set(table, key, i64::from(value), Some(&setting.origin));
+                minimums.push(key);
+            }
             Err(_) => work.remark(&setting, Verdict::NotHonoured, format!("{name} has no number")),
         }
+    }
+    if minimums.iter().any(|key| matches!(*key, "min_flows" | "min_packets_per_flow")) {
+        let text = "flows are those that began among the packets of a row; pmacctd counts none in most rows";
+        work.remark(&setting, Verdict::Differs, text);
+    }
+    let is_all = match kind.as_ref().map(|kind| kind.value.to_lowercase()).as_deref() {
+        None | Some("any") => false,
+        Some("all") => true,
+        Some(_) => {
+            if let Some(kind) = &kind {
+                work.remark(kind, Verdict::NotHonoured, "it is neither any nor all; any is taken");
+            }
+            false
+        }
+    };
+    if minimums.len() > 1 && !is_all {
+        let origin = kind.as_ref().map_or(&setting.origin, |kind| &kind.origin);
+        work.document.set(table, "minimums", "any", Some(origin));
+    } else if let Some(kind) = kind.filter(|_| is_all && minimums.len() > 1) {
+        work.document.set(table, "minimums", "all", Some(&kind.origin));
     }
 }

@@ -1,5 +1,7 @@
 //! `kafka`: an aggregate to a broker.
 
+mod avro;
+
 use std::path::{Path, PathBuf};
 
 use crate::pmacct::ImportError;
@@ -35,11 +37,6 @@ const RESERVED: &[&str] = &[
 pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(), ImportError> {
     let table = aggregate::begin(work, plugin, "kafka")?;
     aggregate::format(work, plugin, table, "kafka");
-    if let Some(setting) = work.of_plugin(plugin, "kafka_output")
-        && setting.value != "json"
-    {
-        work.remark(&setting, Verdict::NotHonoured, "messages are JSON; there is no Avro");
-    }
     let kafka = work.document.subtable(table, "kafka", None);
     brokers(work, plugin, kafka);
     match work.of_plugin(plugin, "kafka_topic") {
@@ -52,19 +49,22 @@ pub(super) fn translate(work: &mut Translation<'_>, plugin: &Plugin) -> Result<(
     if let Some((setting, true)) = work.plugin_flag(plugin, "kafka_partition_dynamic") {
         dynamic(work, &setting);
     }
+    let format = avro::translate(work, plugin, kafka);
     if let Some((setting, true)) = work.plugin_flag(plugin, "kafka_markers") {
-        work.document.set(kafka, "markers", true, Some(&setting.origin));
+        if format.has_markers() {
+            work.document.set(kafka, "markers", true, Some(&setting.origin));
+        } else {
+            let text = "markers are left out: in Avro without kafka_avro_schema_registry nobody could tell them from rows";
+            work.remark(&setting, Verdict::NotHonoured, text);
+        }
     }
     if let Some((setting, octets)) = work.plugin_number(plugin, "kafka_multi_values") {
-        work.document.set(kafka, "message_octets", octets, Some(&setting.origin));
-    }
-    for key in [
-        "kafka_avro_schema_registry",
-        "kafka_avro_schema_topic",
-        "kafka_avro_schema_refresh_time",
-        "avro_schema_file",
-    ] {
-        work.refuse_of(plugin, key, "messages are JSON; there is no Avro");
+        if format.has_shared_messages() {
+            work.document.set(kafka, "message_octets", octets, Some(&setting.origin));
+        } else {
+            let text = "with kafka_avro_schema_registry each row has a message of its own";
+            work.remark(&setting, Verdict::NotHonoured, text);
+        }
     }
     if let Some((setting, topics)) = work.plugin_number(plugin, "kafka_topic_rr") {
         work.document.set(kafka, "topics", topics, Some(&setting.origin));

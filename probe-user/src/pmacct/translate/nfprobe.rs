@@ -153,6 +153,9 @@ fn tags(work: &mut Translation<'_>, plugin: &Plugin, table: TableId) -> Result<(
     Ok(())
 }
 
+/// What pmacct has an idle timeout for.
+const PROTOCOLS: [&str; 4] = ["tcp", "udp", "icmp", "general"];
+
 /// There is one flow cache for all exports, with one idle timeout for all protocols.
 fn timeouts(work: &mut Translation<'_>, plugin: &Plugin) {
     let Some(setting) = work.of_plugin(plugin, "nfprobe_timeouts") else {
@@ -172,7 +175,7 @@ fn timeouts(work: &mut Translation<'_>, plugin: &Plugin) {
             }
             ("maxlife", value) => active = value,
             ("tcp.rst" | "tcp.fin", Some(value)) => ended.push(value),
-            ("tcp" | "udp" | "icmp" | "general", Some(value)) => idle.push(value),
+            ("tcp" | "udp" | "icmp" | "general", Some(value)) => idle.push((name, value)),
             ("expint", _) => {
                 work.remark(
                     &setting,
@@ -183,17 +186,42 @@ fn timeouts(work: &mut Translation<'_>, plugin: &Plugin) {
             _ => work.remark(&setting, Verdict::NotHonoured, "it has a name that is not known"),
         }
     }
-    idle.sort_unstable();
-    idle.dedup();
-    if let [_, .., longest] = idle.as_slice() {
-        let text = format!("there is one idle timeout for all protocols: the longest, {longest}s");
+    let missing: Vec<&str> =
+        PROTOCOLS.into_iter().filter(|protocol| idle.iter().all(|(name, _)| name != protocol)).collect();
+    let longest = idle.iter().map(|(_, value)| *value).max();
+    match longest {
+        None => {
+            let text = "silent flows are reported after 15 seconds (pmacctd: after five minutes to an hour); \
+                        idle_timeout of [flow] says when";
+            work.remark(&setting, Verdict::Differs, text);
+        }
+        Some(longest) if !missing.is_empty() => {
+            let text = format!(
+                "there is one idle timeout for all protocols: {longest}s, also for {} (pmacctd: five minutes for udp \
+                 and icmp, else an hour)",
+                missing.join(", ")
+            );
+            work.remark(&setting, Verdict::Differs, text);
+        }
+        Some(longest) if idle.iter().any(|(_, value)| *value != longest) => {
+            let text = format!("there is one idle timeout for all protocols: the longest, {longest}s");
+            work.remark(&setting, Verdict::Differs, text);
+        }
+        Some(_) => {}
+    }
+    if active.is_none() {
+        let text = "flows that go on are reported every minute (pmacctd: after a week); active_timeout of [flow] says when";
         work.remark(&setting, Verdict::Differs, text);
     }
-    let values = [
-        ("active_timeout", active),
-        ("idle_timeout", idle.last().copied()),
-        ("tcp_end_timeout", ended.into_iter().min()),
-    ];
+    if let Some(shortest) =
+        ended.iter().min().filter(|shortest| ended.len() < 2 || ended.iter().any(|end| end != *shortest))
+    {
+        let text =
+            format!("there is one timeout for the end of a TCP connection, by FIN as by RST: {shortest}s");
+        work.remark(&setting, Verdict::Differs, text);
+    }
+    let values =
+        [("active_timeout", active), ("idle_timeout", longest), ("tcp_end_timeout", ended.into_iter().min())];
     for (key, seconds) in values {
         if let Some(seconds) = seconds {
             flow(work, &setting, key, &format!("{seconds}s"));

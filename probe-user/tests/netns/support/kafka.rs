@@ -133,6 +133,14 @@ impl<'a> Kafka<'a> {
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     }
 
+    /// Everything in a topic: each message behind its length, four octets in network byte order.
+    pub(crate) fn octets(&self, topic: &str) -> Vec<u8> {
+        let output =
+            self.kcat(&["-C", "-t", topic, "-o", "beginning", "-e", "-q", "-f", "%R%s"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
     /// Lets `user` write to topics whose names begin with `prefix`, and create them.
     pub(crate) fn allow(&self, user: &str, prefix: &str) {
         self.administer(

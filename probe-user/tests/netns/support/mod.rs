@@ -11,6 +11,7 @@ pub(crate) mod nfacctd;
 pub(crate) mod nfcapd;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod registry;
 pub(crate) mod report;
 pub(crate) mod routed;
 pub(crate) mod sflow;

@@ -14,7 +14,7 @@ use crate::aggregate::{CustomPrimitive, CustomPrimitives, CustomValue, Semantics
 use super::{UPDATED, part, route as some_route, row, settings};
 
 /// Text that may be anything a label is made of.
-fn values(route: &Arc<BgpRoute>) -> impl Strategy<Value = Vec<(Primitive, Value<'_>)>> {
+pub(super) fn values(route: &Arc<BgpRoute>) -> impl Strategy<Value = Vec<(Primitive, Value<'_>)>> {
     let texts = prop_oneof![Just(""), Just("a\"b\\\u{1}é,\n"), Just("bdr1.example.org")];
     (any::<u64>(), any::<[u16; 8]>(), any::<[u8; 6]>(), any::<bool>(), texts, any::<u8>()).prop_map(
         |(number, segments, mac, has, text, octet)| {
@@ -40,7 +40,7 @@ static OCTETS: [u8; 271] = {
 };
 
 /// Custom primitives, one of each kind.
-fn custom() -> CustomPrimitives {
+pub(super) fn custom() -> CustomPrimitives {
     let primitive = |semantics| {
         let (name, length) = (format!("of-{semantics}"), 16);
         CustomPrimitive { name, semantics, length, offset: 0 }
@@ -49,13 +49,13 @@ fn custom() -> CustomPrimitives {
 }
 
 /// All primitives, custom ones last.
-fn all() -> impl Iterator<Item = Primitive> {
+pub(super) fn all() -> impl Iterator<Item = Primitive> {
     Primitive::ALL.iter().copied().chain((0..6).map(Primitive::Custom))
 }
 
-type Any = (u64, [u16; 8], [u8; 6], bool, &'static str, u8);
+pub(super) type Any = (u64, [u16; 8], [u8; 6], bool, &'static str, u8);
 
-fn value(primitive: Primitive, route: &Arc<BgpRoute>, any: Any) -> Value<'_> {
+pub(super) fn value(primitive: Primitive, route: &Arc<BgpRoute>, any: Any) -> Value<'_> {
     use Primitive as P;
     let (number, segments, mac, has, text, octet) = any;
     let state = [OriginValidation::Valid, OriginValidation::InvalidCoveredByNotFound][usize::from(octet) % 2];

@@ -7,6 +7,8 @@ use std::time::Duration;
 use pathflow_exporter::kafka::KafkaSettings;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "avro")]
+use super::avro::AvroSettings;
 use super::template::Template;
 use crate::aggregate::Primitive;
 use crate::aggregate::encode::{EncodeSettings, Format};
@@ -18,6 +20,32 @@ use crate::kafka::{Client, ClientSettings, DurabilityName, SettingsError, checke
 /// Topics that messages go to in turn at most.
 const MOST_TOPICS: u32 = 1000;
 
+/// Values of `format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KafkaFormat {
+    /// One JSON object (RFC 8259) for each row.
+    #[default]
+    Json,
+    /// Values with a separator between them, without a line of titles.
+    Csv,
+    /// As CSV, without packets, flows and octets.
+    EventCsv,
+    /// One datum of Apache Avro for each row.
+    Avro,
+}
+
+impl KafkaFormat {
+    /// How rows are written that are text.
+    const fn of_text(self) -> Format {
+        match self {
+            Self::Json | Self::Avro => Format::Json,
+            Self::Csv => Format::Csv,
+            Self::EventCsv => Format::EventCsv,
+        }
+    }
+}
+
 /// `[aggregate.kafka]` as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,14 +56,22 @@ pub struct KafkaTable {
     pub topic: String,
     /// Topics that messages go to in turn, with `_0`, `_1` and so on behind the name; 0 = one, without a number.
     pub topics: u32,
+    /// How rows are written.
+    pub format: KafkaFormat,
+    /// Between two values of CSV.
+    pub separator: String,
+    /// URL of the registry for schemas of Avro, perhaps with `USER:PASSWORD@`; empty = none.
+    pub schema_registry: String,
+    /// Certificates of the authorities that a registry with `https` is trusted by, as PEM.
+    pub schema_registry_ca_file: String,
+    /// Subject of the schema at the registry; empty = the topic with `-value` behind.
+    pub schema_subject: String,
+    /// File that the schema is written to; empty = none.
+    pub schema_file: String,
     /// Partition; -1 = by the key, or as librdkafka chooses.
     pub partition: i32,
     /// Key of messages, with variables; empty = none.
     pub key: String,
-    /// How rows are written: JSON, or CSV without a line of titles.
-    pub format: Format,
-    /// Between two values of CSV.
-    pub separator: String,
     /// Octets of a message up to which rows share it, a line each; 0 = a message for each row.
     pub message_octets: u32,
     /// Whether the beginning and the end of a purge are marked by messages.
@@ -65,10 +101,14 @@ impl Default for KafkaTable {
             brokers: Vec::new(),
             topic: "pmacct.acct".to_owned(),
             topics: 0,
+            format: KafkaFormat::Json,
+            separator: ",".to_owned(),
+            schema_registry: String::new(),
+            schema_registry_ca_file: "/etc/ssl/certs/ca-certificates.crt".to_owned(),
+            schema_subject: String::new(),
+            schema_file: String::new(),
             partition: -1,
             key: String::new(),
-            format: Format::Json,
-            separator: ",".to_owned(),
             message_octets: 0,
             markers: false,
             durability: DurabilityName::Outage,
@@ -116,6 +156,9 @@ pub struct KafkaOutputSettings {
     pub(super) markers: bool,
     pub(super) format: Format,
     pub(super) encode: EncodeSettings,
+    /// `None`: text.
+    #[cfg(feature = "avro")]
+    pub(super) avro: Option<AvroSettings>,
 }
 
 impl KafkaOutputSettings {
@@ -142,12 +185,26 @@ impl KafkaOutputSettings {
         primitives: &[Primitive],
     ) -> Result<Self, OutputSettingsError> {
         let wrong = |key, value: String, reason: String| OutputSettingsError { key, value, reason };
-        let encode = EncodeSettings { separator: table.separator.clone(), ..encode.clone() };
-        if matches!(table.format, Format::Formatted | Format::EventFormatted) {
-            let reason = "columns are for people, who do not read Kafka".to_owned();
-            return Err(wrong("format", table.format.to_string(), reason));
+        let encode = &EncodeSettings { separator: table.separator.clone(), ..encode.clone() };
+        check_format(encode, table.format.of_text(), primitives)?;
+        if table.format != KafkaFormat::Avro {
+            for (key, value) in [
+                ("schema_registry", &table.schema_registry),
+                ("schema_subject", &table.schema_subject),
+                ("schema_file", &table.schema_file),
+            ] {
+                if !value.is_empty() {
+                    // A URL may have a password in it.
+                    let value = if key == "schema_registry" { "..." } else { value };
+                    return Err(wrong(key, value.to_owned(), "it is for format = \"avro\" only".to_owned()));
+                }
+            }
         }
-        check_format(&encode, table.format, primitives)?;
+        #[cfg(not(feature = "avro"))]
+        if table.format == KafkaFormat::Avro {
+            let reason = "this pathflow was built without its feature avro".to_owned();
+            return Err(wrong("format", "avro".to_owned(), reason));
+        }
         let topic = Template::new(&table.topic, primitives, true)
             .map_err(|reason| wrong("topic", table.topic.clone(), reason))?;
         checked_topic(&table.topic, &topic.fixed())?;
@@ -161,6 +218,11 @@ impl KafkaOutputSettings {
             let reason = "rows share messages only where topic and key are the same for all".to_owned();
             return Err(wrong("message_octets", table.message_octets.to_string(), reason));
         }
+        #[cfg(feature = "avro")]
+        let avro = match table.format {
+            KafkaFormat::Avro => Some(AvroSettings::new(table, encode, primitives, &topic)?),
+            KafkaFormat::Json | KafkaFormat::Csv | KafkaFormat::EventCsv => None,
+        };
         let ClientSettings { client, partition } = table.client().settings(name)?;
         Ok(Self {
             client,
@@ -170,8 +232,10 @@ impl KafkaOutputSettings {
             key,
             message_octets: table.message_octets as usize,
             markers: table.markers,
-            format: table.format,
-            encode,
+            format: table.format.of_text(),
+            encode: encode.clone(),
+            #[cfg(feature = "avro")]
+            avro,
         })
     }
 }
