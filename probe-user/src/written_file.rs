@@ -7,7 +7,7 @@
 //! one of the two. Folders above the last one are followed as ever.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -29,6 +29,18 @@ pub fn open(options: &mut OpenOptions, flags: OFlags, path: &Path, follows: bool
     }
     check_link(path)?;
     open(flags)
+}
+
+/// Makes a file with this content, in place of whatever has its name.
+///
+/// # Errors
+/// If it cannot be made, or somebody was faster.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<File> {
+    // One of a run that was killed, or of somebody who has put it there.
+    let _ = fs::remove_file(path);
+    let mut file = File::create_new(path)?;
+    file.write_all(content)?;
+    Ok(file)
 }
 
 /// What is at `path`, at the end of a link if that is followed.
@@ -69,7 +81,6 @@ fn is_own(metadata: &Metadata) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
     use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 
     use super::*;
@@ -123,6 +134,9 @@ mod tests {
         append(&folder.join("file"), false).unwrap();
         symlink("circle", folder.join("circle")).unwrap();
         assert!(append(&folder.join("circle"), true).is_err());
+        // What is to be replaced is not followed.
+        replace(&link, b"whole").unwrap();
+        assert_eq!((fs::read(&link).unwrap(), length()), (b"whole".to_vec(), written));
         fs::remove_dir_all(&scratch).unwrap();
     }
 }

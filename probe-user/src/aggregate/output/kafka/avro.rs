@@ -27,6 +27,7 @@ use crate::aggregate::{Primitive, Row};
 use crate::error::RunError;
 use crate::kafka::queue::{Patience, refusal_name};
 use crate::ledger::OutputAccount;
+use crate::written_file;
 use known::KnownIds;
 use registry::{Ids, Registrar, Wanted};
 use settings::RegistrySettings;
@@ -309,6 +310,6 @@ fn write_schema(path: &Path, text: &str) -> std::io::Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    fs::write(&part, text)?;
+    written_file::replace(&part, text.as_bytes())?;
     fs::rename(&part, path)
 }

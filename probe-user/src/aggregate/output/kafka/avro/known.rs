@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::registry::{Ids, Wanted};
+use crate::written_file;
 
 const NAME: &str = "schema-ids.json";
 /// Schemas that are remembered: those of keys that were changed, and perhaps are changed back.
@@ -70,8 +71,7 @@ impl KnownIds {
         entries.truncate(MOST);
         self.entries = entries;
         let part = self.path.with_extension("part");
-        fs::write(&part, serde_json::to_vec_pretty(&self.entries)?)?;
-        fs::File::open(&part)?.sync_all()?;
+        written_file::replace(&part, &serde_json::to_vec_pretty(&self.entries)?)?.sync_all()?;
         fs::rename(part, &self.path)
     }
 
