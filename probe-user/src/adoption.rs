@@ -1,18 +1,19 @@
 //! What earlier, pinned runs have left: what the kernel counted since then becomes this run's, and what was
 //! lost with a run that was killed gets its name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pathflow_common::layout::PointCounters;
 use pathflow_exporter::{FlowDirection, SelectorAlgorithm};
 use tracing::{info, warn};
 
-use crate::capture::pin::{CrashLosses, Former, Pins, Place, Untaken, add_losses};
+use crate::capture::pin::{CrashLosses, Former, Missing, Pins, Place, Untaken, add_losses};
 use crate::capture::{CaptureError, Delta, Epochs, ExtensionNumbers, TickTime};
 use crate::captures::Captures;
 use crate::clock::Clock;
 use crate::interfaces::Interface;
-use crate::ledger::Amount;
+use crate::ledger::{Amount, Ledger};
 use crate::metering::batches::Batches;
 use crate::metering::drain::DrainContext;
 use crate::metering::fragments::{Held, HeldFragments};
@@ -56,8 +57,17 @@ pub fn adopt(
         say(former, &own, counted.total());
         pins.take_over(former, &untaken, &losses, &ledger);
         // From here on it is this run's: what is not delivered is missing from its own accounts.
-        let numbers = counted.numbers(former, captures, points);
-        drain(former, &untaken, &numbers, &mut extensions, &mut batches);
+        let numbers = counted.numbers(former, captures, points, &ledger);
+        let missing = pins.missing(former);
+        extensions.set_missing(missing.clone());
+        let lacking = drain(former, &untaken, (&numbers, &missing), &mut extensions, &mut batches);
+        if lacking > 0 {
+            warn!(
+                "of these, {lacking} packets are in rows without {}: the last run was not asked for it, or counted \
+                 something else in its place",
+                missing.text()
+            );
+        }
         batches.send_all();
         numbers.retire(points);
     }
@@ -112,7 +122,13 @@ impl Points {
 
     /// What these points are now: an interface that was counted all the time keeps its point, and others get
     /// one for as long as it takes to make records.
-    fn numbers(&self, former: &Former, captures: &Captures, points: &ObservationPoints) -> Numbers {
+    fn numbers(
+        &self,
+        former: &Former,
+        captures: &Captures,
+        points: &ObservationPoints,
+        ledger: &Ledger,
+    ) -> Numbers {
         let places = former.places();
         let mut numbers = Numbers { by_old: Vec::new(), made: Vec::new() };
         for (old, amount) in &self.0 {
@@ -125,7 +141,6 @@ impl Points {
                 let named = ObservationPoint {
                     name: present.name.clone(),
                     header_sampling_interval: present.header_sampling_interval,
-                    has_link_header: present.has_link_header,
                     ..point.clone()
                 };
                 goes_on && named == **present
@@ -140,7 +155,7 @@ impl Points {
                     point.interface,
                     point.direction.as_str()
                 );
-                let made = points.add(point);
+                let made = points.add(point, |number| ledger.has_no_flow(number));
                 numbers.made.extend(made);
                 made
             };
@@ -162,7 +177,7 @@ fn observation_point(place: &Place) -> ObservationPoint {
             _ => SelectorAlgorithm::Systematic,
         },
         header_sampling_interval: 0,
-        has_link_header: true,
+        has_link_header: place.lacks_link_header == 0,
     }
 }
 
@@ -183,13 +198,15 @@ impl Numbers {
     }
 }
 
+/// Returns how many packets lack something that rows say.
 fn drain(
     former: &Former,
     untaken: &[Untaken],
-    numbers: &Numbers,
+    (numbers, missing): (&Numbers, &Missing),
     extensions: &mut ExtensionNumbers,
     batches: &mut Batches,
-) {
+) -> u64 {
+    let mut lacking: BTreeMap<u16, u64> = BTreeMap::new();
     let tables = former.tables();
     let mut fragments = HeldFragments::default();
     let mut ticks: Option<TickTime> = None;
@@ -199,6 +216,9 @@ fn drain(
         batches.ledger().seen_in_tables(&counters);
         let drained = tables.drain(*epoch, *position, extensions, |delta| {
             let old = delta.key.fields().observation_point;
+            if missing.concerns(&delta.key) {
+                *lacking.entry(numbers.new_of(old)).or_default() += delta.packets;
+            }
             // Filters had other numbers then, or were others.
             let key = delta.key.with_observation_point(numbers.new_of(old)).with_filter_results_of(0);
             let delta = Delta { key, ..delta };
@@ -225,4 +245,7 @@ fn drain(
             batches.push_and_send(delta);
         },
     );
+    let sum = lacking.values().sum();
+    batches.ledger().without_extension(lacking);
+    sum
 }

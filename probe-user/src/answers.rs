@@ -3,19 +3,30 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use pathflow_exporter::Tally;
 
 use crate::aggregate::encode::RowEncoder;
 use crate::aggregate::{CurrentRows, KeptRows, Purge, Question, Selected};
-use crate::control::{Answer, ControlSocket, Request, Response, RowsAnswer, RowsRequest, SocketName};
+use crate::control::{Answer, ControlSocket, Places, Request, Response, RowsAnswer, RowsRequest, SocketName};
 use crate::error::RunError;
 use crate::pipeline::spawn;
 use crate::routing::RouteAnswers;
 
 /// Octets that are written at once.
 const CHUNK: usize = 1 << 16;
+/// Answers with rows at one time: each has a copy of them.
+const MOST_WITH_ROWS: usize = 2;
+
+/// What many who ask at the same time share.
+#[derive(Clone, Debug)]
+struct Bounds {
+    with_rows: Places,
+    /// The thread `bgp` has one question at a time.
+    of_routes: Arc<Mutex<()>>,
+}
 
 /// Who knows the answers.
 #[derive(Clone, Debug)]
@@ -38,28 +49,38 @@ impl Answers {
         }
         let (socket, name) =
             ControlSocket::bind(path).map_err(|error| RunError::Control { path: path.to_owned(), error })?;
-        spawn("control".to_owned(), move || {
-            socket.run(|request| self.answer(&request).unwrap_or_else(|error| Response::Error(error).into()));
-        })?;
+        let bounds = Bounds { with_rows: Places::new(MOST_WITH_ROWS), of_routes: Arc::default() };
+        let answer = move |request| {
+            self.answer(&request, &bounds).unwrap_or_else(|error| Response::Error(error).into())
+        };
+        spawn("control".to_owned(), move || socket.run(answer))?;
         Ok(Some(name))
     }
 
-    fn answer(&self, request: &Request) -> Result<Answer, String> {
+    fn answer(&self, request: &Request, bounds: &Bounds) -> Result<Answer, String> {
         let routes =
             || self.routes.as_ref().ok_or("there is no [bgp] peer and no [bmp] station in its settings");
+        // Each is answered in bounded time.
+        let turn = || bounds.of_routes.lock().unwrap_or_else(PoisonError::into_inner);
         let response = match request {
-            Request::Peers => Response::Peers(routes()?.peers().map_err(|error| error.to_string())?),
+            Request::Peers => {
+                let _turn = turn();
+                Response::Peers(routes()?.peers().map_err(|error| error.to_string())?)
+            }
             Request::Route { address, peer } => {
+                let _turn = turn();
                 let routes = routes()?.routes(*address, peer.as_deref());
                 Response::Routes(routes.map_err(|error| error.to_string())?)
             }
-            Request::Rows(request) => return self.rows(request),
+            Request::Rows(request) => return self.rows(request, &bounds.with_rows),
         };
         Ok(response.into())
     }
 
-    fn rows(&self, request: &RowsRequest) -> Result<Answer, String> {
+    fn rows(&self, request: &RowsRequest, places: &Places) -> Result<Answer, String> {
         let kept = self.kept(request.aggregate.as_deref())?;
+        let busy = || format!("busy: {MOST_WITH_ROWS} others are being answered with rows");
+        let place = places.take().ok_or_else(busy)?;
         let RowsRequest { conditions, top, by, reset, format, separator, .. } = request;
         let question = Question { conditions: conditions.clone(), top: *top, top_by: *by, forget: *reset };
         let mut encoder = kept.encoder(*format, separator).map_err(|error| error.to_string())?;
@@ -75,7 +96,10 @@ impl Answers {
         };
         let selected = Rc::new(selected);
         let written = Rc::clone(&selected);
-        let text = move |out: &mut dyn Write| write_rows(out, &mut encoder, &written.rows);
+        let text = move |out: &mut dyn Write| {
+            let _place = place;
+            write_rows(out, &mut encoder, &written.rows)
+        };
         let answer = Answer::with_text(Response::Rows(answer), Box::new(text));
         if !*reset {
             return Ok(answer);

@@ -190,6 +190,9 @@ impl Captures {
                         self.points.rename(attached.point, &new);
                         self.describe(attached.point);
                     }
+                    for point in self.mirrors.get(&index).into_iter().flat_map(|(_, points)| points) {
+                        self.points.rename(*point, &new);
+                    }
                 }
                 Action::Adjust { index, name, settings } => {
                     if let Err(error) = self.adjust(index, &name, &settings) {
@@ -248,7 +251,7 @@ impl Captures {
     ) -> Result<(), RunError> {
         let mut points = [0; 2];
         for (number, direction) in points.iter_mut().zip([FlowDirection::Ingress, FlowDirection::Egress]) {
-            let point = self.points.add(ObservationPoint {
+            let point = ObservationPoint {
                 interface: interface.index,
                 name: interface.name.clone(),
                 direction,
@@ -256,7 +259,8 @@ impl Captures {
                 algorithm: SelectorAlgorithm::Random,
                 header_sampling_interval: 0,
                 has_link_header: true,
-            });
+            };
+            let point = self.points.add(point, |number| self.outlet.ledger.has_no_flow(number));
             *number = point.ok_or(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })?;
         }
         let Outlet { shards, pool, ledger, extensions, classes, taps, clock, stop } = self.outlet.clone();
@@ -370,7 +374,7 @@ impl Captures {
     ) -> Result<(u16, u16), CaptureError> {
         let interval = settings.sampling.interval.max(1);
         let header_interval = settings.header_sampling_interval.unwrap_or(0);
-        let point = self.points.add(ObservationPoint {
+        let point = ObservationPoint {
             interface: index,
             name: name.to_owned(),
             direction: if hook.is_egress() { FlowDirection::Egress } else { FlowDirection::Ingress },
@@ -381,7 +385,8 @@ impl Captures {
             },
             header_sampling_interval: header_interval,
             has_link_header: flags & INTERFACE_FLAG_NO_LINK_HEADER == 0,
-        });
+        };
+        let point = self.points.add(point, |number| self.outlet.ledger.has_no_flow(number));
         let point = point.ok_or(CaptureError::TooManyInterfaces { limit: OBSERVATION_POINTS - 1 })?;
         self.describe(point);
         if interval == 1 && header_interval == 0 {
@@ -409,7 +414,8 @@ impl Captures {
             interface: point.interface,
             sampling_interval: point.sampling_interval,
             is_egress: u32::from(point.direction == FlowDirection::Egress),
-            is_systematic: u32::from(point.algorithm == SelectorAlgorithm::Systematic),
+            is_systematic: u16::from(point.algorithm == SelectorAlgorithm::Systematic),
+            lacks_link_header: u16::from(!point.has_link_header),
             name: Place::name_octets(&point.name),
         };
         self.program.describe(number, place);

@@ -12,23 +12,23 @@
 //! ```text
 //! seen          = dropped by reason + in_kernel + in_transit + in_cache + in_records   (per observation point)
 //! sum(in_records) = records made                                                       (packets and octets)
-//! records made  = queued + lost to a full queue + not selected + accepted              (per sink)
-//! accepted      = pending + in flight + delivered + lost by reason                     (per sink)
 //! ```
 //!
-//! Aggregates get the same packets beside the flows, and have accounts of their own.
+//! Sinks have accounts of every record (`sinks.rs`). Aggregates get the same packets beside the flows, and have accounts of their own.
 
 mod aggregates;
+mod sinks;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pathflow_common::DropReason;
 use pathflow_common::layout::{Count, OBSERVATION_POINTS, PointCounters};
-use pathflow_exporter::{ExportAccount, ExportCounts, FlowRecord, MeteringStatistics, Tally};
+use pathflow_exporter::{FlowRecord, Tally};
 
 use crate::capture::pin::{CrashLosses, PinnedAccounts, add_losses};
 
 pub use aggregates::{AggregateAccounts, OutputAccount, OutputAccounts, ProgramCounts};
+pub use sinks::SinkAccounts;
 
 /// Packets and layer 3 octets; arithmetic is modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,7 +122,8 @@ pub struct PointAccounts {
     pub later_fragments: u64,
     /// Packets of these that are in flows without ports, because their first fragment was not seen.
     pub fragments_without_ports: u64,
-    /// Packets of this whose flows are not told apart by their extension, for lack of room.
+    /// Packets of this whose flows are not told apart by all of their extension, for lack of room or because a run before has
+    /// counted them, which was not asked for it.
     pub without_extension: u64,
 }
 
@@ -157,25 +158,6 @@ impl PointAccounts {
     }
 }
 
-/// Accounts of one sink: an Exporting Process or standard output.
-#[derive(Clone, Debug, Default)]
-pub struct SinkAccounts {
-    /// Format, for metrics: `ipfix`, `netflow-v9`, `netflow-v5`, `json`, `text`.
-    pub format: &'static str,
-    /// Where it goes, for metrics: the collector's address, or `stdout`.
-    pub destination: String,
-    /// Records waiting in the queue.
-    pub queued: Tally,
-    /// Records that found the queue full.
-    pub queue_full: Tally,
-    /// Records that this sink is not for.
-    pub not_selected: Tally,
-    /// Accounts of the sink itself.
-    pub account: ExportAccount,
-    /// What it has sent.
-    pub counts: ExportCounts,
-}
-
 /// A copy of all accounts, taken at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
@@ -187,8 +169,10 @@ pub struct Books {
     pub records_by_reason: [u64; 6],
     /// Flows in the cache.
     pub flows: u64,
-    /// By number of the sink.
+    /// Of sinks, in the order in which they were started.
     pub sinks: Vec<SinkAccounts>,
+    /// Of those that have ended since, one for each format and destination.
+    pub ended_sinks: Vec<SinkAccounts>,
     /// Of aggregates, in the order in which they were started.
     pub aggregates: Vec<AggregateAccounts>,
     /// Of those that have ended since, one for each name.
@@ -214,10 +198,7 @@ impl Books {
         let PointAccounts { in_kernel, in_transit, in_cache, .. } = self.total();
         let held = [in_kernel, in_transit, in_cache];
         held.iter().all(Amount::is_zero)
-            && self
-                .sinks
-                .iter()
-                .all(|sink| sink.queued + sink.account.pending + sink.account.in_flight == Tally::ZERO)
+            && self.sinks.iter().chain(&self.ended_sinks).all(SinkAccounts::is_settled)
             && self.all_aggregates().all(AggregateAccounts::is_settled)
     }
 
@@ -238,18 +219,7 @@ impl Books {
         {
             return Some(format!("in records {:?}, records made {:?}", total.in_records, self.records));
         }
-        for sink in &self.sinks {
-            if self.records != sink.queued + sink.queue_full + sink.not_selected + sink.account.accepted {
-                return Some(format!(
-                    "{} {}: records made {:?}",
-                    sink.format, sink.destination, self.records
-                ));
-            }
-            if !sink.account.is_balanced() {
-                return Some(format!("{} {}: {:?}", sink.format, sink.destination, sink.account));
-            }
-        }
-        self.all_aggregates().find_map(AggregateAccounts::imbalance)
+        self.sink_imbalance().or_else(|| self.all_aggregates().find_map(AggregateAccounts::imbalance))
     }
 
     fn all_aggregates(&self) -> impl Iterator<Item = &AggregateAccounts> {
@@ -266,12 +236,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Empty accounts for `sinks`, given by format and destination.
+    /// Empty accounts for `sinks`, numbered from 0, given by format and destination.
     #[must_use]
     pub fn new(sinks: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         let sinks = sinks
             .into_iter()
-            .map(|(format, destination)| SinkAccounts { format, destination, ..SinkAccounts::default() })
+            .enumerate()
+            .map(|(number, (format, destination))| {
+                SinkAccounts::new(number, format, destination, Tally::ZERO)
+            })
             .collect();
         let books = Books {
             points: vec![PointAccounts::default(); OBSERVATION_POINTS as usize],
@@ -337,6 +310,16 @@ impl Ledger {
         }
     }
 
+    /// Whether no packet of an observation point is in a flow that still goes on, or on its way to one.
+    #[must_use]
+    pub fn has_no_flow(&self, observation_point: u16) -> bool {
+        let books = self.lock();
+        let point = books.points.get(usize::from(observation_point));
+        point.is_none_or(|point| {
+            [point.in_kernel, point.in_transit, point.in_cache].iter().all(|amount| amount.packets == 0)
+        })
+    }
+
     /// Packets, by observation point, go on without the extension of their flow.
     pub fn without_extension(&self, packets: impl IntoIterator<Item = (u16, u64)>) {
         let mut packets = packets.into_iter().peekable();
@@ -367,79 +350,6 @@ impl Ledger {
         });
     }
 
-    /// Flows left the cache as records. `offer` puts them into the queue of each sink in turn and says
-    /// whether it had room; it must not block.
-    ///
-    /// Offered under the lock: a sink that takes the batch at once finds it entered already.
-    pub fn recorded(&self, made: &RecordsMade, mut offer: impl FnMut(usize) -> bool) {
-        let mut books = self.lock();
-        for (point, amount) in books.points.iter_mut().zip(&made.amounts.0) {
-            if !amount.is_zero() {
-                point.in_cache.subtract(*amount);
-                point.in_records.add(*amount);
-            }
-        }
-        books.records += made.tally;
-        for (sum, count) in books.records_by_reason.iter_mut().zip(made.by_reason) {
-            *sum += count;
-        }
-        for (number, sink) in books.sinks.iter_mut().enumerate() {
-            if offer(number) {
-                sink.queued += made.tally;
-            } else {
-                sink.queue_full += made.tally;
-                let settled = settled(sink);
-                self.with_pinned(|accounts| accounts.lost(number, settled));
-            }
-        }
-    }
-
-    /// A sink is about to send what it holds and `taken` from its queue: until it has said what became of it,
-    /// nobody knows.
-    pub fn sending(&self, number: usize, taken: Tally, account: &ExportAccount) {
-        let amount = amount(account.pending + taken);
-        if !amount.is_zero() {
-            self.with_pinned(|accounts| accounts.sending(number, amount));
-        }
-    }
-
-    /// A sink took records from its queue, of which some were not for it; its own accounts are now these.
-    pub fn exported(
-        &self,
-        number: usize,
-        (taken, not_selected): (Tally, Tally),
-        account: &ExportAccount,
-        counts: &ExportCounts,
-    ) {
-        if let Some(sink) = self.lock().sinks.get_mut(number) {
-            sink.queued -= taken;
-            sink.not_selected += not_selected;
-            sink.account = *account;
-            sink.counts = *counts;
-            let settled = settled(sink);
-            self.with_pinned(|accounts| accounts.settled(number, settled));
-        }
-    }
-
-    /// What collectors are told of losses, those before a sink included.
-    #[must_use]
-    pub fn metering_statistics(&self, number: usize) -> MeteringStatistics {
-        let books = self.lock();
-        let mut ignored = Amount::default();
-        for point in &books.points {
-            for reason in DropReason::ALL.into_iter().filter(|reason| reason.is_loss()) {
-                ignored.add(point.dropped[reason as usize]);
-            }
-        }
-        MeteringStatistics {
-            // 0 means that there is none.
-            exporting_process_id: number as u32 + 1,
-            ignored_packets: ignored.packets,
-            ignored_octets: ignored.octets,
-            not_accepted: books.sinks.get(number).map(|sink| sink.queue_full).unwrap_or_default(),
-        }
-    }
-
     /// A shard's cache has changed by this many flows.
     pub fn flows_changed(&self, before: usize, after: usize) {
         let mut books = self.lock();
@@ -466,16 +376,6 @@ impl Ledger {
             action(&mut pinned.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
-}
-
-/// What a sink has no more to do with: handed to the network, lost by name, or not for it.
-fn settled(sink: &SinkAccounts) -> Amount {
-    let account = &sink.account;
-    amount(account.delivered + account.in_flight + account.total_lost() + sink.queue_full + sink.not_selected)
-}
-
-fn amount(tally: Tally) -> Amount {
-    Amount { packets: tally.packets, octets: tally.octets }
 }
 
 /// What a batch of records holds.
@@ -508,6 +408,8 @@ impl RecordsMade {
 
 #[cfg(test)]
 mod tests {
+    use pathflow_exporter::{ExportAccount, ExportCounts};
+
     use super::*;
 
     fn amounts(point: u16, packets: u64) -> PointAmounts {
@@ -538,7 +440,7 @@ mod tests {
             tally: Tally { records: 5, packets: 50, octets: 2500 },
             by_reason: [0, 5, 0, 0, 0, 0],
         };
-        ledger.recorded(&made, |sink| sink == 0);
+        ledger.recorded(&made, |sink| Some(sink == 0));
         check("recorded");
         let books = ledger.books();
         assert_eq!(books.sinks[0].queued, made.tally);

@@ -39,4 +39,5 @@ pub mod sflow;
 pub mod stop;
 pub mod supervisor;
 pub mod unacknowledged;
+pub mod written_file;
 pub mod xdp_features;

@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -227,15 +228,28 @@ fn run(source: Source, overrides: Overrides) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = Stop::new();
     let (reload, reloaded) = bounded(1);
     let unread = reloaded.clone();
-    let reread = move || match resolve(&source, overrides.clone(), |_| ()) {
-        Ok(config) => {
-            // Those that nobody has looked at yet are outdated.
-            drop(unread.try_recv());
-            drop(reload.try_send(config));
-        }
-        Err(error) => say(&format!("pathflow: {}; the settings stay as they are\n", one_line(&error))),
+    let mut in_use: Vec<SocketAddr> = config.collectors().collect();
+    let mut reread =
+        move || match resolve(&source, Overrides { in_use: in_use.clone(), ..overrides.clone() }, |_| ()) {
+            Ok(config) => {
+                in_use = config.collectors().collect();
+                // Those that nobody has looked at yet are outdated.
+                drop(unread.try_recv());
+                drop(reload.try_send(config));
+            }
+            Err(error) => say(&format!("pathflow: {}; the settings stay as they are\n", one_line(&error))),
+        };
+    let (wish, wishes) = bounded(1);
+    // Names of hosts and files may take their time, or never come.
+    thread::Builder::new()
+        .name("settings".to_owned())
+        .spawn(move || wishes.iter().for_each(|()| reread()))
+        .context("settings")?;
+    // One that waits already is as good as two.
+    let note = move || {
+        let _ = wish.try_send(());
     };
-    listen_for_signals(stop.clone(), reread).context("signals")?;
+    listen_for_signals(stop.clone(), note).context("signals")?;
     let ended = supervisor::run(&config, &stop, &Events { stopped, reloaded })?;
     say(&report::report(&ended));
     Ok(if ended.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -275,7 +289,7 @@ fn resolve(source: &Source, overrides: Overrides, remark: impl Fn(&Imported)) ->
 }
 
 /// The first SIGINT or SIGTERM ends the work in order, the second one at once; SIGHUP calls `reload`, and so does SIGUSR2,
-/// by which pmacct reads its maps again.
+/// by which pmacct reads its maps again. `reload` must not wait for anything.
 fn listen_for_signals(stop: Stop, reload: impl Fn() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {

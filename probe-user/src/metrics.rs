@@ -309,7 +309,7 @@ impl Scrape {
             ),
             (
                 "pathflow_packets_without_extension",
-                "Packets in flows that are not told apart by tunnel, label stack and custom primitives, for lack of room",
+                "Packets in flows that are not told apart by all of tunnel, label stack and custom primitives, for lack of room or because a run before counted them",
                 |point| point.without_extension,
             ),
         ] {
@@ -443,11 +443,11 @@ impl Scrape {
     }
 
     fn sinks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sinks = self.books.sinks_by_destination();
         let labels = ["format", "destination"];
         for (stem, unit) in TALLY_UNITS {
             let rows = |value: fn(&crate::ledger::SinkAccounts) -> Tally| -> Rows<'_, 2> {
-                self.books
-                    .sinks
+                sinks
                     .iter()
                     .map(|sink| ([sink.format, sink.destination.as_str()], unit(value(sink))))
                     .collect()
@@ -484,8 +484,16 @@ impl Scrape {
                 labels,
                 &rows(|sink| sink.not_selected),
             )?;
+            family(
+                encoder,
+                &format!("pathflow_export_missed_{stem}"),
+                &format!("Made before the sink was there, or after it had ended: {stem}"),
+                MetricType::Counter,
+                labels,
+                &rows(|sink| sink.missed),
+            )?;
             let mut rows: Rows<'_, 3> = Vec::new();
-            for sink in &self.books.sinks {
+            for sink in &sinks {
                 let labels = |reason| [sink.format, sink.destination.as_str(), reason];
                 rows.push((labels("queue_full"), unit(sink.queue_full)));
                 for reason in LossReason::ALL {
@@ -502,11 +510,7 @@ impl Scrape {
             )?;
         }
         let rows = |value: fn(&crate::ledger::SinkAccounts) -> u64| -> Rows<'_, 2> {
-            self.books
-                .sinks
-                .iter()
-                .map(|sink| ([sink.format, sink.destination.as_str()], value(sink)))
-                .collect()
+            sinks.iter().map(|sink| ([sink.format, sink.destination.as_str()], value(sink))).collect()
         };
         family(
             encoder,
@@ -533,7 +537,7 @@ impl Scrape {
             &rows(|sink| sink.counts.templates),
         )?;
         let mut rows: Rows<'_, 3> = Vec::new();
-        for sink in &self.books.sinks {
+        for sink in &sinks {
             for reason in LimitReason::ALL {
                 let labels = [sink.format, sink.destination.as_str(), reason.as_str()];
                 rows.push((labels, sink.counts.limited(reason)));
@@ -548,7 +552,7 @@ impl Scrape {
             &rows,
         )?;
         let mut rows: Rows<'_, 3> = Vec::new();
-        for sink in &self.books.sinks {
+        for sink in &sinks {
             for kind in SendErrorKind::ALL {
                 rows.push((
                     [sink.format, sink.destination.as_str(), kind.as_str()],

@@ -86,7 +86,7 @@ fn shared(file: &Path) -> Shared {
     let mut interfaces = Vec::new();
     for index in 1..OBSERVATION_POINTS {
         // There is room for as many as are counted here.
-        let _ = points.add(ObservationPoint {
+        let point = ObservationPoint {
             interface: index,
             name: name.clone(),
             direction: FlowDirection::Ingress,
@@ -94,7 +94,8 @@ fn shared(file: &Path) -> Shared {
             algorithm: SelectorAlgorithm::Random,
             header_sampling_interval: 0,
             has_link_header: true,
-        });
+        };
+        let _ = points.add(point, |_| false);
         interfaces.push(InterfaceInfo { index, name: name.clone(), description: String::new(), vlan_id: 0 });
     }
     let context = SharedContext::default();

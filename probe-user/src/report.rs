@@ -41,7 +41,7 @@ pub fn report(ended: &Ended) -> String {
         amount(&mut text, "of these by way of a spill log", total.spilled);
     }
     tally(&mut text, "flow records made", ended.books.records);
-    for sink in &ended.books.sinks {
+    for sink in &ended.books.sinks_by_destination() {
         sink_lines(&mut text, sink);
     }
     for accounts in &ended.books.aggregates_by_name() {
@@ -99,6 +99,9 @@ fn sink_lines(text: &mut String, sink: &SinkAccounts) {
     tally(text, &format!("{name}: exported"), sink.account.delivered);
     if sink.not_selected != Tally::ZERO {
         tally(text, &format!("{name}: not for it"), sink.not_selected);
+    }
+    if sink.missed != Tally::ZERO {
+        tally(text, &format!("{name}: made while it was not there"), sink.missed);
     }
     let waiting = sink.queued + sink.account.pending + sink.account.in_flight;
     if waiting != Tally::ZERO {

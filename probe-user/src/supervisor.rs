@@ -88,7 +88,7 @@ pub fn run(config: &Config, stop: &Stop, events: &Events) -> Result<Ended, RunEr
     };
     let [seed, ..] = random_words()?;
     let settings = load_settings(config, &interfaces)?;
-    let mut pins = Pins::open(config.pin).map_err(CaptureError::from)?;
+    let mut pins = Pins::open(config.pin, &config.keys).map_err(CaptureError::from)?;
     let ended =
         capture(config, stop, events, Start { monitor, first, clock, server, seed, settings }, &mut pins);
     if let (Err(_), Some(pins)) = (&ended, &pins) {
@@ -137,8 +137,9 @@ fn capture(
     let answers = Answers { routes: routing.answers(), rows: pipeline.aggregates.kept().clone() };
     let mut socket = Socket::new(answers, config.control.as_deref())?;
 
-    let start_sflow = |settings| Sflow::start(settings, &shared, &routing.source, clock);
-    let sflow = config.sflow.as_ref().map(start_sflow).transpose()?;
+    // Who wants samples may come later.
+    let start_sflow = || Sflow::start(config.sflow.as_ref(), &shared, &routing.source, clock);
+    let mut sflow = settings.header_samples.then(start_sflow).transpose()?;
     let reader = SampleReader::start(ring, samples.clone(), sflow.as_ref().map(Sflow::queue))?;
 
     let classifier = classifier(config, &pipeline, &mut program, &settings)?;
@@ -212,7 +213,7 @@ fn capture(
     }
 
     let mut reload = |settings| {
-        let rules = reload::apply(settings, config, &routing, &mut pipeline);
+        let rules = reload::apply(settings, config, &routing, &mut pipeline, sflow.as_mut());
         socket.open_if_asked();
         rules
     };

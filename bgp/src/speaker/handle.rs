@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicU32;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -46,11 +46,22 @@ pub(super) enum Request {
     Covering { peer: PeerId, address: IpAddr, answer: SyncSender<Vec<RouteEntry>> },
     Exact { peer: PeerId, prefix: IpNet, answer: SyncSender<Vec<RouteEntry>> },
     LessSpecific { peer: PeerId, prefix: IpNet, answer: SyncSender<Vec<RouteEntry>> },
-    Reload { settings: Settings, answer: SyncSender<Result<(), StartError>> },
+    Reload { settings: Settings, claim: Claim, answer: SyncSender<Result<(), StartError>> },
     Refresh { peer: PeerId, answer: SyncSender<bool> },
     Reset { peer: PeerId, text: String, answer: SyncSender<bool> },
     Subscribe { capacity: LogCapacity, answer: SyncSender<LogEvents> },
     Stop { text: String },
+}
+
+/// Whether a request is carried out or withdrawn: who claims it first decides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// False if the other one was first.
+    pub(super) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// Some routes of a table.
@@ -168,19 +179,27 @@ impl SpeakerHandle {
     ) -> Result<Vec<RouteEntry>, Unavailable> {
         let (sender, answer) = sync_channel(1);
         self.request(Request::LessSpecific { peer, prefix, answer: sender })?;
-        answer.recv_timeout(patience).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Unavailable::Busy,
-            RecvTimeoutError::Disconnected => Unavailable::Stopped,
-        })
+        wait(&answer, patience)
     }
 
-    /// Takes new settings. Only sessions end whose own settings changed. If there is an error, all stays as it was.
+    /// Takes new settings. Only sessions end whose own settings changed. If there is an error, all stays as it was, also if
+    /// the thread does not get to it in time: then it is told that nobody wants it any more.
     ///
     /// # Errors
     /// As at the start.
     pub fn reload(&self, settings: Settings) -> Result<(), StartError> {
+        self.reload_within(settings, PATIENCE)
+    }
+
+    fn reload_within(&self, settings: Settings, patience: Duration) -> Result<(), StartError> {
         settings.check()?;
-        self.ask(|answer| Request::Reload { settings, answer })?
+        let (claim, (sender, answer)) = (Claim::default(), sync_channel(1));
+        self.request(Request::Reload { settings, claim: claim.clone(), answer: sender })?;
+        match wait(&answer, patience) {
+            // It is at it, and does nothing else before it is done.
+            Err(Unavailable::Busy) if !claim.take() => answer.recv().map_err(|_| Unavailable::Stopped)?,
+            answered => answered?,
+        }
     }
 
     /// Asks a peer for all its routes again (RFC 2918). False if there is no such peer.
@@ -227,10 +246,7 @@ impl SpeakerHandle {
     fn ask<A>(&self, request: impl FnOnce(SyncSender<A>) -> Request) -> Result<A, Unavailable> {
         let (sender, answer) = sync_channel(1);
         self.request(request(sender))?;
-        answer.recv_timeout(PATIENCE).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Unavailable::Busy,
-            RecvTimeoutError::Disconnected => Unavailable::Stopped,
-        })
+        wait(&answer, PATIENCE)
     }
 
     fn request(&self, request: Request) -> Result<(), Unavailable> {
@@ -239,6 +255,13 @@ impl SpeakerHandle {
             TrySendError::Closed(_) => Unavailable::Stopped,
         })
     }
+}
+
+fn wait<A>(answer: &Receiver<A>, patience: Duration) -> Result<A, Unavailable> {
+    answer.recv_timeout(patience).map_err(|error| match error {
+        RecvTimeoutError::Timeout => Unavailable::Busy,
+        RecvTimeoutError::Disconnected => Unavailable::Stopped,
+    })
 }
 
 /// All routes of a peer. Ends early if the speaker stops or forgets the peer: see [`Self::is_complete`].
@@ -279,5 +302,51 @@ impl Iterator for Routes {
             }
         }
         self.piece.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::rib::Rib;
+
+    /// Somebody waits so long in a test, and the other one needs no longer than that.
+    const SHORT: Duration = Duration::from_millis(20);
+
+    /// Of a thread that is played by the test.
+    fn handle() -> (SpeakerHandle, Receiver<Request>) {
+        let (requests, questions) = channel(1);
+        let handle = SpeakerHandle {
+            requests,
+            reader: Rib::new().reader(),
+            addresses: Arc::default(),
+            session_as: Arc::default(),
+            thread: Arc::default(),
+        };
+        (handle, questions)
+    }
+
+    #[test]
+    fn settings_that_nobody_got_to_in_time_are_withdrawn() {
+        let (handle, mut questions) = handle();
+        let error = handle.reload_within(Settings::default(), SHORT).unwrap_err();
+        assert!(matches!(error, StartError::Unavailable(Unavailable::Busy)), "{error}");
+        let Some(Request::Reload { claim, .. }) = questions.blocking_recv() else { panic!() };
+        assert!(!claim.take());
+    }
+
+    #[test]
+    fn settings_that_are_being_taken_are_waited_for() {
+        let (handle, mut questions) = handle();
+        let busy = std::thread::spawn(move || {
+            let Some(Request::Reload { claim, answer, .. }) = questions.blocking_recv() else { panic!() };
+            assert!(claim.take());
+            std::thread::sleep(3 * SHORT);
+            answer.send(Ok(())).unwrap();
+        });
+        assert!(handle.reload_within(Settings::default(), SHORT).is_ok());
+        busy.join().unwrap();
     }
 }

@@ -179,7 +179,11 @@ fn answer(shared: &Rc<Shared>, listeners: &mut Listeners, request: Request) {
             shared.rib.borrow().less_specific(peer, prefix, |route| routes.push(RouteEntry::from(route)));
             reply(&answer, routes);
         }
-        Request::Reload { settings, answer } => reply(&answer, reload(shared, listeners, &settings)),
+        Request::Reload { settings, claim, answer } => {
+            if claim.take() {
+                reply(&answer, reload(shared, listeners, &settings));
+            }
+        }
         Request::Refresh { peer, answer } => reply(&answer, command(shared, peer, Command::Refresh)),
         Request::Reset { peer, text, answer } => {
             let notification = Notification::cease(cease_subcode::ADMINISTRATIVE_RESET, &text);

@@ -19,6 +19,7 @@ mod event;
 mod flights;
 mod held;
 mod inbox;
+mod partitioner;
 mod producer;
 mod settings;
 mod spool;

@@ -17,6 +17,7 @@ use rdkafka::{
 use super::{
     KafkaError, Message,
     account::{ClientErrorKind, DeliveryErrorKind, KafkaLossReason},
+    partitioner::Available,
     settings::KafkaSettings,
 };
 
@@ -81,13 +82,22 @@ struct Heard {
     errors: Vec<Complaint>,
 }
 
-/// Receives what librdkafka has to say; called by the thread that polls, and by no other.
-#[derive(Clone, Default)]
-struct Listener(Arc<Mutex<Heard>>);
+/// Receives what librdkafka has to say; called by the thread that polls, and by no other. Chooses partitions, in whatever
+/// thread.
+#[derive(Clone)]
+struct Listener {
+    heard: Arc<Mutex<Heard>>,
+    /// `None`: librdkafka does.
+    partitioner: Option<Available>,
+}
 
 impl Listener {
+    fn new(settings: &KafkaSettings) -> Self {
+        Self { heard: Arc::default(), partitioner: settings.together().map(Available::new) }
+    }
+
     fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,7 +120,7 @@ impl ClientContext for Listener {
     }
 }
 
-impl ProducerContext for Listener {
+impl ProducerContext<Available> for Listener {
     /// Sequence number of the message: a pointer has room for it on the 64-bit systems that pathflow is for.
     type DeliveryOpaque = usize;
 
@@ -120,6 +130,10 @@ impl ProducerContext for Listener {
             Err((error, _)) => Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
         };
         self.heard().reports.push(Report { sequence: sequence as u64, error });
+    }
+
+    fn get_custom_partitioner(&self) -> Option<&Available> {
+        self.partitioner.as_ref()
     }
 }
 
@@ -144,6 +158,10 @@ fn config(settings: &KafkaSettings) -> ClientConfig {
     for (name, value) in settings.all_properties() {
         config.set(name, value);
     }
+    if settings.together().is_some() {
+        // Otherwise it chooses for messages without a key itself.
+        config.set("sticky.partitioning.linger.ms", "0");
+    }
     config
 }
 
@@ -161,7 +179,7 @@ fn client_error(settings: &KafkaSettings, error: ClientError) -> KafkaError {
 
 /// A producer of one life: until its fatal error.
 pub(super) struct Producer {
-    client: BaseProducer<Listener>,
+    client: BaseProducer<Listener, Available>,
     listener: Listener,
 }
 
@@ -173,7 +191,7 @@ impl Producer {
         if batching == Batching::Single {
             config.set("batch.num.messages", "1");
         }
-        let listener = Listener::default();
+        let listener = Listener::new(settings);
         let client =
             config.create_with_context(listener.clone()).map_err(|error| client_error(settings, error))?;
         Ok(Self { client, listener })

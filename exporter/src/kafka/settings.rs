@@ -125,6 +125,20 @@ impl KafkaSettings {
             .collect()
     }
 
+    /// How long messages without a key are for the same partition, unless the operator wants librdkafka to choose it.
+    pub(super) fn together(&self) -> Option<Duration> {
+        const LINGER: [&str; 2] = ["linger.ms", "queue.buffering.max.ms"];
+        const CHOICE: [&str; 2] = ["partitioner", "sticky.partitioning.linger.ms"];
+        if self.properties.iter().any(|(name, _)| CHOICE.contains(&name.as_str())) {
+            return None;
+        }
+        let properties = self.all_properties();
+        let linger = properties.iter().rev().find(|(name, _)| LINGER.contains(name));
+        let milliseconds = linger.and_then(|(_, value)| value.parse::<f64>().ok()).unwrap_or_default();
+        // As in librdkafka: twice as long as messages wait for a batch.
+        Some(Duration::try_from_secs_f64(milliseconds * 2.0 / 1000.0).unwrap_or_default())
+    }
+
     /// `text` of librdkafka without the values of properties that look like secrets.
     pub(super) fn without_secrets(&self, text: &str) -> String {
         const SECRET: [&str; 6] = ["password", "secret", "key", "pem", "token", "sasl.oauthbearer.config"];

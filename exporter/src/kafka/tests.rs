@@ -305,20 +305,29 @@ fn a_missing_topic_is_waited_for() {
 fn in_an_outage_messages_go_to_the_spool_and_leave_it_in_order() {
     let folder = Folder::new();
     let cluster = cluster("flows");
-    let mut kafka = Kafka::start(with_spool(&cluster, &folder, Durability::Outage)).expect("it starts");
+    // Late is late, also where only the machine is slow: an hour is not.
+    let patient = KafkaSettings {
+        outage_after: Duration::from_hours(1),
+        ..with_spool(&cluster, &folder, Durability::Outage)
+    };
+    let mut kafka = Kafka::start(patient).expect("it starts");
     send(&mut kafka, "flows", 0..500);
     wait_for(&mut kafka, "the first are delivered", |kafka| kafka.account().delivered.records == 500);
     assert_eq!(kafka.counts().spooled, 0, "nothing is on disk without an outage");
+    drop(kafka);
+    let mut kafka = Kafka::start(with_spool(&cluster, &folder, Durability::Outage)).expect("it starts");
     cluster.broker_down(1).expect("it is down");
     send(&mut kafka, "flows", 500..1000);
     wait_for(&mut kafka, "there is an outage", |kafka| kafka.is_in_outage() && kafka.counts().spooled >= 500);
     send(&mut kafka, "flows", 1000..2000);
     wait_for(&mut kafka, "all is on disk", |kafka| kafka.counts().spooled == 1500);
     cluster.broker_up(1).expect("it is up");
-    wait_for(&mut kafka, "all is delivered", |kafka| kafka.account().delivered.records == 2000);
+    wait_for(&mut kafka, "all is delivered", |kafka| kafka.account().delivered.records == 1500);
     send(&mut kafka, "flows", 2000..2100);
+    // Not at the end: what is not confirmed for ten seconds there is left to the spool, and a machine can be so busy.
+    wait_for(&mut kafka, "the last are delivered", |kafka| kafka.account().delivered.records == 1600);
     let (account, events) = kafka.close(soon());
-    assert_eq!(account.delivered.records, 2100, "{account:?} {events:?}");
+    assert_eq!((account.delivered.records, account.spooled.records), (1600, 0), "{account:?} {events:?}");
     assert!(events.contains(&KafkaEvent::OutageBegan { to_spool: true }));
     assert!(events.iter().any(|event| matches!(event, KafkaEvent::OutageEnded { .. })));
     let found = consume(&cluster, "flows", 2100);

@@ -81,6 +81,19 @@ impl SampleAccount {
         self.accepted == self.pending + self.in_flight + self.delivered + self.total_lost()
     }
 
+    /// Both accounts together.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        self.accepted += other.accepted;
+        self.pending += other.pending;
+        self.in_flight += other.in_flight;
+        self.delivered += other.delivered;
+        for (sum, tally) in self.lost.iter_mut().zip(other.lost) {
+            *sum += tally;
+        }
+        self
+    }
+
     pub(super) fn accept(&mut self, tally: SampleTally) {
         self.accepted += tally;
         self.pending += tally;

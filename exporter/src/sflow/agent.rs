@@ -75,6 +75,21 @@ pub struct AgentCounts {
     pub send_errors: [u64; SendErrorKind::COUNT],
 }
 
+impl AgentCounts {
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        let Self { datagrams, octets, gateway_records_omitted, send_errors } = other;
+        self.datagrams += datagrams;
+        self.octets += octets;
+        self.gateway_records_omitted += gateway_records_omitted;
+        for (sum, count) in self.send_errors.iter_mut().zip(send_errors) {
+            *sum += count;
+        }
+        self
+    }
+}
+
 /// The last sequence numbers of a data source.
 #[derive(Clone, Copy, Debug, Default)]
 struct Source {

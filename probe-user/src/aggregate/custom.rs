@@ -82,6 +82,17 @@ pub struct CustomPrimitive {
 pub struct CustomPrimitives(Arc<[CustomPrimitive]>);
 
 impl CustomPrimitives {
+    /// All of them, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &CustomPrimitive> {
+        self.0.iter()
+    }
+
+    /// The same, wherever their octets are.
+    #[must_use]
+    pub fn without_offsets(&self) -> Self {
+        self.iter().map(|custom| CustomPrimitive { offset: 0, ..custom.clone() }).collect()
+    }
+
     /// The one with this number.
     #[must_use]
     pub fn get(&self, number: u8) -> Option<&CustomPrimitive> {

@@ -1,6 +1,7 @@
 //! Starts what the settings ask for, changes it while packets are counted, and ends it.
 //!
-//! A change first opens and starts whatever is new, so that what can fail fails before anything has changed. Then the queues
+//! A change first opens whatever is new, and only when all of it is open starts the threads: what fails leaves nothing behind
+//! that would wait for the end of those that go on. Then the queues
 //! are replaced for all shards at once. An aggregate that is not among them any more has its last rows written and ends when
 //! every shard has let go of its queue; one that goes on with its files, its spool or its name begins to write after that.
 
@@ -8,10 +9,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use tracing::{info, warn};
 
-use super::aggregator::{AggregateQueue, Aggregator, AggregatorParts, End, Ended, Handles};
+use super::aggregator::{AggregateQueue, Aggregator, AggregatorParts, End, Ended, Handles, Writer};
 use super::feed::CurrentQueues;
 use super::output::{self, KeptRows, Left};
 use super::settings::AggregateSettings;
@@ -148,13 +149,14 @@ impl Aggregates {
         meanwhile: impl FnOnce(),
     ) -> Result<(), RunError> {
         self.ending.retain(|running| !running.has_ended());
-        let mut begun = Vec::new();
+        let mut opened = Vec::new();
         let is_new = |new: &&AggregateSettings| !self.settings().any(|running| running == *new);
         for new in settings.iter().filter(is_new).collect::<Vec<_>>() {
             self.next_number += 1;
-            begun.push(self.begin(self.next_number - 1, new, settings)?);
+            opened.push(self.open(self.next_number - 1, new, settings)?);
         }
-        for Begun { running, outputs } in &begun {
+        let begun = opened.into_iter().map(Opened::start).collect::<Result<Vec<Begun>, RunError>>()?;
+        for Begun { running, outputs, .. } in &begun {
             let settings = &running.left.settings;
             let accounts = AggregateAccounts::new(running.number, settings.name.clone(), outputs.clone());
             self.surroundings.ledger.open_aggregate(accounts);
@@ -171,7 +173,7 @@ impl Aggregates {
             }
         }
         meanwhile();
-        let mut begun: Vec<Running> = begun.into_iter().map(|begun| begun.running).collect();
+        let mut begun: Vec<Running> = begun.into_iter().map(Begun::work).collect();
         for settings in settings {
             for from in [&mut before, &mut begun] {
                 let place = from.iter().position(|running| running.left.settings == *settings);
@@ -187,14 +189,13 @@ impl Aggregates {
         Ok(())
     }
 
-    /// Opens the outputs of an aggregate, which has no packets yet, and starts its threads. `all` are those that there will
-    /// be.
-    fn begin(
+    /// Opens the outputs of an aggregate, which has no packets yet. `all` are those that there will be.
+    fn open(
         &self,
         number: usize,
         settings: &AggregateSettings,
         all: &[AggregateSettings],
-    ) -> Result<Begun, RunError> {
+    ) -> Result<Opened, RunError> {
         let Surroundings { shards, pace, ledger, context, enrichment } = self.surroundings.clone();
         let is_in_the_way = |running: &&Running| running.left.is_in_the_way_of(settings);
         let changed = self.running.iter().filter(|running| !all.contains(&running.left.settings));
@@ -224,12 +225,8 @@ impl Aggregates {
             before: changed.iter().chain(&earlier).map(|running| running.ended.clone()).collect(),
         };
         let (aggregator, writer, Handles { queue, ended }) = Aggregator::new(parts, opened);
-        let name = &settings.name;
-        let threads = vec![
-            spawn(format!("aggregate-{name}"), || aggregator.run())?,
-            spawn(format!("write-{name}"), || writer.run())?,
-        ];
-        Ok(Begun { running: Running { number, left, queue: Some(queue), end, ended, threads }, outputs })
+        let running = Running { number, left, queue: Some(queue), end, ended, threads: Vec::new() };
+        Ok(Opened { running, outputs, aggregator, writer })
     }
 
     /// Waits until everything is written, or for so long that it will not be. The shards have ended.
@@ -256,11 +253,58 @@ impl Aggregates {
     }
 }
 
+/// An aggregate whose outputs are open.
+struct Opened {
+    running: Running,
+    /// Kinds and destinations.
+    outputs: Vec<(&'static str, String)>,
+    aggregator: Aggregator,
+    writer: Writer,
+}
+
+impl Opened {
+    /// Starts the threads. They wait, and end if they are not to [work](Begun::work).
+    fn start(self) -> Result<Begun, RunError> {
+        let Self { mut running, outputs, aggregator, writer } = self;
+        let (works, is_to_work) = bounded(THREADS);
+        let name = &running.left.settings.name;
+        let wait = is_to_work.clone();
+        let aggregate = move || {
+            if wait.recv().is_ok() {
+                aggregator.run();
+            }
+        };
+        let write = move || {
+            if is_to_work.recv().is_ok() {
+                writer.run();
+            }
+        };
+        let threads =
+            [spawn(format!("aggregate-{name}"), aggregate)?, spawn(format!("write-{name}"), write)?];
+        running.threads.extend(threads);
+        Ok(Begun { running, outputs, works })
+    }
+}
+
+/// Threads of an aggregate.
+const THREADS: usize = 2;
+
 /// An aggregate that gets no packets yet.
 struct Begun {
     running: Running,
     /// Kinds and destinations.
     outputs: Vec<(&'static str, String)>,
+    works: Sender<()>,
+}
+
+impl Begun {
+    fn work(self) -> Running {
+        for _ in 0..THREADS {
+            // They are there: there is room for both.
+            let _ = self.works.send(());
+        }
+        self.running
+    }
 }
 
 fn announce(name: &str, outputs: &[(&'static str, String)]) {

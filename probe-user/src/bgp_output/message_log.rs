@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +31,7 @@ use super::origin::Origins;
 use super::topic::{Topic, TopicSettings, Wait};
 use crate::error::RunError;
 use crate::pipeline::spawn;
+use crate::written_file;
 
 /// Events that wait for the thread at most: of a table that pours in, some seconds.
 const QUEUE_EVENTS: usize = 1 << 16;
@@ -407,8 +408,8 @@ fn open(path: &Path) -> io::Result<File> {
         fs::create_dir_all(directory)?;
     }
     // A pipe that nobody reads would let the thread wait for good.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)?;
+    let file =
+        written_file::open(OpenOptions::new().create(true).append(true), OFlags::NONBLOCK, path, true)?;
     if file.metadata()?.file_type().is_fifo() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,

@@ -14,6 +14,7 @@ use pathflow_common::extension::KeyExtension;
 use pathflow_common::flow::{Encapsulation, WideKey};
 use pathflow_common::layout::ExtensionNews;
 
+use super::pin::Missing;
 use crate::metering::extensions::Extensions;
 
 /// Extensions that the kernel holds at a time, if any are asked for: about 13 MiB.
@@ -102,13 +103,25 @@ pub struct ExtensionNumbers {
     numbers: HashMap<u64, Option<(u32, Encapsulation)>, RandomState>,
     /// Packets by observation point.
     without: HashMap<u16, u64, RandomState>,
+    missing: Missing,
 }
 
 impl ExtensionNumbers {
     /// Numbers in `extensions`.
     #[must_use]
     pub fn new(extensions: Arc<Extensions>) -> Self {
-        Self { extensions, numbers: HashMap::default(), without: HashMap::default() }
+        Self {
+            extensions,
+            numbers: HashMap::default(),
+            without: HashMap::default(),
+            missing: Missing::default(),
+        }
+    }
+
+    /// The tables are those of another run from now on, whose extensions lack this. Who is concerned by it is not counted
+    /// here.
+    pub(crate) fn set_missing(&mut self, missing: Missing) {
+        self.missing = missing;
     }
 
     /// Packets, by observation point, whose flow has no extension because nobody knows it any more or there are too many,
@@ -133,12 +146,13 @@ impl ExtensionNumbers {
         let extensions = &self.extensions;
         let found = *self.numbers.entry(reference).or_insert_with(|| {
             let extension = table.extension(reference, epoch)?;
-            Some((extensions.number(&extension, time), extension.encapsulation()))
+            Some((extensions.number(&self.missing.cut(extension), time), extension.encapsulation()))
         });
         let (number, encapsulation) = found.unwrap_or((0, Encapsulation::NONE));
-        if number == 0 {
+        let key = key.with_extension(number, encapsulation);
+        if number == 0 && !self.missing.concerns(&key) {
             *self.without.entry(key.fields().observation_point).or_default() += packets;
         }
-        key.with_extension(number, encapsulation)
+        key
     }
 }

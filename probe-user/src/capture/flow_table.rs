@@ -303,7 +303,7 @@ impl FlowTables {
         // An error is as good as nothing found: the fragments are then accounted without ports.
         let first = DatagramPorts::from_octets(self.maps.datagrams.get(&datagram.octets(), 0).ok()?);
         let lifetime = u64::from(DATAGRAM_SECONDS) * 1_000_000_000;
-        (ticks.nanoseconds(first.jiffies).saturating_add(lifetime) >= time).then_some(first)
+        (ticks.nanoseconds_of_any(first.jiffies).saturating_add(lifetime) >= time).then_some(first)
     }
 
     fn tables(&self, epoch: u64, position: usize) -> Option<&CpuTables> {
@@ -334,6 +334,9 @@ const fn minus(count: Count, taken: Count) -> Count {
     }
 }
 
+/// How long before the count of its epoch a slot may have been written, in nanoseconds: programs interrupt each other.
+const MOMENT: u64 = 5_000_000_000;
+
 /// Turns the tick counts of an epoch into time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TickTime {
@@ -342,10 +345,24 @@ pub struct TickTime {
 }
 
 impl TickTime {
-    /// The time at which the tick counter showed `jiffies`, in monotonic nanoseconds. The difference from
-    /// the count of the epoch is small, whichever of them has wrapped.
+    /// The time at which the tick counter showed `jiffies` in a slot, in monotonic nanoseconds. That is no more than a moment
+    /// before the count of the epoch, which its first packet has noted, and may be long after it: an epoch goes on for as
+    /// long as nobody ends it.
     fn nanoseconds(&self, jiffies: u32) -> u64 {
-        let ticks = i64::from(jiffies.wrapping_sub(self.header.jiffies) as i32);
+        let before = self.header.jiffies.wrapping_sub(jiffies);
+        if u64::from(before).saturating_mul(self.tick) <= MOMENT {
+            return self.at(-i64::from(before));
+        }
+        self.at(i64::from(jiffies.wrapping_sub(self.header.jiffies)))
+    }
+
+    /// The same of a count that may be long before that of the epoch.
+    fn nanoseconds_of_any(&self, jiffies: u32) -> u64 {
+        self.at(i64::from(jiffies.wrapping_sub(self.header.jiffies) as i32))
+    }
+
+    /// The time so many ticks after the count of the epoch.
+    fn at(&self, ticks: i64) -> u64 {
         self.header.coarse_nanoseconds.saturating_add_signed(ticks.saturating_mul(self.tick as i64))
     }
 
@@ -447,5 +464,50 @@ impl Epochs {
             .outer
             .set(self.rcu.index, &self.rcu.inner, 0)
             .map_err(|error| CaptureError::Map { name: "grace period", reason: error.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const DAY: u64 = 24 * 3600 * SECOND;
+
+    /// An epoch that began when the tick counter showed `jiffies`, a hundred days after the start of the machine.
+    fn ticks(jiffies: u32, per_second: u64) -> TickTime {
+        let header = TableHeader { jiffies, coarse_nanoseconds: 100 * DAY, ..TableHeader::default() };
+        TickTime { header, tick: SECOND / per_second }
+    }
+
+    /// Nanoseconds after the start of the epoch at which the counter showed so many ticks more.
+    fn after(ticks: TickTime, more: i64) -> i64 {
+        let jiffies = ticks.header.jiffies.wrapping_add(more as u32);
+        ticks.nanoseconds(jiffies) as i64 - ticks.header.coarse_nanoseconds as i64
+    }
+
+    #[test]
+    fn an_epoch_that_nobody_ends_goes_on_for_weeks() {
+        for (per_second, days) in [(1000, 49), (250, 198), (100, 497)] {
+            for start in [0, 5, 1 << 31, u32::MAX - 7, u32::MAX] {
+                let ticks = ticks(start, per_second as u64);
+                for second in [0, 1, 3600, 12 * 3600, 24 * 86_400, 25 * 86_400, days * 86_400] {
+                    let expected = second * SECOND as i64;
+                    assert_eq!(after(ticks, second * per_second), expected, "{per_second} {start} {second}");
+                }
+                // A program that was interrupted has taken the time before.
+                for early in [1, per_second, 4 * per_second] {
+                    assert_eq!(after(ticks, -early), -early * (SECOND as i64 / per_second));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_datagram_may_have_begun_long_before_the_epoch() {
+        let ticks = ticks(1000, 1000);
+        let an_hour_ago = 1000_u32.wrapping_sub(3_600_000);
+        assert_eq!(ticks.nanoseconds_of_any(an_hour_ago), 100 * DAY - 3600 * SECOND);
+        assert_eq!(ticks.nanoseconds_of_any(3_601_000), 100 * DAY + 3600 * SECOND);
     }
 }

@@ -153,7 +153,8 @@ fn outputs(
     let wrong = |table: &str, error: OutputSettingsError| {
         invalid(key(&format!("{table}.{}", error.key)), &error.value, error.reason)
     };
-    let custom = fields.custom.clone();
+    // Where the octets are may change with the key alone.
+    let custom = fields.custom.without_offsets();
     let encode = EncodeSettings { custom, ..EncodeSettings::new(&aggregate.format, aggregate.utc) };
     let mut outputs = Vec::new();
     if let Some(table) = &aggregate.file {

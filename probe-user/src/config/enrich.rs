@@ -77,8 +77,8 @@ const TABLES: &str = "enrich.tag[";
 pub(super) struct OwnTagMap<'a> {
     /// The key of the settings that names the file.
     key: String,
-    /// Name of the aggregate, or of the export.
-    name: String,
+    /// Name of the aggregate, or names of what the export consists of.
+    names: Vec<String>,
     is_of_export: bool,
     file: &'a str,
 }
@@ -91,7 +91,7 @@ pub(super) fn own_tag_maps<'a>(
 ) -> Vec<OwnTagMap<'a>> {
     let of_aggregates = aggregates.iter().enumerate().map(|(number, aggregate)| OwnTagMap {
         key: format!("aggregate[{number}].tag_map"),
-        name: aggregate.name.clone(),
+        names: vec![aggregate.name.clone()],
         is_of_export: false,
         file: &aggregate.tag_map,
     });
@@ -100,7 +100,7 @@ pub(super) fn own_tag_maps<'a>(
             None => "export.tag_map".to_owned(),
             Some(number) => format!("export.process[{number}].tag_map"),
         },
-        name: process.name(),
+        names: process.names(),
         is_of_export: true,
         file: &process.tag_map,
     });
@@ -135,7 +135,8 @@ fn tag_maps(
     let (mut of_aggregates, mut of_exports) = (TagsOf::new(), TagsOf::new());
     for (map, tags) in maps {
         let all = if map.is_of_export { &mut of_exports } else { &mut of_aggregates };
-        all.insert(map.name.clone(), tags.into());
+        let tags = Arc::new(tags);
+        all.extend(map.names.iter().map(|name| (name.clone(), Arc::clone(&tags))));
     }
     Ok((tags, of_aggregates, of_exports))
 }

@@ -34,6 +34,8 @@ pub struct ExportProcess {
     pub transport: ExportTransport,
     /// Format, templates and so on.
     pub settings: ExportSettings,
+    /// Whether no fields are named: those that routes fill, if there are routes.
+    pub has_default_fields: bool,
     /// Source address of messages.
     pub source_address: Option<IpAddr>,
     /// Differentiated Services Codepoint of messages.
@@ -159,6 +161,7 @@ fn process(
             template_interval: export.template_interval,
             mtu: export.mtu,
         },
+        has_default_fields: export.fields.is_none(),
         source_address,
         dscp: export.dscp,
         ttl: NonZeroU8::new(export.ttl),
@@ -171,10 +174,7 @@ fn process(
 fn field_groups(table: &str, export: &raw::Export, has_routes: bool) -> Result<FieldGroups, ConfigError> {
     let format = Format::from(export.format);
     let mut groups = FieldGroups::NONE;
-    let Some(fields) = &export.fields else {
-        let is_carried = has_routes && format.carries(FieldGroups::BGP);
-        return Ok(if is_carried { FieldGroups::BGP } else { groups });
-    };
+    let Some(fields) = &export.fields else { return Ok(default_fields(format, has_routes)) };
     for name in fields {
         let group = FieldGroups::from(*name);
         if !format.carries(group) {
@@ -185,6 +185,11 @@ fn field_groups(table: &str, export: &raw::Export, has_routes: bool) -> Result<F
         groups = groups.with(group);
     }
     Ok(groups)
+}
+
+/// Fields of which nobody says anything.
+pub(super) fn default_fields(format: Format, has_routes: bool) -> FieldGroups {
+    if has_routes && format.carries(FieldGroups::BGP) { FieldGroups::BGP } else { FieldGroups::NONE }
 }
 
 impl From<FieldsName> for FieldGroups {
@@ -240,11 +245,26 @@ fn conditions(table: &str, raw: &raw::ExportProcess) -> Result<Conditions, Confi
 }
 
 impl ExportProcess {
-    /// By what its rules for tags are found: no other one has it.
+    /// By what its rules for tags are found, if it has one collector, or several that stand in for each other: no other one has
+    /// it.
     #[must_use]
     pub fn name(&self) -> String {
-        let format = self.settings.format.as_str();
-        self.collectors.first().map_or_else(String::new, |collector| format!("{format} to {collector}"))
+        self.collectors.first().map_or_else(String::new, |collector| self.name_of(*collector))
+    }
+
+    /// The same for each of its collectors that get records beside each other.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        match self.distribution {
+            Distribution::Failover => vec![self.name()],
+            Distribution::All | Distribution::FlowHash => {
+                self.collectors.iter().map(|collector| self.name_of(*collector)).collect()
+            }
+        }
+    }
+
+    fn name_of(&self, collector: SocketAddr) -> String {
+        format!("{} to {collector}", self.settings.format.as_str())
     }
 }
 

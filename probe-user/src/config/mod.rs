@@ -129,6 +129,8 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// `--json`.
     pub json: bool,
+    /// Addresses that a name which has several of them keeps, whichever comes first now: those of collectors in use.
+    pub in_use: Vec<SocketAddr>,
 }
 
 /// Reads a duration such as `500ms`, `60s` or `1m 30s`.
@@ -194,6 +196,7 @@ impl Config {
         if overrides.json {
             raw.export.stdout = StdoutStyle::Json;
         }
+        let look_up = |text: &str| look_up(text, &overrides.in_use);
         let mut config = check(raw, look_up).map_err(|error| match error {
             // Names of hosts are looked up only now: this one is in the file.
             ConfigError::Value { ref key, .. } if key.ends_with(".collectors") && !has_collectors => error,
@@ -201,6 +204,12 @@ impl Config {
         })?;
         config.interfaces.forced_direction = overrides.direction;
         Ok(config)
+    }
+
+    /// Addresses of all collectors.
+    pub fn collectors(&self) -> impl Iterator<Item = SocketAddr> {
+        let of_sflow = self.sflow.iter().flat_map(|sflow| &sflow.collectors);
+        self.processes.iter().flat_map(|process| &process.collectors).chain(of_sflow).copied()
     }
 
     /// What is wanted of the interface with this name.
@@ -397,8 +406,10 @@ fn address(
     }
 }
 
-fn look_up(text: &str) -> Option<SocketAddr> {
-    text.to_socket_addrs().ok()?.next()
+fn look_up(text: &str, in_use: &[SocketAddr]) -> Option<SocketAddr> {
+    let addresses: Vec<SocketAddr> = text.to_socket_addrs().ok()?.collect();
+    let used = addresses.iter().find(|address| in_use.contains(address));
+    used.or(addresses.first()).copied()
 }
 
 fn invalid(key: impl Into<String>, value: &dyn std::fmt::Display, reason: impl Into<String>) -> ConfigError {

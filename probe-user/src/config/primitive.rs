@@ -182,8 +182,54 @@ mod tests {
         let without = resolve(&[TTL, &aggregate("a", &["src_host"])].concat()).unwrap();
         assert!(!without.keys.extension.is_any());
         let error = config.clone().bind_aggregates(&without, false).unwrap_err();
-        assert!(error.contains("other primitives of the operator's choice"), "{error}");
+        assert_eq!(
+            error,
+            "aggregate a: key: packets are told apart by \"window\" only if an aggregate has it, of the same octets, at \
+             the start: it needs a restart"
+        );
         assert_eq!(without.clone().bind_aggregates(&config, false), Ok(()));
+    }
+
+    /// The kernel program goes on to put octets where it does since the start, whatever is asked for now.
+    #[test]
+    fn primitives_go_and_come_back_without_a_restart() {
+        let (ttl, window) = (aggregate("a", &["ttl"]), aggregate("b", &["window"]));
+        let started = resolve(&[TTL, WINDOW, &ttl, &window].concat()).unwrap();
+        let bind = |text: &[&str]| {
+            let mut config = resolve(&text.concat()).unwrap();
+            config.bind_aggregates(&started, false).map(|()| config.aggregates)
+        };
+        // The first one is gone, or they are written in another order: the aggregates that are left are the same.
+        assert_eq!(bind(&[TTL, WINDOW, &window]).unwrap(), started.aggregates[1..]);
+        assert_eq!(bind(&[WINDOW, &window]).unwrap(), started.aggregates[1..]);
+        assert_eq!(bind(&[WINDOW, TTL, &ttl, &window]).unwrap(), started.aggregates);
+        // Another name is another name of the same octets, which another aggregate can have as well.
+        let other = [&WINDOW.replace("window", "size"), TTL, &aggregate("c", &["size", "ttl"])].concat();
+        let [c] = &bind(&[&other]).unwrap()[..] else { panic!() };
+        let offset = |number| c.key.custom.get(number).map(|custom| (custom.name.as_str(), custom.offset));
+        assert_eq!((offset(0), offset(1)), (Some(("size", 1)), Some(("ttl", 0))));
+        // Other octets, or more of them, are not there.
+        for changed in
+            [WINDOW.replace("+14", "+4"), WINDOW.replace("[\"l4:6+14\"]", "[\"l4:6+14\", \"l4:17+4\"]")]
+        {
+            let error = bind(&[&changed, &window]).unwrap_err();
+            assert!(
+                error.starts_with("aggregate b: key: packets are told apart by \"window\" only if"),
+                "{error}"
+            );
+        }
+        for (name, what) in [
+            ("tunnel_tos", "what is inside tunnels"),
+            ("vxlan", "what is inside tunnels"),
+            ("mpls_label_bottom", "all labels of the MPLS stack"),
+        ] {
+            let error = bind(&[&aggregate("e", &[name])]).unwrap_err();
+            let expected = format!(
+                "aggregate e: key: packets are told apart by {name:?} only if an aggregate asks for {what} at the start: it \
+                 needs a restart"
+            );
+            assert_eq!(error, expected);
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! What of new settings can hold while packets are counted.
 
-use super::{Config, ExportProcess};
-use crate::aggregate::{AggregateSettings, OutputSettings, Primitive};
-use crate::export::Conditions;
+use super::Config;
+use super::export::default_fields;
+use crate::aggregate::{AggregateSettings, CustomPrimitive, Key, OutputSettings, Primitive};
+use crate::metering::packets::ExtensionSettings;
 
 impl Config {
-    /// Keys whose values differ from those of `started` and cannot change before a restart. Aggregates, and what they ask of
-    /// packets, have their own check: [`Self::bind_aggregates`].
+    /// Keys whose values differ from those of `started` and cannot change before a restart. Exports and aggregates, and what
+    /// they ask of packets, have their own checks: [`Self::bind_exports`] and [`Self::bind_aggregates`].
     #[must_use]
     pub fn needs_restart(&self, started: &Self) -> Vec<&'static str> {
         let Self {
@@ -22,10 +23,10 @@ impl Config {
             timeouts,
             max_flows,
             shards,
-            processes,
+            processes: _,
             queue_records,
             stdout,
-            sflow,
+            sflow: _,
             bgp,
             bgp_output,
             bmp,
@@ -57,10 +58,9 @@ impl Config {
             ("flow.tcp_end_timeout", timeouts.tcp_end != started.timeouts.tcp_end),
             ("flow.max_flows", *max_flows != started.max_flows),
             ("flow.shards", *shards != started.shards),
-            ("export", exports(processes) != exports(&started.processes)),
+            // Of standard output; collectors have their own.
             ("export.queue_records", *queue_records != started.queue_records),
             ("export.stdout", *stdout != started.stdout),
-            ("sflow", *sflow != started.sflow),
             // Peers can change, but the speaker is there or not.
             ("bgp", bgp.is_some() != started.bgp.is_some()),
             ("bgp.table_dump, bgp.message_log", *bgp_output != started.bgp_output),
@@ -73,30 +73,80 @@ impl Config {
         keys_and_changes.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()
     }
 
+    /// Has exports ask for the filters that records have since the start, and fields that are not named be by the routes that
+    /// there are since then.
+    ///
+    /// # Errors
+    /// If one of them cannot be before a restart: one line that names it, and the key.
+    pub fn bind_exports(&mut self, started: &Self) -> Result<(), String> {
+        let told = |config: &Self| (config.bgp.is_some(), config.bmp.is_some());
+        let has_routes = started.bgp.is_some() || started.bmp.is_some() || !self.enrich.networks.is_empty();
+        let are_told_by_others = told(self) != told(started);
+        for process in &mut self.processes {
+            if are_told_by_others && process.has_default_fields {
+                process.settings.field_groups = default_fields(process.settings.format, has_routes);
+            }
+            if process.filter.is_empty() {
+                continue;
+            }
+            let bit = started.filters.bit(&process.filter);
+            process.conditions.filter = bit.filter(|bit| started.record_filters >> bit & 1 != 0);
+            if process.conditions.filter.is_none() {
+                let (name, filter) = (process.name(), &process.filter);
+                return Err(format!(
+                    "export {name}: filter: {filter:?} is not one that exports ask since the start: it needs a restart"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Has aggregates ask for the filters that packets are asked since the start, as `started` has them. `prints_flows` says
     /// whether flows go to standard output.
     ///
     /// # Errors
     /// If one of them cannot be before a restart: one line that names it, and the key.
     pub fn bind_aggregates(&mut self, started: &Self, prints_flows: bool) -> Result<(), String> {
-        for aggregate in &mut self.aggregates {
-            let name = aggregate.name.clone();
-            bind(aggregate, started, prints_flows).map_err(|reason| format!("aggregate {name}: {reason}"))?;
-        }
         let (wanted, present) = (&self.keys.extension, &started.keys.extension);
-        let lacking = [
-            (wanted.inner && !present.inner, "what is inside tunnels"),
-            (wanted.labels && !present.labels, "all labels of the MPLS stack"),
-            (!present.chosen.starts_with(&wanted.chosen), "other primitives of the operator's choice"),
-        ];
-        match lacking.iter().find(|(is_lacking, _)| *is_lacking) {
-            Some((_, what)) => Err(format!(
-                "aggregate.key: packets are told apart by {what} only if an aggregate asks for it at the start: it \
-                 needs a restart"
-            )),
-            None => Ok(()),
+        for aggregate in &mut self.aggregates {
+            bind(aggregate, started, prints_flows)
+                .and_then(|()| bind_extension(&mut aggregate.key, wanted, present))
+                .map_err(|reason| format!("aggregate {}: {reason}", aggregate.name))?;
+        }
+        self.keys.extension.clone_from(&started.keys.extension);
+        Ok(())
+    }
+}
+
+/// Has a key ask for parts of extensions where they are since the start: `wanted` is where they would be after a restart.
+fn bind_extension(
+    key: &mut Key,
+    wanted: &ExtensionSettings,
+    present: &ExtensionSettings,
+) -> Result<(), String> {
+    let refused = |name: &str, what: &str| {
+        format!(
+            "key: packets are told apart by {name:?} only if an aggregate {what} at the start: it needs a restart"
+        )
+    };
+    for primitive in &key.primitives {
+        if wanted.inner && !present.inner && (primitive.is_of_tunnel() || *primitive == Primitive::Vxlan) {
+            return Err(refused(primitive.name(), "asks for what is inside tunnels"));
+        }
+        if primitive.is_of_label_stack() && !present.labels {
+            return Err(refused(primitive.name(), "asks for all labels of the MPLS stack"));
         }
     }
+    let bound = key.custom.iter().map(|custom| {
+        let places = wanted.places_of(custom.offset);
+        let is_same = |offset: &u8| present.places_of(*offset) == places;
+        let mut offsets = present.chosen.iter().map(|place| place.destination);
+        let offset =
+            offsets.find(is_same).ok_or_else(|| refused(&custom.name, "has it, of the same octets,"))?;
+        Ok(CustomPrimitive { offset, ..custom.clone() })
+    });
+    key.custom = bound.collect::<Result<_, String>>()?;
+    Ok(())
 }
 
 fn bind(aggregate: &mut AggregateSettings, started: &Config, prints_flows: bool) -> Result<(), String> {
@@ -135,14 +185,4 @@ fn bind(aggregate: &mut AggregateSettings, started: &Config, prints_flows: bool)
         return Err("stdout: flows are written there since the start: it needs a restart".to_owned());
     }
     Ok(())
-}
-
-/// The numbers of filters are compared by what they are, and rules for tags can change.
-fn exports(processes: &[ExportProcess]) -> Vec<ExportProcess> {
-    let without_number = |process: &ExportProcess| ExportProcess {
-        conditions: Conditions { filter: None, ..process.conditions.clone() },
-        tag_map: String::new(),
-        ..process.clone()
-    };
-    processes.iter().map(without_number).collect()
 }

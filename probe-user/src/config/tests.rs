@@ -205,8 +205,18 @@ fn rules_for_tags_are_a_file_and_tables_with_the_same_keys() {
     let export = |filter: &str| {
         tags(&format!("[export]\ncollectors = [\"192.0.2.1:4739\"]\nfilter = \"{filter}\"\n")).unwrap()
     };
-    assert_eq!(export("tcp").needs_restart(&export("udp")), ["export"]);
-    assert!(export("tcp").needs_restart(&export("tcp")).is_empty());
+    assert!(export("tcp").needs_restart(&export("udp")).is_empty());
+    let error = export("tcp").bind_exports(&export("udp")).unwrap_err();
+    let expected = "export ipfix to 192.0.2.1:4739: filter: \"tcp\" is not one that exports ask since the start: it \
+                    needs a restart";
+    assert_eq!(error, expected);
+    // Its number is the one that packets have since then.
+    let both = "[[export.process]]\ncollectors = [\"192.0.2.2:2055\"]\nfilter = \"tcp\"\n";
+    let started =
+        tags(&format!("[export]\ncollectors = [\"192.0.2.1:4739\"]\nfilter = \"udp\"\n{both}")).unwrap();
+    let mut new = export("tcp");
+    new.bind_exports(&started).unwrap();
+    assert_eq!(new.processes[0].conditions.filter, Some(1));
     let capture = tags("[capture]\nfilter = \"tcp\"\n").unwrap();
     assert_eq!(capture.needs_restart(&other), ["capture.filter"]);
 
@@ -268,6 +278,32 @@ fn an_export_has_rules_of_its_own() {
     let expected = format!("export.tag_map: {}:1: set_tag=x: it must be a number", map.display());
     assert!(tags(&export("fields = [\"tags\"]\n")).unwrap_err().starts_with(&expected));
     std::fs::remove_file(&map).unwrap();
+}
+
+/// Else an export would begin anew whenever the addresses of its collector come in another order.
+#[test]
+fn a_name_keeps_the_address_that_is_in_use() {
+    let name = "localhost:4739";
+    let addresses: Vec<SocketAddr> = name.to_socket_addrs().unwrap().collect();
+    for address in addresses {
+        assert_eq!(look_up(name, &[address]), Some(address));
+        assert!(look_up(name, &["192.0.2.1:4739".parse().unwrap()]).unwrap().ip().is_loopback());
+    }
+}
+
+/// What routes fill is by the routes that there are, and those of BGP need a restart.
+#[test]
+fn exports_change_their_fields_with_the_routes_that_there_are() {
+    let config = |text: &str| Config::resolve(toml::from_str(text).unwrap(), Overrides::default()).unwrap();
+    let export = "[export]\ncollectors = [\"192.0.2.1:4739\"]\n";
+    let bgp = "[bgp]\nlisten = [\"127.0.0.1:1790\"]\n[[bgp.peer]]\naddress = \"127.0.0.2\"\n";
+    let (without, with) = (config(export), config(&format!("{bgp}{export}")));
+    for (new, started) in [(&without, &with), (&with, &without), (&with, &with)] {
+        let mut new = new.clone();
+        new.bind_exports(started).unwrap();
+        assert_eq!(new.processes, started.processes);
+    }
+    assert_ne!(with.processes, without.processes);
 }
 
 #[test]
@@ -375,6 +411,7 @@ fn flags_override_the_file() {
         drain_interval: Some(Duration::from_millis(200)),
         listen: Some(String::new()),
         json: true,
+        in_use: Vec::new(),
     };
     let config = Config::resolve(raw, overrides).unwrap();
     assert_eq!(config.interfaces.selection.to_string(), "b, c");

@@ -1,9 +1,10 @@
 //! Questions to a running daemon, by a Unix socket for root and its group.
 //!
-//! One thread answers them one after the other, each in bounded time: who asks takes nothing from the rest of the
-//! program.
+//! Each connection has a thread for a bounded time, and there is a bounded number of them: who asks takes nothing from the
+//! rest of the program, and who is silent, or reads slowly, nothing from others who ask.
 
 mod message;
+mod places;
 mod table;
 
 use std::fs::{self, DirBuilder};
@@ -11,6 +12,7 @@ use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, fchmod};
@@ -18,6 +20,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use tracing::debug;
 
 pub use message::{FamilyAnswer, PeerAnswer, Request, Response, RouteAnswer, RowsAnswer, RowsRequest};
+pub use places::{Place, Places};
 pub use table::{CELL_SEPARATOR, aligned};
 
 /// Longest question, in octets.
@@ -30,11 +33,13 @@ const TEXT: u64 = 4 << 30;
 const END_OF_TEXT: u8 = 0;
 /// Time for a question to come in, and for each piece of its answer to go out.
 const SERVER_TIME: Duration = Duration::from_secs(2);
-/// Time for a text to go out.
-const TEXT_TIME: Duration = Duration::from_secs(30);
+/// Time for an answer to go out.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Connections at one time; more are refused.
+const MOST_CONNECTIONS: usize = 16;
 /// Time for an answer to begin.
 const CLIENT_TIME: Duration = Duration::from_secs(30);
-/// Connections that wait.
+/// Connections that nobody has looked at yet.
 const BACKLOG: i32 = 16;
 
 /// Writes what comes behind an answer.
@@ -52,6 +57,8 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
+    /// For a question to come in.
+    time: Duration,
 }
 
 /// Name of a socket; gone when this is.
@@ -86,17 +93,21 @@ impl ControlSocket {
         bind(&socket, &SocketAddrUnix::new(path)?)?;
         let name = SocketName(path.to_owned());
         listen(&socket, BACKLOG)?;
-        Ok((Self { listener: UnixListener::from(socket) }, name))
+        Ok((Self { listener: UnixListener::from(socket), time: SERVER_TIME }, name))
     }
 
     /// Answers until the process ends.
-    pub fn run(self, mut answer: impl FnMut(Request) -> Answer) {
+    pub fn run(self, answer: impl Fn(Request) -> Answer + Clone + Send + 'static) {
+        let places = Places::new(MOST_CONNECTIONS);
         loop {
             let result = match self.listener.accept() {
-                Ok((stream, _)) => serve(&stream, &mut answer),
+                Ok((stream, _)) => match places.take() {
+                    Some(place) => serve_apart(stream, self.time, answer.clone(), place),
+                    None => refuse(&stream),
+                },
                 Err(error) => {
                     // Out of file descriptors.
-                    std::thread::sleep(Duration::from_millis(100));
+                    thread::sleep(Duration::from_millis(100));
                     Err(error)
                 }
             };
@@ -135,11 +146,36 @@ impl Drop for SocketName {
     }
 }
 
-fn serve(stream: &UnixStream, answer: &mut impl FnMut(Request) -> Answer) -> io::Result<()> {
-    stream.set_read_timeout(Some(SERVER_TIME))?;
+/// Serves a connection in a thread of its own, which holds `place`.
+fn serve_apart(
+    stream: UnixStream,
+    time: Duration,
+    answer: impl Fn(Request) -> Answer + Send + 'static,
+    place: Place,
+) -> io::Result<()> {
+    let work = move || {
+        if let Err(error) = serve(&stream, time, &answer) {
+            debug!("control socket: {error}");
+        }
+        // Before the one who asked sees the end, so that the next question finds it free.
+        drop(place);
+        drop(stream);
+    };
+    thread::Builder::new().name("control-answer".to_owned()).spawn(work).map(drop)
+}
+
+/// Says that there are too many, without waiting for anything.
+fn refuse(mut stream: &UnixStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let reason = format!("busy: {MOST_CONNECTIONS} others are being answered, or have asked nothing yet");
+    stream.write_all(&line(&Response::Error(reason))?)
+}
+
+fn serve(stream: &UnixStream, time: Duration, answer: &impl Fn(Request) -> Answer) -> io::Result<()> {
+    stream.set_read_timeout(Some(time))?;
     stream.set_write_timeout(Some(SERVER_TIME))?;
     let mut line = String::new();
-    let limited = Limited { stream, until: Instant::now() + SERVER_TIME };
+    let limited = Limited { stream, until: Instant::now() + time };
     BufReader::new(limited.take(REQUEST)).read_line(&mut line)?;
     let response = match serde_json::from_str(&line) {
         Ok(request) => answer(request),
@@ -153,15 +189,20 @@ fn serve(stream: &UnixStream, answer: &mut impl FnMut(Request) -> Answer) -> io:
     delivered
 }
 
-fn deliver(mut stream: &UnixStream, response: &Response, text: Option<Text>) -> io::Result<()> {
-    let mut line = serde_json::to_vec(response)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
+fn deliver(stream: &UnixStream, response: &Response, text: Option<Text>) -> io::Result<()> {
+    let mut limited = Limited { stream, until: Instant::now() + ANSWER_TIME };
+    limited.write_all(&line(response)?)?;
     let Some(text) = text else { return Ok(()) };
-    let mut writer = BufWriter::new(Limited { stream, until: Instant::now() + TEXT_TIME });
+    let mut writer = BufWriter::new(limited);
     text(&mut writer)?;
     writer.write_all(&[END_OF_TEXT])?;
     writer.flush()
+}
+
+fn line(response: &Response) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(response)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// Reads and writes until a time.
@@ -203,10 +244,15 @@ pub fn ask(path: &Path, request: &Request) -> io::Result<(Response, Vec<u8>)> {
     stream.set_read_timeout(Some(CLIENT_TIME))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    (&stream).write_all(&line)?;
+    // A daemon that refuses says so without having read the question.
+    let asked = (&stream).write_all(&line);
     let mut reader = BufReader::new(&stream);
     let (mut line, mut text) = (Vec::new(), Vec::new());
-    reader.by_ref().take(RESPONSE).read_until(b'\n', &mut line)?;
+    let answered = reader.by_ref().take(RESPONSE).read_until(b'\n', &mut line);
+    if line.is_empty() {
+        asked?;
+    }
+    answered?;
     let response = serde_json::from_slice(&line)?;
     if matches!(response, Response::Rows(_)) {
         reader.take(TEXT).read_to_end(&mut text)?;
@@ -222,7 +268,6 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::os::unix::fs::PermissionsExt as _;
     use std::rc::Rc;
-    use std::thread;
 
     use super::*;
 
@@ -274,6 +319,53 @@ mod tests {
         fs::remove_dir_all(&directory).unwrap();
     }
 
+    /// Those who are silent have an hour here: they are there until they go.
+    #[test]
+    fn silent_clients_delay_nobody_and_too_many_are_refused() {
+        let directory = directory("silent");
+        let path = directory.join("control.sock");
+        let (mut socket, _name) = ControlSocket::bind(&path).unwrap();
+        socket.time = Duration::from_hours(1);
+        thread::spawn(move || socket.run(|_| Response::Peers(Vec::new()).into()));
+        let connect = || UnixStream::connect(&path).unwrap();
+        let mut silent: Vec<UnixStream> = (1..MOST_CONNECTIONS).map(|_| connect()).collect();
+        // One place is left; each question gives it back when it is answered.
+        let answered = || match ask(&path, &Request::Peers).unwrap().0 {
+            Response::Peers(_) => true,
+            Response::Error(error) => {
+                assert!(error.starts_with("busy: 16 others are being answered"), "{error}");
+                false
+            }
+            other => panic!("{other:?}"),
+        };
+        let wait_until_answered = || {
+            while !answered() {
+                thread::yield_now();
+            }
+        };
+        assert!(answered());
+        wait_until_answered();
+        // The place of the last question may not be free yet when the next connection comes: it is refused then.
+        let mut last = connect();
+        loop {
+            let refused = &mut [0];
+            last.set_nonblocking(true).unwrap();
+            if !answered()
+                && matches!(last.read(refused), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            {
+                break;
+            }
+            last = connect();
+        }
+        silent.push(last);
+        assert!(!answered());
+        silent.pop();
+        wait_until_answered();
+        drop(silent);
+        wait_until_answered();
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
     #[test]
     fn what_cannot_be_delivered_is_not_given_away() {
         let (count, answer) = (Rc::new(Cell::new(0)), |text: Text| {
@@ -285,12 +377,12 @@ mod tests {
             asking.write_all(&[question.as_slice(), b"\n"].concat()).unwrap();
             then(asking);
             let undelivered = Rc::clone(&count);
-            let mut answer = |_| {
+            let answer = |_| {
                 let undelivered = Rc::clone(&undelivered);
                 answer(Box::new(|out| out.write_all(b"row\n")))
                     .or_else(move || undelivered.set(undelivered.get() + 1))
             };
-            serve(&answering, &mut answer)
+            serve(&answering, SERVER_TIME, &answer)
         };
         // Whoever asked has gone before the first octet of the answer.
         assert!(ask(&drop).is_err());

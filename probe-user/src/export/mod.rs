@@ -1,17 +1,20 @@
 //! Sinks: one thread with one bounded queue for each collector, or for several that stand in for each other, and for
 //! standard output.
 
+mod destination;
 mod failover;
 mod pacer;
+mod queue;
 mod sampling;
 mod selection;
+mod start;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 use pathflow_exporter::{
     ExportAccount, ExportCounts, ExportEvent, ExportTime, ExportingProcess, FlowPrinter, FlowRecord,
     InterfaceNames, LimitReason, MeteringStatistics, ObservationContext, Tally,
@@ -22,12 +25,15 @@ use crate::clock::Clock;
 use crate::enrich::{CurrentSettings, OwnTags};
 use crate::ledger::Ledger;
 use crate::metrics::Latencies;
+use crate::pipeline::CLOSE_TIME;
 use crate::stop::Stop;
 
 pub use failover::Failover;
 pub use pacer::Pacer;
+pub use queue::{CurrentSinks, SinkQueue};
 pub use sampling::RecordSampling;
 pub use selection::{Conditions, IpVersion, RecordSelection, Share};
+pub use start::{Exports, NextExports, SinkSurroundings};
 
 /// How often a sink that has nothing to do resends templates, asks for errors and so on.
 const TICK: Duration = Duration::from_secs(1);
@@ -40,39 +46,6 @@ const CLOSE_WAIT: Duration = Duration::from_millis(2);
 
 /// After this long without a connection nobody waits for the sink any more: what finds its queue full is lost.
 const LONG_OUTAGE: Duration = Duration::from_secs(10);
-
-/// The sending end of a sink's queue.
-#[derive(Clone, Debug)]
-pub struct SinkQueue {
-    records: Sender<Arc<Vec<FlowRecord>>>,
-    /// Batches at which it counts as full. Those who look at the same moment have a place each beyond it.
-    limit: usize,
-    /// Takes the time by which the sink has to have ended.
-    close: Sender<Instant>,
-    /// The sink has had no connection for long.
-    is_cut_off: Arc<AtomicBool>,
-}
-
-impl SinkQueue {
-    /// Puts a batch into the queue; false if it is full. Never waits.
-    #[must_use]
-    pub fn offer(&self, records: Arc<Vec<FlowRecord>>) -> bool {
-        self.records.try_send(records).is_ok()
-    }
-
-    /// Whether the queue has room for another batch of each shard. Also true if there is no room and waiting for it is of no use, because the collector
-    /// has been gone for long.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.records.len() < self.limit || self.is_cut_off.load(Ordering::Relaxed)
-    }
-
-    /// Asks the sink to send what it has, until `deadline`, and to end. Nobody may put records into the queue any more.
-    pub fn close(&self, deadline: Instant) {
-        // A sink that is gone, or asked already, need not be told.
-        let _ = self.close.try_send(deadline);
-    }
-}
 
 /// What collectors are told about interfaces and sampling: replaced by one, read by every sink once per batch.
 #[derive(Clone, Debug, Default)]
@@ -255,11 +228,19 @@ pub struct SinkParts {
     pub latencies: Arc<Latencies>,
     /// What collectors are told.
     pub context: SharedContext,
-    /// Pulled when standard output is closed, if nothing else is being exported to.
-    pub stop_when_closed: Option<Stop>,
+    /// Pulled when standard output is closed, if this is true: it is the only sink.
+    pub stop_when_alone: (Stop, Arc<AtomicBool>),
     /// Spreads records over time.
     pub pacer: Option<Pacer>,
+    /// It has to go while packets are counted, and other settings are not for it any more.
+    pub is_leaving: Arc<AtomicBool>,
+    /// Sinks that have to end before this one sends anything.
+    pub before: Vec<Receiver<SinkEnded>>,
 }
+
+/// Nobody sends it: the receiving end is disconnected when a sink has ended.
+#[derive(Debug)]
+pub enum SinkEnded {}
 
 /// A sink: takes records from its queue and exports them.
 #[derive(Debug)]
@@ -277,19 +258,28 @@ pub struct Sink {
     /// Rules for tags of its own.
     own_tags: OwnTags,
     is_closing: bool,
+    /// Disconnected when it is gone.
+    _ended: Sender<SinkEnded>,
 }
 
 impl Sink {
-    /// A sink and its queue of at most `batches` batches, and one more of each of the `shards`.
+    /// A sink and its queue of at most `batches` batches, and one more of each of the `shards`; and what shows that it has
+    /// ended.
     #[must_use]
-    pub fn new(parts: SinkParts, batches: usize, shards: usize) -> (Self, SinkQueue) {
+    pub fn new(parts: SinkParts, batches: usize, shards: usize) -> (Self, SinkQueue, Receiver<SinkEnded>) {
         let limit = batches.max(2);
         let (sender, records) = bounded(limit + shards);
         let (close_sender, close) = bounded(1);
         let is_cut_off = Arc::<AtomicBool>::default();
-        let queue =
-            SinkQueue { records: sender, limit, close: close_sender, is_cut_off: Arc::clone(&is_cut_off) };
-        let sink = Self {
+        let (ended_sender, ended) = bounded(0);
+        let queue = SinkQueue {
+            number: parts.number,
+            records: sender,
+            limit,
+            close: close_sender,
+            is_cut_off: Arc::clone(&is_cut_off),
+        };
+        let mut sink = Self {
             parts,
             records,
             close,
@@ -299,12 +289,18 @@ impl Sink {
             selected: Vec::new(),
             own_tags: OwnTags::default(),
             is_closing: false,
+            _ended: ended_sender,
         };
-        (sink, queue)
+        sink.adopt_tags();
+        (sink, queue, ended)
     }
 
     /// Works until it is told to close, or every queue end is gone.
     pub fn run(mut self) {
+        for other in std::mem::take(&mut self.parts.before) {
+            // Nothing comes; it ends with the other one.
+            let _ = other.recv();
+        }
         let mut last_tick = Instant::now();
         self.tell_statistics();
         let deadline = loop {
@@ -327,6 +323,17 @@ impl Sink {
             }
         };
         self.finish(deadline);
+        if self.parts.is_leaving.load(Ordering::Acquire) {
+            self.parts.ledger.sink_ended(self.parts.number);
+        }
+    }
+
+    /// The rules for tags of its own are those of now, unless it has to go.
+    fn adopt_tags(&mut self) {
+        let (settings, name) = &self.parts.tags;
+        if !self.parts.is_leaving.load(Ordering::Acquire) {
+            self.own_tags.set(settings.load().tags_of_exports.get(name));
+        }
     }
 
     fn adopt_context(&mut self) {
@@ -355,7 +362,7 @@ impl Sink {
     fn next(&mut self) -> Next {
         match self.records.try_recv() {
             Ok(records) => return Next::Records(records),
-            Err(TryRecvError::Disconnected) => return Next::Close(Instant::now()),
+            Err(TryRecvError::Disconnected) => return Next::last(),
             Err(TryRecvError::Empty) => {}
         }
         self.sending(Tally::ZERO);
@@ -363,9 +370,9 @@ impl Sink {
         self.settle(Tally::ZERO, Tally::ZERO);
         select! {
             recv(self.records) -> records => {
-                records.map_or_else(|_| Next::Close(Instant::now()), Next::Records)
+                records.map_or_else(|_| Next::last(), Next::Records)
             }
-            recv(self.close) -> deadline => Next::Close(deadline.unwrap_or_else(|_| Instant::now())),
+            recv(self.close) -> deadline => deadline.map_or_else(|_| Next::last(), Next::Close),
             default(TICK) => Next::Idle,
         }
     }
@@ -376,7 +383,11 @@ impl Sink {
         if self.is_ready() {
             return Next::Idle;
         }
-        self.close.recv_timeout(CONNECTION_WAIT).map_or(Next::Idle, Next::Close)
+        match self.close.recv_timeout(CONNECTION_WAIT) {
+            Ok(deadline) => Next::Close(deadline),
+            Err(RecvTimeoutError::Timeout) => Next::Idle,
+            Err(RecvTimeoutError::Disconnected) => Next::last(),
+        }
     }
 
     fn poll(&mut self) {
@@ -447,8 +458,7 @@ impl Sink {
     fn with_selected(&mut self, records: &[FlowRecord], action: impl FnOnce(&mut Output, &[FlowRecord])) {
         self.sending(Tally::of(records));
         let mut not_selected = Tally::ZERO;
-        let (settings, name) = &self.parts.tags;
-        self.own_tags.set(settings.load().tags_of_exports.get(name));
+        self.adopt_tags();
         let has_own_tags = self.own_tags.is_there();
         if self.parts.selection.is_everything() && self.parts.sampling.is_none() && !has_own_tags {
             action(&mut self.parts.output, records);
@@ -505,7 +515,8 @@ impl Sink {
             ExportEvent::Failed { error } => warn!("collector {destination}: sending fails: {error}"),
             ExportEvent::Closed => {
                 warn!("the reader of standard output is gone");
-                if let Some(stop) = &self.parts.stop_when_closed {
+                let (stop, is_alone) = &self.parts.stop_when_alone;
+                if is_alone.load(Ordering::Acquire) {
                     stop.pull();
                 }
             }
@@ -572,4 +583,11 @@ enum Next {
     Idle,
     /// To end by this time.
     Close(Instant),
+}
+
+impl Next {
+    /// Every queue end is gone.
+    fn last() -> Self {
+        Self::Close(Instant::now() + CLOSE_TIME)
+    }
 }

@@ -5,12 +5,13 @@
 //! takes the extension itself.
 
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::quality::RandomState;
 use hashbrown::{HashMap, HashTable};
 use pathflow_common::extension::KeyExtension;
+use tracing::warn;
 
 /// Extensions that a daemon holds at most.
 pub const LIMIT: usize = 1 << 18;
@@ -30,6 +31,8 @@ pub struct Extensions {
     /// Extensions that are held at most.
     limit: usize,
     refused: AtomicU64,
+    /// Whether it was said that there are no numbers any more.
+    has_said: AtomicBool,
     /// The time that each shard has reached.
     reached: Vec<AtomicU64>,
     /// When is next looked for what can be forgotten.
@@ -46,7 +49,7 @@ struct Held {
 #[derive(Debug)]
 struct Entry {
     extension: Arc<KeyExtension>,
-    /// When a packet had it, in whatever unit the caller counts time.
+    /// When a packet had it, in nanoseconds of the packets' clock.
     used: AtomicU64,
 }
 
@@ -59,12 +62,14 @@ impl Extensions {
             hasher: RandomState::default(),
             limit,
             refused: AtomicU64::new(0),
+            has_said: AtomicBool::new(false),
             reached: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             next_look: AtomicU64::new(0),
         }
     }
 
-    /// The number of `extension`, which is in use at `time` (nanoseconds of the packets' clock). 0 if there are too many.
+    /// The number of `extension`, which is in use at `time` (nanoseconds of the packets' clock). 0 if there are too many, or
+    /// have been since the start: that there is no number left any more is said once.
     pub fn number(&self, extension: &KeyExtension, time: u64) -> u32 {
         let hash = self.hasher.hash_one(extension);
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
@@ -81,6 +86,13 @@ impl Extensions {
         let number = held.last.checked_add(1).filter(|_| held.extensions.len() < self.limit);
         let Some(number) = number else {
             self.refused.fetch_add(1, Ordering::Relaxed);
+            if held.last == u32::MAX && !self.has_said.swap(true, Ordering::Relaxed) {
+                warn!(
+                    "flows have been told apart by {} different tunnels, label stacks or primitives since the start: until a \
+                     restart they are not told apart by others",
+                    u32::MAX
+                );
+            }
             return 0;
         };
         held.last = number;
@@ -199,6 +211,20 @@ mod tests {
         extensions.reached(0, later + LOOK);
         assert_eq!(extensions.held(), 1);
         assert!(extensions.get(numbers[7]).is_some());
+    }
+
+    #[test]
+    fn numbers_that_have_run_out_are_told_of_once() {
+        let extensions = Extensions::new(10, 1);
+        extensions.held.write().unwrap().last = u32::MAX - 1;
+        assert_eq!(extensions.number(&labelled(1), 1), u32::MAX);
+        assert!(!extensions.has_said.load(Ordering::Relaxed));
+        assert_eq!((extensions.number(&labelled(2), 1), extensions.number(&labelled(3), 1)), (0, 0));
+        assert!(extensions.has_said.load(Ordering::Relaxed));
+        assert_eq!((extensions.refused(), extensions.number(&labelled(1), 2)), (2, u32::MAX));
+        // That is for good, however few are held.
+        extensions.forget_before(3);
+        assert_eq!((extensions.held(), extensions.number(&labelled(1), 4)), (0, 0));
     }
 
     #[test]

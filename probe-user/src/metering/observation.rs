@@ -85,12 +85,12 @@ impl PointTable {
 #[derive(Debug)]
 pub struct ObservationPoints {
     table: RwLock<Arc<PointTable>>,
-    /// How long flows of a retired point may still be on their way.
+    /// How long packets of a retired point may still be on their way to the accounts.
     quarantine: Duration,
 }
 
 impl ObservationPoints {
-    /// Point 0 alone. A flow of a retired point is no longer anywhere after `quarantine`.
+    /// Point 0 alone. A packet of a retired point is in the accounts after `quarantine`.
     #[must_use]
     pub fn new(quarantine: Duration) -> Self {
         let table = PointTable { points: vec![ObservationPoint::unregistered()], retired: vec![None] };
@@ -103,14 +103,16 @@ impl ObservationPoints {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Gives `point` a number; `None` if all are in use.
+    /// Gives `point` a number; `None` if all are in use. `is_gone` says of the number of a retired point whether no flow has
+    /// it any more: while routes are waited for, or every sink is full, flows stay for longer than any timeout.
     #[must_use]
-    pub fn add(&self, point: ObservationPoint) -> Option<u16> {
+    pub fn add(&self, point: ObservationPoint, is_gone: impl Fn(u16) -> bool) -> Option<u16> {
         self.change(|table| {
             let again = (1..table.points.len()).find(|number| {
                 let old = &table.points[*number];
                 table.retired[*number].is_some_and(|since| since.elapsed() >= self.quarantine)
                     && (&old.name, old.direction) == (&point.name, point.direction)
+                    && u16::try_from(*number).is_ok_and(&is_gone)
             });
             if let Some(number) = again {
                 table.points[number] = point;
@@ -153,36 +155,77 @@ impl ObservationPoints {
 
 #[cfg(test)]
 mod tests {
+    use pathflow_common::layout::{Count, PointCounters};
+    use pathflow_exporter::FlowRecord;
+
     use super::*;
+    use crate::ledger::{Ledger, PointAmounts, RecordsMade};
 
     fn point(name: &str, interface: u32) -> ObservationPoint {
         ObservationPoint { interface, name: name.to_owned(), ..ObservationPoint::unregistered() }
     }
 
+    /// No flow is anywhere.
+    fn add(points: &ObservationPoints, point: ObservationPoint) -> Option<u16> {
+        points.add(point, |_| true)
+    }
+
     #[test]
     fn a_number_is_used_again_only_for_the_same_interface_and_after_its_flows_are_gone() {
         let points = ObservationPoints::new(Duration::ZERO);
-        assert_eq!(points.add(point("eth0", 3)), Some(1));
-        assert_eq!(points.add(point("eth1", 4)), Some(2));
+        assert_eq!(add(&points, point("eth0", 3)), Some(1));
+        assert_eq!(add(&points, point("eth1", 4)), Some(2));
         points.retire(1);
-        assert_eq!(points.add(point("eth2", 5)), Some(3));
-        assert_eq!(points.add(point("eth0", 9)), Some(1));
+        assert_eq!(add(&points, point("eth2", 5)), Some(3));
+        assert_eq!(add(&points, point("eth0", 9)), Some(1));
         assert_eq!(points.table().get(1).unwrap().interface, 9);
         assert_eq!(points.table().in_use().map(|(number, _)| number).collect::<Vec<_>>(), [1, 2, 3]);
 
         let points = ObservationPoints::new(Duration::from_hours(1));
-        assert_eq!(points.add(point("eth0", 3)), Some(1));
+        assert_eq!(add(&points, point("eth0", 3)), Some(1));
         points.retire(1);
-        assert_eq!(points.add(point("eth0", 3)), Some(2));
+        assert_eq!(add(&points, point("eth0", 3)), Some(2));
         assert_eq!(points.table().get(1).unwrap().name, "eth0");
+    }
+
+    #[test]
+    fn a_number_that_flows_have_is_not_used_again() {
+        let points = ObservationPoints::new(Duration::ZERO);
+        let ledger = Ledger::new([]);
+        let add = |interface| points.add(point("eth0", interface), |number| ledger.has_no_flow(number));
+        assert_eq!(add(3), Some(1));
+        points.retire(1);
+        let seen = Count { packets: 5, octets: 500 };
+        let amounts = || {
+            let mut amounts = PointAmounts::new();
+            amounts.add(1, seen.into());
+            amounts
+        };
+        ledger.seen_in_tables(&[(1, PointCounters { seen, ..PointCounters::default() })]);
+        assert_eq!(add(4), Some(2));
+        ledger.drained(&amounts());
+        assert_eq!(add(5), Some(3));
+        ledger.merged(&amounts());
+        assert_eq!(add(6), Some(4));
+        let mut made = RecordsMade::default();
+        made.add(
+            1,
+            &FlowRecord {
+                packet_delta_count: seen.packets,
+                octet_delta_count: seen.octets,
+                ..FlowRecord::between([192, 0, 2, 1].into(), [192, 0, 2, 2].into())
+            },
+        );
+        ledger.recorded(&made, |_| Some(true));
+        assert_eq!(add(7), Some(1));
     }
 
     #[test]
     fn numbers_are_bounded() {
         let points = ObservationPoints::new(Duration::ZERO);
         for interface in 1..OBSERVATION_POINTS {
-            assert!(points.add(point(&format!("eth{interface}"), interface)).is_some());
+            assert!(add(&points, point(&format!("eth{interface}"), interface)).is_some());
         }
-        assert_eq!(points.add(point("one too many", 1)), None);
+        assert_eq!(add(&points, point("one too many", 1)), None);
     }
 }

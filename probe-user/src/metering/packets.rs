@@ -69,6 +69,13 @@ impl ExtensionSettings {
         ends.max().unwrap_or(0)
     }
 
+    /// Places of the primitive whose octets begin at `destination`, as if that was the first octet.
+    #[must_use]
+    pub fn places_of(&self, destination: u8) -> Vec<ChosenPlace> {
+        let places = self.chosen.iter().filter(|place| place.destination == destination);
+        places.map(|place| ChosenPlace { destination: 0, ..*place }).collect()
+    }
+
     /// The places as the parser takes them.
     #[must_use]
     pub fn chosen_words(&self) -> [u64; CHOSEN_PLACES] {

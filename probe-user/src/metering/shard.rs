@@ -19,7 +19,7 @@ use crate::aggregate::Feed;
 use crate::capture::Delta;
 use crate::clock::{Clock, Reading};
 use crate::enrich::{Enricher, Hold};
-use crate::export::SinkQueue;
+use crate::export::{CurrentSinks, SinkQueue};
 use crate::interfaces::{InterfaceNames, NameTable};
 use crate::ledger::{Amount, Ledger, PointAmounts, RecordsMade};
 use crate::metrics::Latencies;
@@ -80,8 +80,8 @@ pub struct Shard {
     pub record_filters: u8,
     /// Whether the first records still wait for routes.
     pub hold: Hold,
-    /// Queues of the sinks, in the order of the ledger's sinks.
-    pub sinks: Vec<SinkQueue>,
+    /// Queues of the sinks.
+    pub sinks: CurrentSinks,
     /// What aggregates get.
     pub feed: Feed,
     /// Whether sinks are waited for.
@@ -101,6 +101,7 @@ impl Shard {
             }
             records.points = self.points.table();
             records.names = self.names.load();
+            records.sinks = self.sinks.load();
             self.feed.follow();
             match message {
                 ShardMessage::Deltas(deltas) => self.merge(deltas, &mut records),
@@ -113,7 +114,7 @@ impl Shard {
                     self.feed.tick(now);
                     // A burst that fills every queue is spread over the next epochs: the flows can stay in
                     // the cache until then. A sink that is slower than the others delays nothing.
-                    while (self.sinks.is_empty() || self.sinks.iter().any(SinkQueue::has_room))
+                    while (records.sinks.is_empty() || records.sinks.iter().any(SinkQueue::has_room))
                         && let Some((flow, reason)) = self.cache.expire(now.monotonic)
                     {
                         self.record(&flow, reason, &mut records);
@@ -125,7 +126,7 @@ impl Shard {
                     let deadline = Instant::now() + FLUSH_TIME;
                     while let Some(flow) = self.cache.flush() {
                         if records.batch.is_empty() {
-                            self.wait_for_room(Some(deadline));
+                            wait_for_room(&records.sinks, Some(deadline));
                         }
                         self.record(&flow, FlowEndReason::ForcedEnd, &mut records);
                     }
@@ -199,28 +200,28 @@ impl Shard {
         }
     }
 
-    /// Waits for every sink, where there is time: in a replay, and at the end when nothing comes in any more.
-    fn wait_for_room(&self, deadline: Option<Instant>) {
-        while !self.sinks.iter().all(SinkQueue::has_room)
-            && deadline.is_none_or(|deadline| Instant::now() < deadline)
-        {
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-
     fn hand_over(&mut self, records: &mut Records) {
         if records.batch.is_empty() {
             return;
         }
         self.enricher.enrich(&mut records.batch, &records.names);
         if self.pace == Pace::WaitForSinks {
-            self.wait_for_room(None);
+            wait_for_room(&records.sinks, None);
         }
         let batch = Arc::new(std::mem::replace(&mut records.batch, Vec::with_capacity(RECORD_BATCH)));
         self.ledger.recorded(&records.made, |sink| {
-            self.sinks.get(sink).is_some_and(|queue| queue.offer(Arc::clone(&batch)))
+            let queue = records.sinks.iter().find(|queue| queue.number() == sink)?;
+            Some(queue.offer(Arc::clone(&batch)))
         });
         records.made.clear();
+    }
+}
+
+/// Waits for every sink, where there is time: in a replay, and at the end when nothing comes in any more.
+fn wait_for_room(sinks: &[SinkQueue], deadline: Option<Instant>) {
+    while !sinks.iter().all(SinkQueue::has_room) && deadline.is_none_or(|deadline| Instant::now() < deadline)
+    {
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -230,6 +231,8 @@ struct Records {
     made: RecordsMade,
     points: Arc<PointTable>,
     names: Arc<InterfaceNames>,
+    /// The sinks of now: all records of a message go to the same ones.
+    sinks: Arc<Vec<SinkQueue>>,
     /// The last reading of the clocks; records made between two of them use it.
     now: Option<Reading>,
 }
@@ -241,6 +244,7 @@ impl Records {
             made: RecordsMade::default(),
             points: Arc::default(),
             names: Arc::default(),
+            sinks: Arc::default(),
             now: None,
         }
     }

@@ -1,9 +1,10 @@
 //! What was sent by sFlow, for the page of metrics and the report.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pathflow_exporter::sflow::{Agent, AgentCounts, SampleAccount};
+use pathflow_exporter::sflow::{AgentCounts, SampleAccount};
 
+use super::Exporting;
 use crate::metering::samples::SampleTotals;
 
 /// What one collector was sent.
@@ -30,26 +31,63 @@ pub struct SflowEnded {
 
 /// The accounts of all collectors: written after each batch of samples, read by the page of metrics.
 #[derive(Clone, Debug, Default)]
-pub struct SflowBooks(Arc<Mutex<Vec<CollectorBooks>>>);
+pub struct SflowBooks(Arc<Mutex<Books>>);
+
+#[derive(Debug, Default)]
+struct Books {
+    /// Of those that there are.
+    present: Vec<CollectorBooks>,
+    /// Of those that have ended, one for each destination.
+    ended: Vec<CollectorBooks>,
+}
+
+impl CollectorBooks {
+    fn of(exporting: &Exporting) -> Self {
+        let Exporting { destination, agent, .. } = exporting;
+        Self { destination: destination.clone(), account: *agent.account(), counts: *agent.counts() }
+    }
+
+    fn add_to(self, sums: &mut Vec<Self>) {
+        match sums.iter_mut().find(|sum| sum.destination == self.destination) {
+            Some(sum) => {
+                sum.account = sum.account.and(&self.account);
+                sum.counts = sum.counts.and(&self.counts);
+            }
+            None => sums.push(self),
+        }
+    }
+}
 
 impl SflowBooks {
-    pub(super) fn new(destinations: impl Iterator<Item = String>) -> Self {
-        let books =
-            destinations.map(|destination| CollectorBooks { destination, ..CollectorBooks::default() });
-        Self(Arc::new(Mutex::new(books.collect())))
-    }
-
-    /// As they are now. Empty without a collector.
+    /// As they are now, those of earlier agents for the same collector included. Empty if there never was a collector.
     #[must_use]
     pub fn collectors(&self) -> Vec<CollectorBooks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let books = self.lock();
+        let mut sums = books.present.clone();
+        books.ended.iter().cloned().for_each(|ended| ended.add_to(&mut sums));
+        sums
     }
 
-    pub(super) fn enter<'a>(&self, agents: impl Iterator<Item = &'a Agent>) {
-        let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (collector, agent) in books.iter_mut().zip(agents) {
-            collector.account = *agent.account();
-            collector.counts = *agent.counts();
+    pub(super) fn enter(&self, agents: &[Exporting]) {
+        let mut books = self.lock();
+        let of_present = books.present.iter().map(|present| &present.destination);
+        if !of_present.eq(agents.iter().map(|exporting| &exporting.destination)) {
+            books.present = agents.iter().map(CollectorBooks::of).collect();
         }
+        for (present, Exporting { agent, .. }) in books.present.iter_mut().zip(agents) {
+            present.account = *agent.account();
+            present.counts = *agent.counts();
+        }
+    }
+
+    /// An agent has ended; it will not be among those that are entered next.
+    pub(super) fn end(&self, exporting: &Exporting) {
+        let mut books = self.lock();
+        books.present.retain(|present| present.destination != exporting.destination);
+        CollectorBooks::of(exporting).add_to(&mut books.ended);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

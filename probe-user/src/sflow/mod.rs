@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use pathflow_exporter::sflow::{Agent, AgentSettings, CounterSchedule};
 use pathflow_exporter::{ExportEvent, ExportTime, FlowDirection, Transport, Udp, UdpSettings};
 use tracing::{debug, info, warn};
@@ -62,45 +62,132 @@ pub struct SflowSettings {
     pub source_address: Option<IpAddr>,
 }
 
+/// What there is while nobody is to get samples.
+static NOBODY: SflowSettings = SflowSettings {
+    collectors: Vec::new(),
+    agent_address: None,
+    sub_agent_id: 0,
+    counter_interval: Duration::from_secs(20),
+    source_address: None,
+};
+
+impl SflowSettings {
+    /// What the agent of one of the collectors is made of: two that are equal are the same.
+    fn of_collector(&self, collector: SocketAddr) -> Self {
+        Self { collectors: vec![collector], counter_interval: Duration::ZERO, ..self.clone() }
+    }
+}
+
 /// sFlow at work.
 #[derive(Debug)]
 pub struct Sflow {
     samples: Sender<SampledHeader>,
+    changes: Sender<Change>,
+    settings: SflowSettings,
     books: SflowBooks,
     thread: JoinHandle<()>,
 }
 
+/// What the thread has to change.
+#[derive(Debug)]
+struct Change {
+    /// Agents that go on, by what they are made of; the others end.
+    kept: Vec<SflowSettings>,
+    begun: Vec<Exporting>,
+    counter_interval: Duration,
+}
+
+/// Agents that are ready to take the place of others.
+#[derive(Debug)]
+pub struct NextSflow {
+    settings: SflowSettings,
+    begun: Vec<Exporting>,
+}
+
+/// An agent, and what it is made of.
+#[derive(Debug)]
+struct Exporting {
+    settings: SflowSettings,
+    destination: String,
+    agent: Agent,
+}
+
 impl Sflow {
-    /// Opens the sockets and starts the thread.
+    /// Opens the sockets and starts the thread. Without settings it has nobody to send to, until that
+    /// [changes](Self::change).
     ///
     /// # Errors
     /// [`RunError`] if a collector cannot be sent to or the thread not be started.
     pub fn start(
-        settings: &SflowSettings,
+        settings: Option<&SflowSettings>,
         shared: &Shared,
         routes: &RouteSource,
         clock: Clock,
     ) -> Result<Self, RunError> {
+        let settings = settings.unwrap_or(&NOBODY);
         let agents = settings.collectors.iter().map(|collector| agent(settings, *collector));
-        let agents: Vec<(String, Agent)> = agents.collect::<Result<_, RunError>>()?;
-        let books = SflowBooks::new(agents.iter().map(|(destination, _)| destination.clone()));
+        let agents: Vec<Exporting> = agents.collect::<Result<_, RunError>>()?;
+        let books = SflowBooks::default();
+        books.enter(&agents);
         let (sender, samples) = bounded(QUEUE_SAMPLES);
+        let (changes, changed) = unbounded();
         // No record of sFlow tells of origin validation; that of the gateway has paths and communities.
         let routes = RouteSource { roas: None, detail: RouteDetail::Attributes, ..routes.clone() };
         let exporter = Exporter {
             agents,
             samples,
+            changed,
             points: Arc::clone(&shared.points),
             names: shared.names.clone(),
             clock,
             query: CounterQuery::new().map_err(RunError::Netlink)?,
             routing: Routing::new(RouteQuery::new().map_err(RunError::Netlink)?, routes.enricher()),
+            counter_interval: settings.counter_interval,
             schedule: CounterSchedule::new(settings.counter_interval),
             sources: Sources::default(),
             books: books.clone(),
         };
         let thread = spawn("sflow".to_owned(), move || exporter.run())?;
-        Ok(Self { samples: sender, books, thread })
+        Ok(Self { samples: sender, changes, settings: settings.clone(), books, thread })
+    }
+
+    /// Opens the sockets of what is new of these settings; without any, nobody gets samples.
+    ///
+    /// # Errors
+    /// [`RunError`] if a collector cannot be sent to; then nothing has changed.
+    pub fn prepare(&self, settings: Option<&SflowSettings>) -> Result<NextSflow, RunError> {
+        let settings = settings.unwrap_or(&NOBODY);
+        let is_new = |collector: &&SocketAddr| !self.has(&settings.of_collector(**collector));
+        let new = settings.collectors.iter().filter(is_new);
+        let begun = new.map(|collector| agent(settings, *collector)).collect::<Result<_, _>>()?;
+        Ok(NextSflow { settings: settings.clone(), begun })
+    }
+
+    /// Collectors that are wanted get samples from now on, and others get what there is for them and no more. Those whose
+    /// settings are the same do not notice.
+    pub fn change(&mut self, next: NextSflow) {
+        let NextSflow { settings, begun } = next;
+        let kept: Vec<SflowSettings> =
+            settings.collectors.iter().map(|collector| settings.of_collector(*collector)).collect();
+        for collector in &self.settings.collectors {
+            if kept.contains(&self.settings.of_collector(*collector)) {
+                continue;
+            }
+            if settings.collectors.contains(collector) {
+                info!("sFlow to {collector} begins anew with other settings");
+            } else {
+                info!("sFlow to {collector} ends");
+            }
+        }
+        let counter_interval = settings.counter_interval;
+        self.settings = settings;
+        // The thread ends after this end of the queue.
+        let _ = self.changes.send(Change { kept, begun, counter_interval });
+    }
+
+    fn has(&self, settings: &SflowSettings) -> bool {
+        let collectors = self.settings.collectors.iter();
+        collectors.into_iter().any(|collector| self.settings.of_collector(*collector) == *settings)
     }
 
     /// The sending end of the queue. The thread ends when all of them are gone.
@@ -135,7 +222,7 @@ impl Sflow {
     }
 }
 
-fn agent(settings: &SflowSettings, collector: SocketAddr) -> Result<(String, Agent), RunError> {
+fn agent(settings: &SflowSettings, collector: SocketAddr) -> Result<Exporting, RunError> {
     let udp = Udp::connect(&UdpSettings {
         source_address: settings.source_address,
         send_timeout: SEND_TIMEOUT,
@@ -143,20 +230,24 @@ fn agent(settings: &SflowSettings, collector: SocketAddr) -> Result<(String, Age
     })?;
     let own = settings.agent_address.map_or_else(|| udp.source_address(), Ok);
     let agent_address = own.map_err(|error| RunError::SflowAddress { collector, error })?;
-    let settings = AgentSettings { sub_agent_id: settings.sub_agent_id, ..AgentSettings::new(agent_address) };
-    info!("sFlow to {collector} as agent {agent_address}, sub-agent {}", settings.sub_agent_id);
-    Ok((collector.to_string(), Agent::new(settings, Transport::Udp(udp))?))
+    let sub_agent_id = settings.sub_agent_id;
+    let of_agent = AgentSettings { sub_agent_id, ..AgentSettings::new(agent_address) };
+    let agent = Agent::new(of_agent, Transport::Udp(udp))?;
+    info!("sFlow to {collector} as agent {agent_address}, sub-agent {sub_agent_id}");
+    Ok(Exporting { settings: settings.of_collector(collector), destination: collector.to_string(), agent })
 }
 
 /// What the thread has.
 struct Exporter {
-    agents: Vec<(String, Agent)>,
+    agents: Vec<Exporting>,
     samples: Receiver<SampledHeader>,
+    changed: Receiver<Change>,
     points: Arc<ObservationPoints>,
     names: NameTable,
     clock: Clock,
     query: CounterQuery,
     routing: Routing,
+    counter_interval: Duration,
     schedule: CounterSchedule,
     sources: Sources,
     books: SflowBooks,
@@ -166,11 +257,19 @@ impl Exporter {
     /// Works until the queue has no sending end.
     fn run(mut self) {
         let mut next_tick = Instant::now();
+        let mut changes = self.changed.clone();
         loop {
-            match self.samples.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
-                Ok(sample) => self.export(&sample),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+            select! {
+                recv(self.samples) -> sample => match sample {
+                    Ok(sample) => self.export(&sample),
+                    Err(_) => break,
+                },
+                recv(changes) -> change => match change {
+                    Ok(change) => self.change(change),
+                    // The end is near.
+                    Err(_) => changes = never(),
+                },
+                default(next_tick.saturating_duration_since(Instant::now())) => {}
             }
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + TICK;
@@ -179,8 +278,27 @@ impl Exporter {
             self.settle();
         }
         let now = self.now();
-        for (_, agent) in &mut self.agents {
+        for Exporting { agent, .. } in &mut self.agents {
             agent.close(now);
+        }
+        self.settle();
+    }
+
+    /// Other agents from now on.
+    fn change(&mut self, change: Change) {
+        let now = self.now();
+        let (kept, mut ending): (Vec<Exporting>, Vec<Exporting>) =
+            self.agents.drain(..).partition(|exporting| change.kept.contains(&exporting.settings));
+        for exporting in &mut ending {
+            exporting.agent.close(now);
+            exporting.log();
+            self.books.end(exporting);
+        }
+        self.agents = kept;
+        self.agents.extend(change.begun);
+        if change.counter_interval != self.counter_interval {
+            self.counter_interval = change.counter_interval;
+            self.schedule = CounterSchedule::new(change.counter_interval);
         }
         self.settle();
     }
@@ -189,12 +307,15 @@ impl Exporter {
     fn export(&mut self, first: &SampledHeader) {
         let (now, table, names) = (self.now(), self.points.table(), self.names.load());
         let mut export = |sample: &SampledHeader| {
+            if self.agents.is_empty() {
+                return;
+            }
             let Some(point) = table.get(sample.observation_point) else { return };
             let route = route(&mut self.routing, now.monotonic, sample, point, &names);
             let segments = route.gateway.as_ref().map(|gateway| gateway.segments()).unwrap_or_default();
             let gateway = route.gateway.as_ref().map(|gateway| gateway.extended_gateway(&segments));
             let flow_sample = self.sources.flow_sample(sample, point, &route, gateway, &names);
-            for (_, agent) in &mut self.agents {
+            for Exporting { agent, .. } in &mut self.agents {
                 agent.flow_sample(now, &flow_sample);
             }
         };
@@ -204,8 +325,10 @@ impl Exporter {
 
     fn tick(&mut self) {
         let now = self.now();
-        self.export_counters(now);
-        for (_, agent) in &mut self.agents {
+        if !self.agents.is_empty() {
+            self.export_counters(now);
+        }
+        for Exporting { agent, .. } in &mut self.agents {
             agent.tick(now);
         }
     }
@@ -226,7 +349,7 @@ impl Exporter {
                 Ok(link) => {
                     let number = names.number(point.interface);
                     let counters = counters::interface_counters(&link, number, &point.name);
-                    for (_, agent) in &mut self.agents {
+                    for Exporting { agent, .. } in &mut self.agents {
                         agent.counter_sample(now, &counters);
                     }
                 }
@@ -238,12 +361,8 @@ impl Exporter {
     }
 
     fn settle(&mut self) {
-        self.books.enter(self.agents.iter().map(|(_, agent)| agent));
-        for (destination, agent) in &mut self.agents {
-            while let Some(event) = agent.next_event() {
-                log(destination, &event);
-            }
-        }
+        self.books.enter(&self.agents);
+        self.agents.iter_mut().for_each(Exporting::log);
     }
 
     fn now(&self) -> ExportTime {
@@ -251,6 +370,14 @@ impl Exporter {
         ExportTime {
             unix_milliseconds: reading.wall / 1_000_000,
             monotonic: Duration::from_nanos(reading.monotonic),
+        }
+    }
+}
+
+impl Exporting {
+    fn log(&mut self) {
+        while let Some(event) = self.agent.next_event() {
+            log(&self.destination, &event);
         }
     }
 }

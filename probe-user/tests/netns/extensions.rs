@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::support::frames::{Frame, Upper, write_octets};
 use super::support::json::flows;
 use super::support::network::Network;
-use super::support::probe::{Ended, ProbeBuilder};
+use super::support::probe::{Ended, Probe, ProbeBuilder};
 use super::support::temp_dir::TempDir;
 use super::support::traffic::replay;
 
@@ -205,5 +205,109 @@ fn what_was_counted_without_a_daemon_is_told_apart() {
         network.router.enter(super::support::probe::daemon().to_str().unwrap()).arg("detach").status();
     ended.report.assert_balanced();
     assert_eq!(rows(&ended), expected);
+    assert!(detached.unwrap().success());
+}
+
+/// Primitives as rows have them, with packets.
+type Figures = BTreeMap<[String; 5], u64>;
+
+fn figures(ended: &Ended) -> Figures {
+    let mut figures = Figures::new();
+    for row in flows(&ended.output) {
+        let names = ["ip_src", "ttl", "length", "mpls_label_top", "mpls_label_stack"];
+        let words = names.map(|name| row[name].to_string().trim_matches('"').to_owned());
+        *figures.entry(words).or_default() += row["packets"].as_u64().unwrap();
+    }
+    figures
+}
+
+/// What a run has counted that was asked for other primitives is not taken for those of the next one.
+#[test]
+fn primitives_change_while_nobody_is_there() {
+    let network = Network::new();
+    let directory = TempDir::new();
+    let primitive = |name: &str, place: &str, length: u8| {
+        format!(
+            "[[capture.primitive]]\nname = \"{name}\"\nat = [\"{place}\"]\nlength = {length}\nsemantics = \"u_int\"\n"
+        )
+    };
+    let start = |names: &str| {
+        let configuration = [
+            "[capture]\npin = true\n",
+            &primitive("ttl", "l3:0x800+8", 1),
+            &primitive("length", "l3:0x800+2", 2),
+            &format!(
+                "[[aggregate]]\nname = \"inside\"\nrefresh = \"1s\"\nkey = [\"src_host\", {names}]\n[aggregate.stdout]\n"
+            ),
+        ];
+        ProbeBuilder::new(&network.router).configuration(&configuration.concat()).start()
+    };
+    let kill = |mut probe: Probe<'_>| {
+        probe.process().signal(Signal::KILL);
+        probe.process().wait();
+    };
+    let without = |probe: &Probe<'_>| probe.metrics().total("pathflow_packets_without_extension_total");
+    let (plain, below) = ("203.0.113.5", "203.0.113.6");
+    let packet = |source| frame(source, Upper::Udp(1, 9)).payload(300);
+    let length = packet(plain).ip_octets().to_string();
+    let octets = [vec![packet(plain).octets(); 3], vec![labelled(&[16, 17, 18], &packet(below)); 4]].concat();
+    let file = directory.file("frames.pcap");
+    write_octets(&file, &octets);
+    let send = || replay(&network.sender, &file, octets.len());
+    let expected = |rows: &[[&str; 5]]| -> Figures {
+        let packets = |row: &[&str; 5]| if row[0] == plain { 3 } else { 4 };
+        rows.iter().map(|row| (row.map(str::to_owned), packets(row))).collect()
+    };
+
+    let both = r#""ttl", "length""#;
+    kill(start(both));
+    send();
+    // Its place is another one, and nobody has read the stack.
+    let others = r#""length", "mpls_label_top", "mpls_label_stack""#;
+    let probe = start(others);
+    assert_eq!(without(&probe), 7);
+    let ended = probe.terminate();
+    let text = ended.report.text();
+    assert!(
+        text.contains(
+            "of these, 7 packets are in rows without all labels of the MPLS stack, primitives of your own: "
+        ),
+        "{text}"
+    );
+    assert_eq!(figures(&ended), expected(&[[plain, "null", "0", "0", ""], [below, "null", "0", "16", ""]]));
+    // The same are read.
+    send();
+    let probe = start(others);
+    assert_eq!(without(&probe), 0);
+    let ended = probe.terminate();
+    assert!(!ended.report.text().contains("are in rows without"), "{}", ended.report.text());
+    assert_eq!(
+        figures(&ended),
+        expected(&[[plain, "null", &length, "0", ""], [below, "null", &length, "16", "16_17_18"]])
+    );
+    // More than is asked for does no harm.
+    send();
+    let probe = start(r#""mpls_label_stack""#);
+    assert_eq!(without(&probe), 0);
+    let ended = probe.terminate();
+    assert_eq!(
+        figures(&ended),
+        expected(&[[plain, "null", "null", "null", ""], [below, "null", "null", "null", "16_17_18"]])
+    );
+    // Without any, nothing was read.
+    send();
+    let probe = start(r#""dst_port""#);
+    assert_eq!(without(&probe), 0);
+    probe.terminate();
+    send();
+    let probe = start(both);
+    assert_eq!(without(&probe), 7);
+    let ended = probe.terminate();
+    let detached =
+        network.router.enter(super::support::probe::daemon().to_str().unwrap()).arg("detach").status();
+    assert_eq!(
+        figures(&ended),
+        expected(&[[plain, "0", "0", "null", "null"], [below, "0", "0", "null", "null"]])
+    );
     assert!(detached.unwrap().success());
 }

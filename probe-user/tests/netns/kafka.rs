@@ -15,11 +15,13 @@ use super::support::bird::Bird;
 use super::support::frames::{Frame, Upper, write_capture};
 use super::support::json::sum;
 use super::support::kafka::{BROKER, Kafka};
+use super::support::network::Network;
 use super::support::probe::{Probe, ProbeBuilder, daemon};
 use super::support::process::Process;
 use super::support::routed::{CLIENT, LEFT, Routed, SERVER};
 use super::support::temp_dir::TempDir;
 use super::support::tool::output;
+use super::support::traffic::Traffic;
 use super::support::wait_for;
 
 /// Where the test's datagrams go.
@@ -463,4 +465,38 @@ fn dumps_and_log_of_an_outage_are_there_once_after_the_next_start() {
     let mut once = begun.clone();
     once.dedup();
     assert_eq!(begun, once);
+}
+
+/// Messages are the lines that a file has below its titles.
+#[test]
+fn rows_are_csv_where_that_is_wanted() {
+    let network = Network::new();
+    let kafka = Kafka::start(&network.router);
+    let directory = TempDir::new();
+    let file = directory.file("rows.csv");
+    let configuration = format!(
+        "[[aggregate]]\nname = \"csv\"\nkey = [\"src_host\", \"dst_host\", \"proto\"]\nrefresh = \"1s\"\n\
+         [aggregate.kafka]\nbrokers = [\"{BROKER}\"]\ntopic = \"rows\"\nspool = \"{}\"\nformat = \"csv\"\n\
+         separator = \";\"\n[aggregate.file]\npath = \"{}\"\nappend = true\nformat = \"csv\"\nseparator = \";\"\n",
+        directory.file("spool").display(),
+        file.display()
+    );
+    let probe = ProbeBuilder::new(&network.router).configuration(&configuration).start();
+    let traffic = Traffic { packets: 3000, flows: 30, ..Traffic::default() };
+    traffic.send(&network.sender);
+    delivered(&probe, 2 * traffic.packets);
+    probe.terminate().report.assert_balanced();
+    let text = fs::read_to_string(file).unwrap();
+    let (titles, rows) = text.split_once('\n').unwrap();
+    assert!(titles.contains("SRC_IP;") && titles.contains(";PACKETS;"), "{titles}");
+    let sorted = |lines: &str| {
+        let mut lines: Vec<String> = lines.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let messages = kafka.messages("rows");
+    assert_eq!(sorted(&messages), sorted(rows));
+    let packets = titles.split(';').position(|title| title == "PACKETS").unwrap();
+    let packets = messages.lines().map(|line| line.split(';').nth(packets).unwrap().parse::<u64>().unwrap());
+    assert_eq!(packets.sum::<u64>(), traffic.packets);
 }

@@ -515,3 +515,25 @@ fn a_mirror_port_that_goes_down_and_up_again_is_still_captured() {
     STEADY.send(&network.switch);
     end(probe, 2 * STEADY.packets).report.assert_complete();
 }
+
+#[test]
+fn a_mirror_port_that_is_renamed_has_its_new_name() {
+    let network = Mirrored::new();
+    let configuration = |name: &str| mirror_port("").replace(&format!("\"{PORT}\""), &format!("\"{name}\""));
+    let mut probe =
+        ProbeBuilder::configured(&network.host).json().configuration(&configuration("port*")).start();
+    STEADY.send(&network.switch);
+    probe.wait_until("packets in the metrics", |metrics| received(metrics) == STEADY.packets);
+    network.ip("link set port down");
+    network.ip("link set port name port9");
+    network.ip("link set port9 up");
+    probe.process().wait_for_message("is called port9 now");
+    let name = || format!("{:?}", network.host.link("port9")["operstate"]);
+    wait_for("an interface is up", name, || (network.host.link("port9")["operstate"] == "UP").then_some(()));
+    STEADY.send(&network.switch);
+    let metrics =
+        probe.wait_until("all packets in the metrics", |metrics| received(metrics) == 2 * STEADY.packets);
+    let of = |name: &str| metrics.sum("pathflow_received_packets_total", &[("interface", name)]);
+    assert_eq!((of("port9"), of(PORT)), (2 * STEADY.packets, 0));
+    end(probe, 2 * STEADY.packets).report.assert_complete();
+}

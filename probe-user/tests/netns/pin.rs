@@ -1,7 +1,7 @@
 //! Pinned capture: restarts, crashes and upgrades under traffic, of which every packet has to be somewhere.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::refusals::write_program;
+use super::reload::reload;
 use super::support::json;
 use super::support::metrics::Metrics;
 use super::support::namespace::Namespace;
@@ -190,6 +191,44 @@ fn what_a_killed_run_had_drained_is_counted_as_lost_to_the_packet() {
     let probe = start("300ms");
     assert_eq!(lost(&probe.metrics()).0, 324);
     assert!(!probe.terminate().report.text().contains("killed:"));
+}
+
+/// Exports that begin and end by SIGHUP have lost with a killed run what they had got and not sent, and no more.
+#[test]
+fn what_a_killed_run_lost_is_known_of_exports_that_changed() {
+    let pinned = Pinned::new();
+    let [first, second] = [4739, 2055].map(|port| SocketAddr::new(COLLECTOR_IPV4.ip(), port));
+    let _collectors =
+        [first, second].map(|address| pinned.0.collector.run(|| UdpSocket::bind(address).unwrap()));
+    let with = |collector: SocketAddr, more: &str| {
+        format!(
+            "[capture]\npin = true\n[flow]\nidle_timeout = \"300ms\"\n[export]\nstdout = \"none\"\n\
+             collectors = [\"{collector}\"]\n{more}"
+        )
+    };
+    let exported = |probe: &Probe<'_>, packets: u64| {
+        probe.wait_until("records", |metrics| metrics.total("pathflow_exported_packets_total") == packets);
+    };
+    let probe = ProbeBuilder::new(pinned.router()).configuration(&with(first, "")).start();
+    send(&pinned.0, 1000);
+    exported(&probe, 1000);
+    reload(&probe, &with(second, ""));
+    send(&pinned.0, 200);
+    exported(&probe, 1200);
+    reload(&probe, &with(second, "observation_domain_id = 7\n"));
+    send(&pinned.0, 30);
+    exported(&probe, 1230);
+    // Nobody listens there: records wait.
+    reload(&probe, &with(first, "transport = \"tcp\"\n"));
+    send(&pinned.0, 4);
+    probe.wait_until("records wait", |metrics| metrics.total("pathflow_export_queued_packets") == 4);
+    kill(probe);
+    let probe = ProbeBuilder::new(pinned.router()).configuration(&with(second, "")).start();
+    let metrics = probe.metrics();
+    assert_eq!(lost(&metrics), (4, 4 * 50, 0), "{}", probe.errors());
+    let of_first = [("destination", "192.0.2.2:4739")];
+    assert_eq!(metrics.sum("pathflow_crash_lost_packets_total", &of_first), 4);
+    probe.terminate().report.assert_balanced();
 }
 
 /// Sends `traffic`, again and again as long as `lives` come and go, however long that takes; afterwards, all
@@ -434,6 +473,48 @@ fn interfaces_change_while_nobody_is_there() {
     assert_eq!((of("renamed"), of("veth-in2"), of("veth-in3")), (1100, 20, 403));
     assert_eq!(pinned.links().len(), 2);
     assert!(router.xdp_program("veth-in3").is_some());
+}
+
+/// Of packets that begin with an IP header, its octets are no MAC addresses, also if their interface is gone.
+#[test]
+fn an_interface_without_mac_addresses_is_gone_at_the_start() {
+    let pinned = Pinned::new();
+    let router = pinned.router();
+    ip(router, "tuntap add dev tun0 mode tun");
+    ip(router, "link set tun0 up");
+    let start = || {
+        let builder = ProbeBuilder::configured(router).json();
+        super::pin::pinned(builder, "wait_for_interfaces = true\ninterfaces = [\"veth-in\", \"tun0\"]\n")
+    };
+    kill(start());
+    // UDP from 203.0.113.5 to 198.51.100.1 of 100 octets, each a packet of its own for the interface.
+    let header =
+        [0x45, 0, 0, 100, 0, 1, 0, 0, 64, 17, 0, 0, 203, 0, 113, 5, 198, 51, 100, 1, 0, 9, 0, 9, 0, 80, 0, 0];
+    let packet = [&header[..], &[0; 72]].concat();
+    let directory = TempDir::new();
+    let file = directory.file("packets");
+    fs::write(&file, packet.repeat(20)).unwrap();
+    let mut command = router.command("socat");
+    let device = "TUN,tun-name=tun0,tun-type=tun,iff-no-pi";
+    output(command.args(["-u", "-b", "100", &format!("OPEN:{}", file.display()), device]));
+    send(&pinned.0, 30);
+    ip(router, "link delete tun0");
+    let ended = start().terminate();
+    ended.report.assert_complete();
+    let of = |name: &str| -> Vec<Value> {
+        let flows = json::flows(&ended.output).into_iter();
+        flows
+            .filter(|flow| {
+                [&flow["egress_interface_name"], &flow["ingress_interface_name"]].contains(&&name.into())
+            })
+            .collect()
+    };
+    let (tunnel, ethernet) = (of("tun0"), of(CAPTURED));
+    assert_eq!(json::sum(&tunnel, "packet_delta_count"), 20, "{}", ended.report.text());
+    let addresses =
+        |flow: &Value| [&flow["source_mac_address"], &flow["destination_mac_address"]].map(Value::is_string);
+    assert!(tunnel.iter().all(|flow| addresses(flow) == [false, false]), "{tunnel:?}");
+    assert!(ethernet.iter().any(|flow| addresses(flow) == [true, false]), "{ethernet:?}");
 }
 
 #[test]

@@ -151,3 +151,43 @@ fn each_interface_has_its_own_rate() {
     assert!(all.iter().all(|flow| flow["sampling_interval"] == 1 && flow.get("selector_id").is_none()));
     assert!(sampled.iter().all(|flow| flow["sampling_interval"] == 4));
 }
+
+/// While routes are waited for, flows stay in the cache for longer than any timeout. They have the interval with which they
+/// were counted, however often it has changed since.
+#[test]
+fn flows_that_wait_for_routes_keep_their_sampling_interval() {
+    let network = Network::new();
+    let with = |interval: u32| {
+        format!(
+            "{}[flow]\nactive_timeout = \"300ms\"\nidle_timeout = \"300ms\"\n[enrich]\nwait_for_rib = \"1h\"\n\
+             [bgp]\nlisten = [\"127.0.0.1:1790\"]\nrouter_id = \"192.0.2.9\"\n\
+             [[bgp.peer]]\naddress = \"127.0.0.2\"\n",
+            configuration(interval, "deterministic") + "\n"
+        )
+    };
+    let mut probe = ProbeBuilder::new(&network.router).configuration(&with(1)).start();
+    let traffic = Traffic { packets: 600, flows: 3, rate: None, ..TRAFFIC };
+    let mut received = 0;
+    for interval in [1, 2, 3, 5] {
+        if interval > 1 {
+            probe.reload(&with(interval));
+            probe.process().wait_for_message(&format!("counts one packet in {interval} now"));
+        }
+        traffic.send(&network.sender);
+        received += traffic.packets;
+        probe.wait_until("packets are drained", |metrics| {
+            metrics.total("pathflow_received_packets_total") == received
+        });
+        // Longer than the timeout and two drains.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    let ended = probe.terminate();
+    ended.report.assert_balanced();
+    let mut packets = BTreeMap::<u64, u64>::new();
+    for flow in flows(&ended.output) {
+        let interval = flow["sampling_interval"].as_u64().unwrap_or(1);
+        *packets.entry(interval).or_default() += flow["packet_delta_count"].as_u64().unwrap();
+    }
+    let expected = [1, 2, 3, 5].map(|interval| (interval, traffic.packets / interval));
+    assert_eq!(packets, expected.into(), "{}", ended.report.text());
+}

@@ -11,6 +11,7 @@ use std::{
     path::Path,
 };
 
+use super::NO_LINK;
 use crate::record::Tally;
 
 const MAGIC: &[u8; 8] = b"PFKAFKA1";
@@ -90,7 +91,7 @@ impl AccountFile {
     /// Opens it; makes it if it is missing.
     pub(in crate::kafka) fn open(folder: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_LINK);
         Ok(Self(options.open(folder.join("spool.account"))?))
     }
 

@@ -9,6 +9,8 @@ use std::{
 
 use rustix::fs::{FallocateFlags, fallocate};
 
+use super::NO_LINK;
+
 const NAME: &str = "spool.ballast";
 
 /// A file of zeros, or its absence.
@@ -49,7 +51,7 @@ impl Ballast {
 
     fn make(&self) -> io::Result<()> {
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_LINK);
         let file: File = options.open(&self.path)?;
         fallocate(&file, FallocateFlags::empty(), 0, self.octets)?;
         Ok(())

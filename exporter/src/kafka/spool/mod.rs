@@ -14,6 +14,12 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use rustix::fs::OFlags;
+
 pub(super) use account_file::{AccountFile, Amount, Reservation, Standing, start_of_machine};
 pub(super) use open::{Opened, SetAside, SpoolFolder, random};
 pub(super) use store::{Entry, Read, Spool, SpoolError};
+
+/// There is no reason for a symbolic link in the folder; one that somebody has put there is not followed. SQLite does the same
+/// with its journal.
+const NO_LINK: i32 = OFlags::NOFOLLOW.bits().cast_signed();

@@ -11,6 +11,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
+    NO_LINK,
     account_file::{AccountFile, Standing},
     ballast::Ballast,
     meta::Meta,
@@ -332,7 +333,8 @@ pub(in crate::kafka) fn random() -> [u8; 16] {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(NO_LINK).open(path)
 }
 
 /// Now, as a part of a file name.

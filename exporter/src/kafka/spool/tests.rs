@@ -175,6 +175,20 @@ fn nobody_else_can_read_it() {
     assert!(files >= 4, "only {files} files");
 }
 
+/// Who could put one there could have the daemon write anywhere.
+#[test]
+fn a_link_in_its_folder_is_not_followed() {
+    let elsewhere = Folder::new();
+    let other = elsewhere.0.join("other");
+    for name in ["spool.lock", "spool.account", "spool.sqlite"] {
+        let folder = Folder::new();
+        std::os::unix::fs::symlink(&other, folder.0.join(name)).expect("a link");
+        let opened = SpoolFolder::take(&folder.settings(SIZE))
+            .is_ok_and(|taken| taken.account_file().is_ok() && taken.open(None, None).is_ok());
+        assert!(!opened && !other.exists(), "{name}");
+    }
+}
+
 #[test]
 fn the_bound_holds_for_file_and_journal_and_what_is_removed_makes_room() {
     let folder = Folder::new();

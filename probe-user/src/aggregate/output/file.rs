@@ -30,6 +30,7 @@ use crate::aggregate::encode::EncodeError;
 use crate::aggregate::{Primitive, Purge};
 use crate::file_name::{replace_link, with_suffix};
 use crate::ledger::OutputAccount;
+use crate::written_file;
 
 /// Octets that are written to a file at once.
 const CHUNK: usize = 1 << 16;
@@ -55,6 +56,9 @@ pub struct FileOutput {
     history: FileHistory,
     /// Which columns of the history its rows have.
     columns: u32,
+    /// It goes on with the files of another output whose rows have the same columns or not, and has not looked yet which
+    /// these are.
+    goes_on: Option<bool>,
     /// Whether it was said that files cannot be given to their owner.
     has_said_owner: bool,
 }
@@ -138,18 +142,23 @@ impl FileOutput {
             begins_anew,
             history: FileHistory::default(),
             columns: 0,
+            goes_on: None,
             has_said_owner: false,
         })
     }
 
-    /// It goes on with the files of another output, whose rows have the same columns or not.
+    /// It goes on with the files of another output, whose rows have the same columns or not. From its first call on, for it
+    /// may never begin.
     #[must_use]
     pub fn going_on(self, history: FileHistory, has_same_columns: bool) -> Self {
-        let mut last = history.lock();
+        Self { history, goes_on: Some(has_same_columns), ..self }
+    }
+
+    fn begin(&mut self) {
+        let Some(has_same_columns) = self.goes_on.take() else { return };
+        let mut last = self.history.lock();
         last.columns += u32::from(!has_same_columns);
-        let columns = last.columns;
-        drop(last);
-        Self { history, columns, ..self }
+        self.columns = last.columns;
     }
 
     /// Writes one file; what was counted as lost is in the books.
@@ -218,24 +227,25 @@ impl FileOutput {
     fn open(&mut self, path: &Path) -> io::Result<Target> {
         // Whoever owns the directory could lead us elsewhere.
         let follows = self.settings.owner.user.is_none();
-        let metadata = if follows { fs::metadata(path) } else { fs::symlink_metadata(path) };
-        let kind = metadata.map(|metadata| metadata.file_type()).ok();
+        let kind = match written_file::kind(path, follows) {
+            Ok(kind) => Some(kind),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => None,
+        };
         let mut options = OpenOptions::new();
         options.write(true).mode(0o666 & !self.settings.umask);
         if let Some(kind) = kind.filter(|kind| !kind.is_file() && !kind.is_symlink()) {
-            return open_stream(path, &mut options, kind, Instant::now() + self.settings.refresh);
+            let deadline = Instant::now() + self.settings.refresh;
+            return open_stream(path, &mut options, kind, follows, deadline);
         }
         if let Some(directory) = path.parent() {
             self.make_directories(directory)?;
         }
-        let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
         if self.settings.append || (kind.is_some() && self.is_to_go_on(path)) {
-            if !follows {
-                options.custom_flags(no_follow);
-            }
             options.append(true).create(true);
             // To read is for the titles alone.
-            let file = options.clone().read(true).open(path).or_else(|_| options.open(path))?;
+            let file = written_file::open(options.clone().read(true), OFlags::empty(), path, follows)
+                .or_else(|_| written_file::open(&mut options, OFlags::empty(), path, follows))?;
             let length = file.metadata()?.len();
             if length == 0 {
                 self.give_away(path, |user, group| fchown(&file, user, group));
@@ -245,7 +255,7 @@ impl FileOutput {
         let part = with_suffix(path, ".part");
         // One of a run that was killed, or of somebody who has put it there.
         let _ = fs::remove_file(&part);
-        let file = options.custom_flags(no_follow).create_new(true).open(&part)?;
+        let file = options.create_new(true).open(&part)?;
         self.give_away(path, |user, group| fchown(&file, user, group));
         Ok(Target::New { file, part })
     }
@@ -330,6 +340,7 @@ impl RowOutput for FileOutput {
     }
 
     fn write(&mut self, purge: &Purge) {
+        self.begin();
         if purge.is_empty() && !self.settings.write_empty {
             self.end_period(purge);
             return;
@@ -358,6 +369,7 @@ impl RowOutput for FileOutput {
     }
 
     fn poll(&mut self) {
+        self.begin();
         self.program.iter_mut().for_each(Program::reap);
     }
 
@@ -374,14 +386,13 @@ fn open_stream(
     path: &Path,
     options: &mut OpenOptions,
     kind: FileType,
+    follows: bool,
     deadline: Instant,
 ) -> io::Result<Target> {
     let is_fifo = kind.is_fifo();
-    if is_fifo {
-        // Without a reader this fails with ENXIO, where it would wait otherwise (fifo(7)).
-        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    }
-    Ok(Target::Stream { file: options.open(path)?, is_fifo, deadline })
+    // Without a reader this fails with ENXIO, where it would wait otherwise (fifo(7)).
+    let flags = if is_fifo { OFlags::NONBLOCK } else { OFlags::empty() };
+    Ok(Target::Stream { file: written_file::open(options, flags, path, follows)?, is_fifo, deadline })
 }
 
 impl Target {

@@ -43,6 +43,8 @@ pub struct KafkaOutput {
     key: Vec<u8>,
     /// Number of the topic for the next rows.
     turn: u32,
+    /// Whether it was said that values have the separator in them.
+    has_warned: bool,
 }
 
 impl KafkaOutput {
@@ -74,6 +76,7 @@ impl KafkaOutput {
             topic: String::new(),
             key: Vec::new(),
             turn: 0,
+            has_warned: false,
         })
     }
 
@@ -187,6 +190,9 @@ impl RowOutput for KafkaOutput {
             self.row(&row, purge.updated(), &mut patience);
         }
         self.send(&mut patience);
+        if !self.has_warned {
+            self.has_warned = self.content.warn_of_ambiguous_rows(&self.name);
+        }
         let total = purge.len() as u64;
         let purged = total - (self.refused.total_lost().records - lost_before).min(total);
         let seconds = started.elapsed().as_secs();

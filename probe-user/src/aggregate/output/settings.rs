@@ -303,7 +303,8 @@ impl MemorySettings {
     }
 }
 
-fn check_format(
+/// Whether rows can be written so.
+pub(super) fn check_format(
     encode: &EncodeSettings,
     format: Format,
     primitives: &[Primitive],

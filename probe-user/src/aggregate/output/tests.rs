@@ -495,6 +495,15 @@ fn files_and_new_directories_belong_to_whom_the_settings_say() {
         assert_eq!(scratch.read("elsewhere"), "stays\n", "{name}");
     }
 
+    // Nor can anybody else, where others can make files.
+    fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o777)).unwrap();
+    let table = || FileTable { append: true, ..csv() };
+    output(&scratch.path("grown"), table(), &key).write(&rows);
+    assert_eq!(scratch.read("elsewhere"), "stays\n");
+    fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o755)).unwrap();
+    output(&scratch.path("grown"), table(), &key).write(&rows);
+    assert!(scratch.read("elsewhere").lines().count() > 1);
+
     for (table, expected) in [
         (nobody("no-such-user", ""), "owner: there is no such user"),
         (nobody("", "no-such-group"), "group: there is no such group"),

@@ -98,7 +98,9 @@ impl RowWriter {
         if error.is_none() {
             error = self.hand_on(self.out.len(), &mut sink, &mut delivered, &mut pending);
         }
-        self.warn_of_ambiguous_rows();
+        if !self.has_warned {
+            self.has_warned = warn_of_ambiguous_rows(&self.name, &mut self.encoder);
+        }
         Written { delivered, lost: error.map(|error| (error, pending)) }
     }
 
@@ -119,15 +121,16 @@ impl RowWriter {
             Err(error) => Some(error),
         }
     }
+}
 
-    fn warn_of_ambiguous_rows(&mut self) {
-        let rows = self.encoder.take_ambiguous_rows();
-        if rows > 0 && !std::mem::replace(&mut self.has_warned, true) {
-            warn!(
-                "{}: in {rows} rows a value has the separator in it, so that they have a column too many; \
-                 another separator would do",
-                self.name
-            );
-        }
+/// Says that rows have a column too many, if some of those since the last call have.
+pub(super) fn warn_of_ambiguous_rows(name: &str, encoder: &mut RowEncoder) -> bool {
+    let rows = encoder.take_ambiguous_rows();
+    if rows > 0 {
+        warn!(
+            "{name}: in {rows} rows a value has the separator in it, so that they have a column too many; another \
+             separator would do"
+        );
     }
+    rows > 0
 }

@@ -12,12 +12,35 @@ use crate::ledger::Amount;
 
 /// Rows of an account: two copies and its label.
 const ROWS_EACH: usize = 3;
+/// Accounts for sinks that begin later than the run.
+const SPARE: usize = 32;
 /// Octets of a label.
 const LABEL_OCTETS: usize = 15 * size_of::<u64>();
 
-/// Rows that the accounts of `sinks` sinks take.
+/// Rows that the accounts of `sinks` sinks take, and of those that may come later.
 pub(super) const fn rows(sinks: usize) -> usize {
-    (1 + sinks) * ROWS_EACH
+    (1 + sinks + SPARE) * ROWS_EACH
+}
+
+/// What a run has to do with the sink of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It does not export to it: only what was lost with earlier runs is known.
+    Former = 0,
+    /// It exports to it everything from when the account was opened.
+    Own = 1,
+    /// It sends what it has left, which is all that its account holds.
+    Leaving = 2,
+}
+
+impl Standing {
+    const fn from_word(word: u64) -> Self {
+        match word {
+            0 => Self::Former,
+            2 => Self::Leaving,
+            _ => Self::Own,
+        }
+    }
 }
 
 /// One account: of the process, or of one sink.
@@ -26,7 +49,8 @@ pub(super) struct Account {
     sequence: u64,
     /// Process: entered in user space (mirror ports). Sink: delivered, or lost by name.
     pub(super) settled: Amount,
-    /// Process: taken over from earlier runs. Sink: what is being sent at this moment.
+    /// Process: taken over from earlier runs. Sink: what is being sent at this moment; of one that is leaving, all that is
+    /// not sent.
     pub(super) held: Amount,
     /// Sink: lost with earlier runs that were killed.
     pub(super) lost: Amount,
@@ -113,18 +137,93 @@ pub type CrashLosses = BTreeMap<String, CrashLoss>;
 #[derive(Debug)]
 pub struct PinnedAccounts {
     rows: Mapping<Row>,
+    /// Of the process, and then of each sink.
     accounts: Vec<Account>,
-    labels: Vec<String>,
+    /// What the accounts of sinks are for.
+    holders: Vec<Holder>,
+}
+
+/// Whose an account is.
+#[derive(Clone, Debug)]
+struct Holder {
+    /// Empty: nobody's yet.
+    label: String,
+    /// Of the sink with this number in the ledger, while there is one.
+    sink: Option<usize>,
+    standing: Standing,
 }
 
 impl PinnedAccounts {
-    /// Empty accounts; those of this run's own sinks come first, in the order of the ledger.
+    /// Empty accounts; those of this run's own sinks come first, in the order of the ledger, which has numbered them from 0.
     pub(super) fn new(rows: Mapping<Row>, labels: Vec<String>, own: usize) -> Self {
-        for (number, label) in labels.iter().enumerate() {
-            rows.write((number + 1) * ROWS_EACH + 2, label_row(label, number < own));
+        let holder = |(number, label)| {
+            let is_own = number < own;
+            let standing = if is_own { Standing::Own } else { Standing::Former };
+            Holder { label, sink: is_own.then_some(number), standing }
+        };
+        let nobody = Holder { label: String::new(), sink: None, standing: Standing::Former };
+        let mut holders: Vec<Holder> = labels.into_iter().enumerate().map(holder).collect();
+        holders.resize(holders.len() + SPARE, nobody);
+        for (number, holder) in holders.iter().enumerate() {
+            rows.write((number + 1) * ROWS_EACH + 2, label_row(&holder.label, holder.standing));
         }
-        let accounts = vec![Account::default(); labels.len() + 1];
-        Self { rows, accounts, labels }
+        let accounts = vec![Account::default(); holders.len() + 1];
+        Self { rows, accounts, holders }
+    }
+
+    /// A sink begins for which `settled` is done with: what was lost before its time. False if there is no room for its
+    /// account.
+    pub fn begin(&mut self, sink: usize, label: &str, settled: Amount) -> bool {
+        let is_free = |(_, holder): &(usize, &Holder)| holder.sink.is_none();
+        let holders = || self.holders.iter().enumerate().filter(is_free);
+        let is_forgotten = |number: usize| {
+            let account = self.accounts.get(number + 1).copied().unwrap_or_default();
+            account.lost.is_zero() && account.doubtful.is_zero()
+        };
+        let place = holders()
+            .find(|(_, holder)| holder.label == label)
+            .or_else(|| holders().find(|(_, holder)| holder.label.is_empty()))
+            .or_else(|| holders().find(|(number, _)| is_forgotten(*number)));
+        let Some((number, _)) = place else { return false };
+        self.change(number + 1, |account| (account.settled, account.held) = (settled, Amount::default()));
+        if let Some(holder) = self.holders.get_mut(number) {
+            *holder = Holder { label: label.to_owned(), sink: Some(sink), standing: Standing::Own };
+        }
+        // The label first: only then it is an account of a sink.
+        let row = (number + 1) * ROWS_EACH + 2;
+        self.rows.write(row, label_row(label, Standing::Former));
+        self.rows.store_first_word(row, Standing::Own as u64);
+        true
+    }
+
+    /// A sink gets no more, and has not sent this.
+    pub fn leave(&mut self, sink: usize, outstanding: Amount) {
+        let Some(number) = self.number(sink) else { return };
+        self.change(number + 1, |account| account.held = outstanding);
+        self.set_standing(number, Standing::Leaving);
+    }
+
+    /// A sink that got no more has ended.
+    pub fn end(&mut self, sink: usize) {
+        let Some(number) = self.number(sink) else { return };
+        self.set_standing(number, Standing::Former);
+        if let Some(holder) = self.holders.get_mut(number) {
+            holder.sink = None;
+        }
+    }
+
+    fn set_standing(&mut self, number: usize, standing: Standing) {
+        if let Some(holder) = self.holders.get_mut(number)
+            && holder.standing != standing
+        {
+            holder.standing = standing;
+            self.rows.store_first_word((number + 1) * ROWS_EACH + 2, standing as u64);
+        }
+    }
+
+    /// The account of a sink.
+    fn number(&self, sink: usize) -> Option<usize> {
+        self.holders.iter().position(|holder| holder.sink == Some(sink))
     }
 
     /// Packets were entered that are in no table of the kernel's.
@@ -134,12 +233,12 @@ impl PinnedAccounts {
 
     /// A sink is about to send this.
     pub fn sending(&mut self, sink: usize, amount: Amount) {
-        self.change(sink + 1, |account| account.held = amount);
+        self.change_own(sink, |account| account.held = amount);
     }
 
     /// A sink has delivered or lost this since the start, and is sending nothing.
     pub fn settled(&mut self, sink: usize, amount: Amount) {
-        self.change(sink + 1, |account| {
+        self.change_own(sink, |account| {
             account.settled = amount;
             account.held = Amount::default();
         });
@@ -147,7 +246,7 @@ impl PinnedAccounts {
 
     /// A sink has delivered or lost this since the start; it may be sending.
     pub fn lost(&mut self, sink: usize, settled: Amount) {
-        self.change(sink + 1, |account| account.settled = settled);
+        self.change_own(sink, |account| account.settled = settled);
     }
 
     /// This run takes over `run`: what is still in its tables, and what was lost with it and before. Counts
@@ -155,11 +254,18 @@ impl PinnedAccounts {
     pub(crate) fn take_over(&mut self, run: u64, untaken: Amount, losses: &CrashLosses) {
         let none = Amount::default();
         self.change(0, |account| account.add(run, untaken, none, none));
-        for number in 0..self.labels.len() {
-            let loss = self.labels.get(number).and_then(|label| losses.get(label));
+        for number in 0..self.holders.len() {
+            let loss = self.holders.get(number).and_then(|holder| losses.get(&holder.label));
             if let Some(loss) = loss.copied() {
                 self.change(number + 1, |account| account.add(run, none, loss.lost, loss.doubtful));
             }
+        }
+    }
+
+    fn change_own(&mut self, sink: usize, change: impl FnOnce(&mut Account)) {
+        let is_own = |holder: &Holder| holder.sink == Some(sink) && holder.standing == Standing::Own;
+        if let Some(number) = self.holders.iter().position(is_own) {
+            self.change(number + 1, change);
         }
     }
 
@@ -180,8 +286,8 @@ impl PinnedAccounts {
 #[derive(Debug, Default)]
 pub(super) struct FormerAccounts {
     pub(super) process: Account,
-    /// By label, and whether the run exported to it.
-    pub(super) sinks: Vec<(String, bool, Account)>,
+    /// By label; two can have the same one, if an export was changed while packets were counted.
+    pub(super) sinks: Vec<(String, Standing, Account)>,
 }
 
 impl FormerAccounts {
@@ -194,9 +300,10 @@ impl FormerAccounts {
         };
         let sinks = (1..rows.length() / ROWS_EACH)
             .map(|number| {
-                let (label, is_own) = label_of(rows.read(number * ROWS_EACH + 2).unwrap_or_default());
-                (label, is_own, account(number))
+                let (label, standing) = label_of(rows.read(number * ROWS_EACH + 2).unwrap_or_default());
+                (label, standing, account(number))
             })
+            .filter(|(label, ..)| !label.is_empty())
             .collect();
         Self { process: account(0), sinks }
     }
@@ -206,19 +313,30 @@ impl FormerAccounts {
         let mut entered = taken;
         entered.add(self.process.settled);
         entered.add(self.process.held);
-        let own = self.sinks.iter().filter(|(_, is_own, _)| *is_own && !has_ended);
-        own.map(|(label, _, account)| {
-            let mut lost = entered;
-            lost.subtract(account.settled);
-            (label.clone(), CrashLoss { lost, doubtful: account.held })
-        })
-        .collect()
+        let mut losses = CrashLosses::new();
+        for (label, standing, account) in self.sinks.iter().filter(|_| !has_ended) {
+            let mut lost = match standing {
+                Standing::Former => continue,
+                Standing::Own => entered,
+                Standing::Leaving => account.held,
+            };
+            if *standing == Standing::Own {
+                lost.subtract(account.settled);
+            }
+            let loss = CrashLoss { lost, doubtful: account.held };
+            add_losses(&mut losses, &CrashLosses::from([(label.clone(), loss)]));
+        }
+        losses
     }
 
     /// What was lost with runs before this one.
     pub(super) fn earlier_losses(&self) -> CrashLosses {
-        let loss = |account: &Account| CrashLoss { lost: account.lost, doubtful: account.doubtful };
-        self.sinks.iter().map(|(label, _, account)| (label.clone(), loss(account))).collect()
+        let mut losses = CrashLosses::new();
+        for (label, _, account) in &self.sinks {
+            let loss = CrashLoss { lost: account.lost, doubtful: account.doubtful };
+            add_losses(&mut losses, &CrashLosses::from([(label.clone(), loss)]));
+        }
+        losses
     }
 }
 
@@ -231,23 +349,23 @@ pub(crate) fn add_losses(losses: &mut CrashLosses, more: &CrashLosses) {
     }
 }
 
-fn label_row(label: &str, is_own: bool) -> Row {
+fn label_row(label: &str, standing: Standing) -> Row {
     let mut octets = [0; LABEL_OCTETS];
     for (place, octet) in octets.iter_mut().zip(label.bytes()) {
         *place = octet;
     }
     let mut words = [0; 16];
-    words[0] = u64::from(is_own);
+    words[0] = standing as u64;
     for (word, octets) in words.iter_mut().skip(1).zip(octets.as_chunks().0) {
         *word = u64::from_ne_bytes(*octets);
     }
     Row(words)
 }
 
-fn label_of(row: Row) -> (String, bool) {
+fn label_of(row: Row) -> (String, Standing) {
     let octets: Vec<u8> = row.0.iter().skip(1).flat_map(|word| word.to_ne_bytes()).collect();
     let length = octets.iter().position(|octet| *octet == 0).unwrap_or(octets.len());
-    (String::from_utf8_lossy(&octets[..length]).into_owned(), row.0[0] != 0)
+    (String::from_utf8_lossy(&octets[..length]).into_owned(), Standing::from_word(row.0[0]))
 }
 
 #[cfg(test)]
@@ -271,20 +389,28 @@ mod tests {
     #[test]
     fn labels_are_kept_up_to_their_room() {
         let label = "ipfix 192.0.2.1:4739";
-        assert_eq!(label_of(label_row(label, true)), (label.to_owned(), true));
+        assert_eq!(label_of(label_row(label, Standing::Own)), (label.to_owned(), Standing::Own));
         let long = "x".repeat(500);
-        assert_eq!(label_of(label_row(&long, false)), ("x".repeat(LABEL_OCTETS), false));
+        let leaving = label_row(&long, Standing::Leaving);
+        assert_eq!(label_of(leaving), ("x".repeat(LABEL_OCTETS), Standing::Leaving));
     }
 
     #[test]
     fn what_is_taken_and_not_settled_is_lost_unless_the_run_ended_in_order() {
         let sink = Account { settled: amount(70), held: amount(5), lost: amount(2), ..Account::default() };
         let process = Account { settled: amount(10), held: amount(20), ..Account::default() };
-        let sinks = vec![("json stdout".to_owned(), true, sink), ("old sink".to_owned(), false, sink)];
-        let accounts = FormerAccounts { process, sinks };
+        let account = |label: &str, standing, account| (label.to_owned(), standing, account);
+        let mut sinks =
+            vec![account("json stdout", Standing::Own, sink), account("old sink", Standing::Former, sink)];
+        let accounts = FormerAccounts { process, sinks: sinks.clone() };
         let losses = accounts.own_losses(amount(100), false);
         assert_eq!(losses.len(), 1);
         assert_eq!(losses["json stdout"], CrashLoss { lost: amount(60), doubtful: amount(5) });
+        // One with the same destination that got no more had this left.
+        let left = Account { settled: amount(3), held: amount(4), ..Account::default() };
+        sinks.push(account("json stdout", Standing::Leaving, left));
+        let both = FormerAccounts { process, sinks }.own_losses(amount(100), false);
+        assert_eq!(both["json stdout"], CrashLoss { lost: amount(64), doubtful: amount(9) });
         assert!(accounts.own_losses(amount(100), true).is_empty());
         let mut earlier = accounts.earlier_losses();
         assert_eq!(earlier["old sink"], CrashLoss { lost: amount(2), doubtful: amount(0) });

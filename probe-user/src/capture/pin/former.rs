@@ -10,6 +10,7 @@ use pathflow_common::layout::{Control, OBSERVATION_POINTS, PointCounters, TableH
 use super::accounts::{CrashLosses, FormerAccounts};
 use super::error::PinError;
 use super::layout::{LAYOUT, Place, Row, descriptor, name};
+use super::plan::ExtensionPlan;
 use super::run;
 use crate::capture::extension_table::ExtensionTable;
 use crate::capture::flow_table::{CpuTables, FlowTables, TableMaps, in_flows};
@@ -122,6 +123,14 @@ impl Former {
     /// Number of the run.
     pub(super) fn number(&self) -> u64 {
         self.words.first_word(descriptor::RUN)
+    }
+
+    /// What its extensions consist of.
+    pub(super) fn extension_plan(&self) -> ExtensionPlan {
+        ExtensionPlan {
+            parts: self.words.first_word(descriptor::EXTENSION_PARTS),
+            places: self.words.first_word(descriptor::PLACES),
+        }
     }
 
     /// Whether the run has ended in order, and was not killed.

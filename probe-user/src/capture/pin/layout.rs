@@ -9,7 +9,7 @@ use pathflow_common::layout::{Control, Count, OBSERVATION_POINTS, PointCounters,
 
 /// To be counted up when the meaning of something pinned changes, but neither its size nor its place: keys,
 /// epochs, the words of the descriptor, the rows of the accounts.
-const LAYOUT_VERSION: u64 = 4;
+const LAYOUT_VERSION: u64 = 5;
 
 /// Stands for the layout of everything that is pinned. Table sizes are no part of it.
 pub(super) const LAYOUT: u64 = {
@@ -64,9 +64,9 @@ pub(super) const LAYOUT: u64 = {
 };
 
 /// FNV-1a, 64 bits: it only has to tell layouts apart that were made without ill will.
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+pub(super) const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 
-const fn fnv(mut hash: u64, octets: &[u8]) -> u64 {
+pub(super) const fn fnv(mut hash: u64, octets: &[u8]) -> u64 {
     let mut i = 0;
     while i < octets.len() {
         hash = (hash ^ octets[i] as u64).wrapping_mul(0x0100_0000_01b3);
@@ -127,6 +127,10 @@ pub(super) mod descriptor {
     pub const ADOPTED_BY: usize = 8;
     /// 1 = the run has ended in order: nothing that it had taken is missing without a name.
     pub const ENDED: usize = 9;
+    /// Stands for the places of chosen octets.
+    pub const PLACES: usize = 10;
+    /// What extensions of keys consist of.
+    pub const EXTENSION_PARTS: usize = 11;
     /// How many there are.
     pub const WORDS: u32 = 16;
 }
@@ -142,7 +146,9 @@ pub struct Place {
     /// 1 = packets that go out.
     pub is_egress: u32,
     /// 1 = every `sampling_interval`-th packet, 0 = at random.
-    pub is_systematic: u32,
+    pub is_systematic: u16,
+    /// 1 = packets begin with no Ethernet header.
+    pub lacks_link_header: u16,
     /// Interface name, filled up with zeroes.
     pub name: [u8; 48],
 }

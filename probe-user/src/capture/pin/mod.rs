@@ -20,6 +20,7 @@ mod error;
 mod former;
 mod layout;
 mod links;
+mod plan;
 mod run;
 
 use std::collections::BTreeSet;
@@ -33,14 +34,17 @@ pub use error::PinError;
 pub use former::{Former, Untaken};
 pub use layout::{Place, Row};
 pub use links::LinkPins;
+pub use plan::Missing;
 pub use run::Run;
 
 use directory::Directory;
 use former::Found;
+use plan::ExtensionPlan;
 
 use super::program::TableSizes;
 use super::{CaptureError, Hook};
 use crate::ledger::{Amount, Ledger};
+use crate::metering::packets::KeySettings;
 
 /// Takes the tables of an earlier run although it pins nothing itself.
 const NOBODY: u64 = u64::MAX;
@@ -52,16 +56,18 @@ pub struct Pins {
     links: LinkPins,
     formers: Vec<Former>,
     run: Option<Run>,
+    /// Of this run.
+    keys: KeySettings,
 }
 
 impl Pins {
     /// Takes hold of what is pinned, and makes room for this run if it `is_pinning`. `None` if neither is
-    /// anything pinned nor to be.
+    /// anything pinned nor to be. `keys` are those of this run.
     ///
     /// # Errors
     /// [`PinError`]: there is no BPF file system, another process has the pins, or what is pinned cannot be
     /// read by this version. Nothing is changed then.
-    pub fn open(is_pinning: bool) -> Result<Option<Self>, PinError> {
+    pub fn open(is_pinning: bool, keys: &KeySettings) -> Result<Option<Self>, PinError> {
         let directory = match Directory::lock(is_pinning) {
             Ok(Some(directory)) => directory,
             Ok(None) => return Ok(None),
@@ -82,7 +88,7 @@ impl Pins {
             return Ok(None);
         }
         let run = if is_pinning { Some(Run::new(&directory)?) } else { None };
-        Ok(Some(Self { directory, links, formers, run }))
+        Ok(Some(Self { directory, links, formers, run, keys: keys.clone() }))
     }
 
     /// Where this run pins its maps, if it does.
@@ -117,7 +123,7 @@ impl Pins {
         labels.extend(earlier.into_iter().filter(|label| !labels.contains(label)).collect::<Vec<_>>());
         let sinks = labels.len();
         ledger.pin(run.accounts(labels, own)?);
-        run.complete(sizes, sinks)
+        run.complete(sizes, ExtensionPlan::new(&self.keys.extension), sinks)
     }
 
     /// Detaches what is pinned and not `wanted`.
@@ -131,6 +137,12 @@ impl Pins {
             }
         }
         Ok(())
+    }
+
+    /// What rows of this run say, and what an earlier run has counted does not tell.
+    #[must_use]
+    pub fn missing(&self, former: &Former) -> Missing {
+        Missing::new(&self.keys, former.extension_plan())
     }
 
     /// What was lost with an earlier run, if it was killed, and what was lost with those before.

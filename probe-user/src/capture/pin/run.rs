@@ -11,6 +11,7 @@ use super::accounts::{PinnedAccounts, rows};
 use super::directory::{Directory, make_directory};
 use super::error::PinError;
 use super::layout::{LAYOUT, descriptor, name};
+use super::plan::ExtensionPlan;
 use crate::capture::mapping::Mapping;
 use crate::capture::program::{TableSizes, array, full};
 use crate::capture::{CaptureError, support};
@@ -54,7 +55,12 @@ impl Run {
     }
 
     /// Everything is pinned: a later run can take it over from now on.
-    pub(super) fn complete(&self, sizes: &TableSizes, sinks: usize) -> Result<(), CaptureError> {
+    pub(super) fn complete(
+        &self,
+        sizes: &TableSizes,
+        plan: ExtensionPlan,
+        sinks: usize,
+    ) -> Result<(), CaptureError> {
         let cpus = support::possible_cpus()?.last().ok_or(CaptureError::NoCpu)? + 1;
         // The words are there before the name is.
         let (map, words) = crate::capture::program::new_array(
@@ -73,6 +79,8 @@ impl Run {
             (descriptor::SPILL_SLOTS, u64::from(sizes.spill_slots)),
             (descriptor::TICK, Clock::tick_nanoseconds()),
             (descriptor::ROWS, rows(sinks) as u64),
+            (descriptor::PLACES, plan.places),
+            (descriptor::EXTENSION_PARTS, plan.parts),
         ] {
             words.store_first_word(word, value);
         }

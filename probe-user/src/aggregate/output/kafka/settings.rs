@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::avro::AvroSettings;
 use super::template::Template;
 use crate::aggregate::Primitive;
-use crate::aggregate::encode::{EncodeError, EncodeSettings, Format, RowEncoder};
+use crate::aggregate::encode::{EncodeSettings, Format};
 use crate::aggregate::output::OutputSettingsError;
+use crate::aggregate::output::settings::check_format;
 use crate::config::duration;
 use crate::kafka::{Client, ClientSettings, DurabilityName, SettingsError, checked_topic};
 
@@ -26,8 +27,24 @@ pub enum KafkaFormat {
     /// One JSON object (RFC 8259) for each row.
     #[default]
     Json,
+    /// Values with a separator between them, without a line of titles.
+    Csv,
+    /// As CSV, without packets, flows and octets.
+    EventCsv,
     /// One datum of Apache Avro for each row.
     Avro,
+}
+
+impl KafkaFormat {
+    /// How rows are written if it is in text.
+    const fn text(self) -> Option<Format> {
+        match self {
+            Self::Json => Some(Format::Json),
+            Self::Csv => Some(Format::Csv),
+            Self::EventCsv => Some(Format::EventCsv),
+            Self::Avro => None,
+        }
+    }
 }
 
 /// `[aggregate.kafka]` as it is written.
@@ -54,6 +71,8 @@ pub struct KafkaTable {
     pub partition: i32,
     /// Key of messages, with variables; empty = none.
     pub key: String,
+    /// Between two values of CSV.
+    pub separator: String,
     /// Octets of a message up to which rows share it, a line each; 0 = a message for each row.
     pub message_octets: u32,
     /// Whether the beginning and the end of a purge are marked by messages.
@@ -90,6 +109,7 @@ impl Default for KafkaTable {
             schema_file: String::new(),
             partition: -1,
             key: String::new(),
+            separator: ",".to_owned(),
             message_octets: 0,
             markers: false,
             durability: DurabilityName::Outage,
@@ -135,8 +155,10 @@ pub struct KafkaOutputSettings {
     pub(super) key: Template,
     pub(super) message_octets: usize,
     pub(super) markers: bool,
+    /// Of text.
+    pub(super) format: Format,
     pub(super) encode: EncodeSettings,
-    /// `None`: JSON.
+    /// `None`: text.
     #[cfg(feature = "avro")]
     pub(super) avro: Option<AvroSettings>,
 }
@@ -165,8 +187,8 @@ impl KafkaOutputSettings {
         primitives: &[Primitive],
     ) -> Result<Self, OutputSettingsError> {
         let wrong = |key, value: String, reason: String| OutputSettingsError { key, value, reason };
-        RowEncoder::new(encode, Format::Json, primitives)
-            .map_err(|error: EncodeError| wrong("format", String::new(), error.to_string()))?;
+        let encode = EncodeSettings { separator: table.separator.clone(), ..encode.clone() };
+        check_format(&encode, table.format.text().unwrap_or_default(), primitives)?;
         if table.format != KafkaFormat::Avro {
             for (key, value) in [
                 ("schema_registry", &table.schema_registry),
@@ -200,8 +222,8 @@ impl KafkaOutputSettings {
         }
         #[cfg(feature = "avro")]
         let avro = match table.format {
-            KafkaFormat::Avro => Some(AvroSettings::new(table, encode, primitives, &topic)?),
-            KafkaFormat::Json => None,
+            KafkaFormat::Avro => Some(AvroSettings::new(table, &encode, primitives, &topic)?),
+            KafkaFormat::Json | KafkaFormat::Csv | KafkaFormat::EventCsv => None,
         };
         let ClientSettings { client, partition } = table.client().settings(name)?;
         Ok(Self {
@@ -212,7 +234,8 @@ impl KafkaOutputSettings {
             key,
             message_octets: table.message_octets as usize,
             markers: table.markers,
-            encode: encode.clone(),
+            format: table.format.text().unwrap_or_default(),
+            encode,
             #[cfg(feature = "avro")]
             avro,
         })
