@@ -463,10 +463,7 @@ impl<H: Hook> Packet<'_, H> {
         }
     }
 
-    /// The same for a wide key.
-    ///
-    /// # Safety
-    /// As above.
+    /// The same for a wide key, and as unsafe.
     #[inline(always)]
     unsafe fn complete_wide(&self, slot: *mut WideSlot, key: &WideKey) {
         let Some(header) = self.header() else { return };
@@ -509,10 +506,7 @@ impl<H: Hook> Packet<'_, H> {
         Addition { packets, octets, tcp_control_bits: facts.tcp_control_bits, now: jiffies(), payload }
     }
 
-    /// Sends the packet to user space, if it has payload and is one of the first in its slot.
-    ///
-    /// # Safety
-    /// `counters` must be those of a slot to which the packet was added.
+    /// Sends the packet to user space, if it has payload and is one of the first in its slot, which has these `counters`.
     #[inline(always)]
     unsafe fn show(&self, counters: *const FlowCounters, first_word: u64, hash: u64, addition: Addition) {
         if maps::payload_packets() == 0 || addition.payload as i32 <= 0 {

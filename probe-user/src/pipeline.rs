@@ -131,17 +131,8 @@ impl Pipeline {
             shard_threads.push(spawn(format!("shard-{number}"), move || shard.run())?);
             shards.push(sender);
         }
-        Ok(Self {
-            ledger,
-            latencies,
-            shards,
-            pool,
-            extensions,
-            classes: config.classify.is_some().then(Arc::default),
-            shard_threads,
-            exports,
-            aggregates,
-        })
+        let classes = config.classify.is_some().then(Arc::default);
+        Ok(Self { ledger, latencies, shards, pool, extensions, classes, shard_threads, exports, aggregates })
     }
 
     /// Ends shards and sinks, in this order. Nobody else may hold a queue of a shard any more. `has_failed`

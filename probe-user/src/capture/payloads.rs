@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ impl Payloads {
 
 impl fmt::Debug for Payloads {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let buffers: Vec<_> = self.buffers.iter().map(|buffer| buffer.as_raw_fd()).collect();
+        let buffers: Vec<_> = self.buffers.iter().map(AsRawFd::as_raw_fd).collect();
         formatter.debug_struct("Payloads").field("buffers", &buffers).finish_non_exhaustive()
     }
 }

@@ -15,7 +15,7 @@ const RULES: [Rule; 7] = [
     Rule { member: "pathflow-exporter", ours: &[], near_kernel: false },
     Rule {
         member: "pathflow",
-        ours: &["pathflow-common", "pathflow-bgp", "pathflow-exporter"],
+        ours: &["pathflow-common", "pathflow-bgp", "pathflow-exporter", "pathflow"],
         near_kernel: true,
     },
     Rule {
