@@ -33,6 +33,7 @@ pub(crate) enum Parsed {
 
 /// A key taken apart, and the facts that came with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the flow label of IPv6 is called so")]
 pub(crate) struct Flow {
     pub(crate) fields: KeyFields,
     pub(crate) addresses: Addresses,

@@ -213,7 +213,7 @@ fn what_pmacct_says_of_classification_is_said_of_it_here() {
         config::raw::Classify {
             packets: 12,
             max_flows: 500_000,
-            idle_timeout: std::time::Duration::from_secs(300),
+            idle_timeout: std::time::Duration::from_mins(5),
             guess: true,
             ..config::raw::Classify::default()
         }

@@ -47,19 +47,12 @@ impl ExtensionPlan {
                 .fold(FNV_OFFSET, |hash, word| fnv(hash, &word.to_le_bytes())),
         }
     }
-
-    const fn has(self, part: u64) -> bool {
-        self.parts & part != 0
-    }
 }
 
 /// What rows of this run say of a packet, and what an earlier run has counted does not tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    chosen: bool,
-    labels: bool,
-    inner: bool,
-    flow_label: bool,
+    parts: u64,
     /// UDP destination ports of VXLAN.
     vxlan_ports: Vec<u16>,
 }
@@ -67,22 +60,20 @@ pub struct Missing {
 impl Missing {
     pub(super) fn new(keys: &KeySettings, former: ExtensionPlan) -> Self {
         let own = ExtensionPlan::new(keys);
-        let lacks = |part| own.has(part) && !former.has(part);
-        Self {
-            chosen: own.has(CHOSEN) && (lacks(CHOSEN) || own.places != former.places),
-            labels: lacks(LABELS),
-            inner: lacks(INNER),
-            flow_label: lacks(FLOW_LABEL),
-            vxlan_ports: keys.vxlan_ports.clone(),
-        }
+        let other_octets = if own.places == former.places { 0 } else { CHOSEN };
+        Self { parts: own.parts & (!former.parts | other_octets), vxlan_ports: keys.vxlan_ports.clone() }
+    }
+
+    const fn has(&self, part: u64) -> bool {
+        self.parts & part != 0
     }
 
     /// Whether rows of packets with this key lack something. (The key is one outside of the kernel's tables.)
     pub(crate) fn concerns(&self, key: &WideKey) -> bool {
-        self.chosen
-            || (self.labels && key.encapsulation().mpls_top_label().is_some())
-            || (self.inner && self.may_be_tunnel(key))
-            || (self.flow_label && matches!(key.addresses(), Addresses::Ipv6(..)))
+        self.has(CHOSEN)
+            || (self.has(LABELS) && key.encapsulation().mpls_top_label().is_some())
+            || (self.has(INNER) && self.may_be_tunnel(key))
+            || (self.has(FLOW_LABEL) && matches!(key.addresses(), Addresses::Ipv6(..)))
     }
 
     fn may_be_tunnel(&self, key: &WideKey) -> bool {
@@ -97,10 +88,10 @@ impl Missing {
 
     /// An extension without what would be taken for something else.
     pub(crate) fn cut(&self, mut extension: KeyExtension) -> KeyExtension {
-        if self.chosen {
+        if self.has(CHOSEN) {
             extension = extension.without_chosen_octets();
         }
-        if self.labels {
+        if self.has(LABELS) {
             // The one at the top is no stack. It is in the key.
             extension.labels = KeyExtension::NONE.labels;
             extension.label_count = 0;
@@ -111,10 +102,10 @@ impl Missing {
     /// For the operator.
     pub(crate) fn text(&self) -> String {
         let parts = [
-            (self.inner, "what is inside tunnels"),
-            (self.labels, "all labels of the MPLS stack"),
-            (self.chosen, "primitives of your own"),
-            (self.flow_label, "flow labels"),
+            (self.has(INNER), "what is inside tunnels"),
+            (self.has(LABELS), "all labels of the MPLS stack"),
+            (self.has(CHOSEN), "primitives of your own"),
+            (self.has(FLOW_LABEL), "flow labels"),
         ];
         let names: Vec<&str> =
             parts.iter().filter(|(is_missing, _)| *is_missing).map(|(_, name)| *name).collect();

@@ -61,13 +61,14 @@ impl Test {
         let idle_timeout = Duration::from_mins(10);
         let settings = ClassifySettings { packets, octets: 1536, max_flows, idle_timeout, guess: false };
         let classes = Arc::<Classes>::default();
-        let classifier = Classifier::new(settings, KeySettings::default(), Arc::clone(&classes)).unwrap();
+        let classifier =
+            Classifier::new(settings, KeySettings::default(), Arc::clone(&classes)).expect("an engine");
         Self { classifier, classes }
     }
 
     fn packet(&mut self, octets: &[u8], time: u64) {
         let frame = SliceFrame::new(octets);
-        self.classifier.packet(&frame, Link::ethernet(&frame).unwrap(), time);
+        self.classifier.packet(&frame, Link::ethernet(&frame).expect("a frame"), time);
     }
 
     fn class(&self, host: u16, port: u16, time: u64) -> &'static str {
