@@ -167,7 +167,7 @@ fn a_key_has_the_partition_that_it_has_with_librdkafka() {
                 .send(&Message { topic, partition: None, key, payload: &payload, tally: ONE })
                 .expect("there is room");
         }
-        let (account, events) = kafka.close(Instant::now() + Duration::from_secs(60));
+        let (account, events) = kafka.close(Instant::now() + Duration::from_mins(1));
         assert_eq!(account.delivered.records, 200, "{account:?} {events:?}");
         let mut partitions = BTreeMap::new();
         for (partition, messages) in read(&one.address(), topic) {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::support::json::{flows, sum};
 use super::support::kafka::{BROKER, Kafka};
 use super::support::network::{COLLECTOR_IPV4, COLLECTOR_SFLOW, Network};
-use super::support::nfcapd::Nfcapd;
+use super::support::nfcapd::{Collected, Nfcapd};
 use super::support::probe::{Probe, ProbeBuilder};
 use super::support::report::Figure;
 use super::support::temp_dir::TempDir;
@@ -330,7 +330,7 @@ fn exports_begin_change_and_end_under_traffic() {
         assert_eq!(exported.packets + missed.packets, traffic.packets, "{text}");
         assert!(exported.packets > 0 && missed.packets > 0, "{text}");
     }
-    let packets: u64 = moving.iter().map(|collected| collected.packets()).sum();
+    let packets: u64 = moving.iter().map(Collected::packets).sum();
     assert_eq!(packets, traffic.packets, "{text}");
     for (line, times) in [
         ("export of ipfix", 0),
@@ -363,7 +363,9 @@ fn one_of_several_collectors_goes() {
         });
     };
     traffic.send(&network.sender);
-    collectors.iter().for_each(|collector| sent(&probe, *collector, traffic.packets));
+    for collector in &collectors {
+        sent(&probe, *collector, traffic.packets);
+    }
     reload(&probe, &with(&stays_text));
     traffic.send(&network.sender);
     sent(&probe, COLLECTOR_IPV4, 2 * traffic.packets);
