@@ -30,13 +30,14 @@ impl KernelLog {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use aya::programs::{TestRun as _, TestRunOptions};
     use log::{LevelFilter, Log, Metadata, Record};
     use pathflow_common::DropReason;
     use pathflow_common::extension::{ChosenPlace, Layer};
 
-    use super::*;
+    use crate::capture::program::PayloadSettings;
     use crate::capture::{FilterSet, KernelProgram, LoadSettings, TableSizes, receiving_cpus};
     use crate::metering::packets::{ExtensionSettings, KeySettings};
 
@@ -64,7 +65,14 @@ mod tests {
         let place =
             ChosenPlace { layer: Layer::Payload, protocol: Some(17), offset: 0, length: 4, destination: 0 };
         let everything = ExtensionSettings { inner: true, labels: true, chosen: vec![place] };
-        for extension in [ExtensionSettings::default(), everything] {
+        let payloads = PayloadSettings {
+            packets: 10,
+            octets: 1536,
+            budget: 1000,
+            done: 64,
+            kept: Duration::from_mins(5),
+        };
+        for (extension, payloads) in [(ExtensionSettings::default(), None), (everything, Some(payloads))] {
             let settings = LoadSettings {
                 sizes: TableSizes { ipv4_slots: 64, ipv6_slots: 64, spill_slots: 64 },
                 table_cpus: receiving_cpus(&[]),
@@ -77,6 +85,7 @@ mod tests {
                     ..KeySettings::default()
                 },
                 header_samples: true,
+                payloads,
                 filters: FilterSet::default(),
             };
             let (mut program, _tables, _epochs) = KernelProgram::load(&settings).unwrap();
@@ -86,6 +95,8 @@ mod tests {
             let mut options = TestRunOptions::new();
             let frame = [&[2; 12][..], &[0x88, 0xcc], &[0; 46]].concat();
             options.data_in = Some(&frame);
+            // What the loader had to say.
+            MESSAGES.lock().unwrap().clear();
             program.xdp().unwrap().test_run(options).unwrap();
             log.0.flush();
             let expected = format!("packet not accounted to a flow, reason {}", DropReason::NotIp as u8);
