@@ -147,7 +147,7 @@ fn after_a_stop_the_kernel_goes_on_counting_and_the_next_run_exports_it() {
     let text = output(&mut pinned.detach());
     assert!(text.contains("veth-in") && text.contains("detached from XDP native mode"), "{text}");
     assert!(text.contains("tables removed, with 20 packets (1000 octets)"), "{text}");
-    assert_eq!(pinned.router().xdp_program(CAPTURED), None);
+    wait_until_detached(pinned.router(), CAPTURED);
     assert!(!pinned.directory().exists());
     assert_eq!(output(&mut pinned.detach()), "nothing was attached or pinned here\n");
 }
@@ -517,7 +517,7 @@ fn tables_of_another_layout_are_refused_until_they_are_given_up() {
     assert!(pinned.router().xdp_program(CAPTURED).is_some());
     let text = output(&mut pinned.detach());
     assert!(text.contains("another version: what they held is not known"), "{text}");
-    assert_eq!(pinned.router().xdp_program(CAPTURED), None);
+    wait_until_detached(pinned.router(), CAPTURED);
     send_after_start(&pinned);
 }
 
@@ -580,7 +580,7 @@ fn a_run_that_pins_nothing_takes_over_what_is_pinned_and_ends_it() {
     let ended = probe.terminate();
     ended.report.assert_complete();
     assert_eq!(ended.report.received().packets, 340);
-    assert_eq!(pinned.router().xdp_program(CAPTURED), None);
+    wait_until_detached(pinned.router(), CAPTURED);
 }
 
 #[test]
